@@ -1,0 +1,28 @@
+"""Train with ShapE-GRPO: brings the configuration, checks it before Ray starts, hands over to verl.
+
+    python -m recipe.shape_grpo.main_shape_grpo data.train_files=... actor_rollout_ref.model.path=...
+
+The same run through verl's own entry point takes the same keys as flags (README.md).
+"""
+
+import sys
+
+import hydra
+from omegaconf import DictConfig
+from verl.trainer import main_ppo
+
+from shape_grpo.verl.config import check_trainer_config
+
+
+@hydra.main(config_path="config", config_name="shape_grpo_trainer", version_base=None)
+def main(config: DictConfig) -> None:
+    """Check ``config`` and run verl's trainer with it."""
+    try:
+        check_trainer_config(config)
+    except ValueError as error:
+        sys.exit(f"Configuration error: {error}")
+    main_ppo.main(config)
+
+
+if __name__ == "__main__":
+    main()

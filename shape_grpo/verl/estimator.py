@@ -1,0 +1,95 @@
+"""The advantage estimator ``shape_grpo`` of verl's registry.
+
+verl hands an estimator the rewards and masks of a batch and nothing of its candidates. The trainer
+(``shape_grpo.verl.trainer``) therefore holds them in a context variable around verl's call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from verl.trainer.ppo.core_algos import register_adv_est
+
+from shape_grpo.advantage import candidate_advantages, scatter_candidate_advantages
+from shape_grpo.verl.config import ESTIMATOR, ShapeGRPOConfig
+from shape_grpo.verl.record import CandidateBatch
+
+_CANDIDATES: ContextVar[tuple[CandidateBatch, Tensor]] = ContextVar("shape_grpo_candidates")
+
+
+@contextmanager
+def candidates_in_context(candidates: CandidateBatch, final_rows: Tensor) -> Iterator[None]:
+    """Lend the batch's candidates to the estimator for the time of verl's call.
+
+    Args:
+        candidates: Those of the B rows that verl will pass.
+        final_rows: (B,) int64: the row that holds the last output of each row's rollout. An agent
+            loop may give several outputs; only the last is scored, and the others share its
+            advantage, as in verl's GRPO.
+    """
+    token = _CANDIDATES.set((candidates, final_rows))
+    try:
+        yield
+    finally:
+        _CANDIDATES.reset(token)
+
+
+@register_adv_est(ESTIMATOR)
+def compute_shape_grpo_advantage(
+    token_level_rewards: Tensor,
+    response_mask: Tensor,
+    config: Any,
+    index: np.ndarray,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor]:
+    """ShapE-GRPO's advantages, called by verl by name.
+
+    Args:
+        token_level_rewards: (B, T) float; the set's score on one token of each response.
+        response_mask: (B, T); 1 where the policy wrote the token.
+        config: verl's ``algorithm`` config with the block ``shape_grpo``.
+        index: (B,) group ids.
+
+    Returns:
+        Advantages and returns, the same (B, T) float32 tensor, as in verl's GRPO.
+
+    Raises:
+        RuntimeError: where the trainer did not lend the candidates.
+    """
+    try:
+        candidates, final_rows = _CANDIDATES.get()
+    except LookupError:
+        raise RuntimeError(
+            "adv_estimator=shape_grpo found no candidates: launch with "
+            "trainer.v1.trainer_mode=shape_grpo and reward.reward_manager.name=multi_candidate."
+        ) from None
+    options = ShapeGRPOConfig.from_algorithm(config)
+    rows = torch.unique(final_rows)
+    final = candidates.select(rows)
+    scores = token_level_rewards[rows].sum(-1).where(~final.unknown, float("nan"))
+    credit, final_shared = candidate_advantages(
+        final.rewards,
+        final.mask,
+        final.token_counts(response_mask[rows]),
+        np.asarray(index)[rows.numpy()],
+        utility=options.utility,
+        allocator=options.allocator,
+        advantage=options.advantage,
+        length_correction=options.length_correction,
+        norm_by_std=config.get("norm_adv_by_std_in_grpo", True),
+        epsilon=options.epsilon,
+        scores=scores,
+    )
+    shared = final_shared[torch.searchsorted(rows, final_rows)]
+    candidate = shared.new_zeros(candidates.rewards.shape)
+    candidate[rows] = credit
+    advantages = scatter_candidate_advantages(
+        candidate, shared, candidates.starts, candidates.ends, response_mask
+    )
+    return advantages, advantages

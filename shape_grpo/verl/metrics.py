@@ -1,0 +1,77 @@
+"""Metrics of the candidates of a step, beside verl's own.
+
+verl merges the metrics of several updates by words in their names ("max", "min", "sum", "total");
+the names here contain none, so that they are averaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from shape_grpo.credit import allocate
+from shape_grpo.verl.config import ShapeGRPOConfig
+from shape_grpo.verl.record import CandidateBatch, CandidateRecord
+
+HANDLED = ("truncated", "empty", "duplicate", "surplus")
+
+
+def candidate_metrics(
+    records: Sequence[CandidateRecord], response_lengths: Sequence[int], config: ShapeGRPOConfig
+) -> dict[str, float]:
+    """What the candidates of N responses look like.
+
+    Args:
+        records: One a response.
+        response_lengths: Tokens of each response.
+        config: Names the utility and the allocator for the spread of credit.
+
+    Returns:
+        ``shape_grpo/...`` to a number. A figure that nothing stands behind (a mean over no
+        candidates) is left out.
+    """
+    batch = CandidateBatch.collate(records)
+    counts = batch.mask.sum(-1)
+    lengths = (batch.ends - batch.starts).double()
+    metrics = {
+        "num_candidates": _mean(counts),
+        "responses_without_candidates": _mean(counts == 0),
+        "candidate_reward": _mean(batch.rewards[batch.mask]),
+        "best_candidate_reward": _mean(batch.rewards.where(batch.mask, -torch.inf).amax(-1)[counts > 0])
+        if counts.any()
+        else None,
+        "candidate_length": _mean(lengths[batch.mask]),
+        "candidate_length_variation": _mean(_variation(lengths, batch.mask)),
+        "candidate_token_share": lengths[batch.mask].sum().item() / max(sum(response_lengths), 1),
+        "credit_spread": _credit_spread(batch, config),
+        "reward_errors": float(sum(record.num_errors for record in records)),
+        **{
+            f"{rule}_candidates": float(sum(record.handled.get(rule, 0) for record in records))
+            for rule in HANDLED
+        },
+    }
+    return {f"shape_grpo/{name}": value for name, value in metrics.items() if value is not None}
+
+
+def _credit_spread(batch: CandidateBatch, config: ShapeGRPOConfig) -> float | None:
+    """Coefficient of variation of a set's shares, averaged over sets of two and more; 0 is GRPO."""
+    shares = allocate(
+        batch.rewards.double(), batch.mask, utility=config.utility, allocator=config.allocator
+    )
+    return _mean(_variation(shares, batch.mask))
+
+
+def _variation(values: Tensor, mask: Tensor) -> Tensor:
+    """Standard deviation (ddof 0) over mean of each row of two or more with a mean above 0."""
+    counts = mask.sum(-1)
+    values = values.where(mask, 0.0)
+    means = values.sum(-1) / counts.clamp(min=1)
+    squares = ((values - means.unsqueeze(-1)) ** 2).where(mask, 0.0).sum(-1) / counts.clamp(min=1)
+    kept = (counts >= 2) & (means > 0)
+    return squares[kept].sqrt() / means[kept]
+
+
+def _mean(values: Tensor) -> float | None:
+    return values.double().mean().item() if values.numel() else None

@@ -1,0 +1,196 @@
+"""The reward manager ``multi_candidate``: one call of verl's ``compute_score`` a candidate."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import math
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from verl import DataProto
+from verl.experimental.reward_loop.reward_manager import register
+from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
+from verl.utils.reward_score import default_compute_score
+
+from shape_grpo.candidates import Candidate, decode_response, parse_candidates, token_spans
+from shape_grpo.credit import set_utility
+from shape_grpo.verl.config import REWARD_MANAGER, ShapeGRPOConfig
+from shape_grpo.verl.record import KEY, CandidateRecord
+
+logger = logging.getLogger(__name__)
+
+
+@register(REWARD_MANAGER)
+class MultiCandidateRewardManager(RewardManagerBase):
+    """Scores every candidate of a response, and the response by the utility of the set.
+
+    The reward function is any ordinary verl ``compute_score``, sync or async. It is called as verl
+    calls it, with one candidate's text as ``solution_str`` and two more keys in ``extra_info``:
+    ``candidate_index`` (from 0) and ``num_candidates``. It returns a number, or a dict with the
+    number under ``score``; the dict's other keys go no further. The candidates of a response are
+    scored concurrently, a sync function in threads.
+
+    What counts as a candidate, and what a failure costs, is set in ``algorithm.shape_grpo``
+    (``ShapeGRPOConfig``). If every reward of a response fails, verl is told ``floor_reward`` as its
+    score, which only a stock estimator reads: ``shape_grpo`` leaves such a response out.
+    """
+
+    def __init__(
+        self,
+        config: DictConfig,
+        tokenizer: Any,
+        compute_score: Any,
+        reward_router_address: str | None = None,
+        reward_model_tokenizer: Any = None,
+    ) -> None:
+        super().__init__(config, tokenizer, compute_score)
+        self.compute_score = compute_score or default_compute_score
+        self.options = ShapeGRPOConfig.from_algorithm(config.algorithm)
+        self.max_response_length: int = config.actor_rollout_ref.rollout.response_length
+        self.reward_model_arguments = (
+            {}
+            if reward_router_address is None
+            else {
+                "reward_router_address": reward_router_address,
+                "reward_model_tokenizer": reward_model_tokenizer,
+            }
+        )
+        self._logged_failures: set[type] = set()
+
+    async def run_single(self, data: DataProto) -> dict[str, Any]:
+        """Score one rollout; of several outputs the last, as verl's own managers do.
+
+        Returns:
+            ``reward_score``, the set's utility, and ``reward_extra_info``: the same keys for every
+            response, numbers for verl's validation metrics and the record of the candidates.
+        """
+        item = data[-1:][0]
+        responses = item.batch["responses"]
+        valid = int(item.batch["attention_mask"][-responses.shape[-1] :].sum())
+        ids = responses[:valid].tolist()
+        found, spans, handled = await self.loop.run_in_executor(None, self._find_candidates, ids)
+        arguments = self._arguments(item.non_tensor_batch)
+        results = await asyncio.gather(
+            *(
+                self._reward(text, index, len(found), arguments)
+                for index, text in enumerate(found)
+            )
+        )
+        failures = [result for result in results if isinstance(result, str)]
+        record = CandidateRecord(
+            rewards=[None if isinstance(result, str) else result for result in results],
+            starts=[start for start, _ in spans],
+            ends=[end for _, end in spans],
+            handled=handled,
+            error=failures[0] if failures else None,
+        )
+        return {
+            "reward_score": self._set_score(record),
+            "reward_extra_info": self._extra_info(record, found),
+        }
+
+    def _find_candidates(
+        self, ids: Sequence[int]
+    ) -> tuple[list[str | None], list[tuple[int, int]], dict[str, int]]:
+        """The texts to be scored (None: floor_reward without a call), their spans, and how many
+        candidates fell under each rule."""
+        options = self.options
+        text = decode_response(self.tokenizer, ids)
+        cut = len(ids) >= self.max_response_length and ids[-1] != self.tokenizer.eos_token_id
+        candidates = parse_candidates(
+            text, format=options.format, ignore_thoughts=options.ignore_thoughts, truncated=cut
+        )
+        kept: list[Candidate] = []
+        texts: list[str | None] = []
+        handled: Counter[str] = Counter()
+        seen: set[str] = set()
+        for candidate in candidates:
+            name = " ".join(candidate.text.casefold().split())
+            if len(kept) == options.max_candidates:
+                problem, rule = "surplus", options.surplus
+            elif not candidate.closed:
+                problem, rule = "truncated", options.truncated
+            elif not candidate.text:
+                problem, rule = "empty", options.empty
+            elif name in seen:
+                problem, rule = "duplicate", options.duplicate
+            else:
+                problem, rule = None, "score"
+            seen.add(name)
+            if problem is not None:
+                handled[problem] += 1
+            if rule != "drop":
+                kept.append(candidate)
+                texts.append(candidate.text if rule == "score" else None)
+        return texts, token_spans(self.tokenizer, ids, kept), dict(handled)
+
+    def _arguments(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """What verl's own managers pass to ``compute_score``, less the solution."""
+        extra_info = dict(fields.get("extra_info") or {})
+        extra_info.update(fields.get("tool_extra_fields") or {})
+        extra_info["num_turns"] = fields.get("__num_turns__")
+        extra_info["rollout_reward_scores"] = fields.get("reward_scores", {})
+        return {
+            "data_source": fields["data_source"],
+            "ground_truth": fields["reward_model"]["ground_truth"],
+            "extra_info": extra_info,
+            **self.reward_model_arguments,
+        }
+
+    async def _reward(
+        self, text: str | None, index: int, count: int, arguments: dict[str, Any]
+    ) -> float | str:
+        """A candidate's reward, or the traceback of its reward function's failure."""
+        if text is None:
+            return self.options.floor_reward
+        extra_info = {
+            **arguments["extra_info"],
+            "candidate_index": index,
+            "num_candidates": count,
+        }
+        arguments = {**arguments, "solution_str": text, "extra_info": extra_info}
+        try:
+            if inspect.iscoroutinefunction(self.compute_score):
+                result = await self.compute_score(**arguments)
+            else:
+                result = await self.loop.run_in_executor(
+                    None, lambda: self.compute_score(**arguments)
+                )
+            reward = float(result["score"] if isinstance(result, dict) else result)
+            if not math.isfinite(reward):
+                raise ValueError(f"The reward function returned {reward} for {text[:200]!r}.")
+            return reward
+        except Exception as error:
+            failure = traceback.format_exc()
+            if type(error) not in self._logged_failures:
+                self._logged_failures.add(type(error))
+                logger.error(
+                    "A reward function failed; the candidate %s. Further failures of this kind are "
+                    "counted in shape_grpo/reward_errors and not logged.\n%s",
+                    "leaves its set" if self.options.on_error == "skip" else "ends the run",
+                    failure,
+                )
+            return failure
+
+    def _set_score(self, record: CandidateRecord) -> float:
+        if not record.known_rewards:
+            return self.options.floor_reward
+        rewards = torch.tensor([record.known_rewards], dtype=torch.float64)
+        return set_utility(rewards, utility=self.options.utility).item()
+
+    def _extra_info(self, record: CandidateRecord, texts: Sequence[str | None]) -> dict[str, Any]:
+        known = record.known_rewards
+        distinct = {" ".join(text.casefold().split()) for text in texts if text is not None}
+        return {
+            KEY: record.to_json(),
+            "num_candidates": len(texts),
+            "distinct_candidates": len(distinct),
+            "mean_candidate": sum(known) / len(known) if known else self.options.floor_reward,
+            "reward_errors": record.num_errors,
+        }

@@ -1,0 +1,99 @@
+"""verl's V1 trainers with candidates passed to the estimator (verl 0.9.1).
+
+Registered as ``shape_grpo`` (on verl's "sync"), ``shape_grpo_colocate_async`` and
+``shape_grpo_separate_async``; chosen with ``trainer.v1.trainer_mode``. They also train any other
+``adv_estimator``, which then gets the same rewards and metrics: the fair way to run a baseline.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import transfer_queue as tq
+from omegaconf import DictConfig
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1 import get_trainer_cls, register_trainer
+
+from shape_grpo.verl import cpu
+from shape_grpo.verl.config import REWARD_MANAGER, TRAINER_MODES, check_trainer_config
+from shape_grpo.verl.estimator import candidates_in_context
+from shape_grpo.verl.metrics import candidate_metrics
+from shape_grpo.verl.record import KEY, CandidateBatch, CandidateRecord
+
+
+class CandidateTrainerMixin:
+    """Reads what the reward manager recorded and lends it to the estimator."""
+
+    verl_trainer_mode: str
+    config: DictConfig
+
+    def __init__(self, config: DictConfig) -> None:
+        self.shape_grpo_config = check_trainer_config(config)
+        # verl compares this string: with any but its own "sync" it would train synchronously from
+        # the asynchronous replay buffer.
+        config.trainer.v1.trainer_mode = self.verl_trainer_mode
+        super().__init__(config)  # type: ignore[call-arg]
+
+    def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
+        compute_advantage = super()._compute_advantage  # type: ignore[misc]
+        if self.config.reward.reward_manager.name != REWARD_MANAGER:
+            return compute_advantage(batch, metrics)
+        final_rows = _final_rows(batch.keys)
+        records = self._read_records(batch, final_rows)
+        with candidates_in_context(CandidateBatch.collate(records), final_rows):
+            batch = compute_advantage(batch, metrics)
+        scored = [
+            (record, tag["response_len"])
+            for row, (record, tag) in enumerate(zip(records, batch.tags, strict=True))
+            if final_rows[row] == row and not tag.get("is_padding", False)
+        ]
+        metrics.update(candidate_metrics(*zip(*scored, strict=True), self.shape_grpo_config))
+        return batch
+
+    def _read_records(self, batch: KVBatchMeta, final_rows: torch.Tensor) -> list[CandidateRecord]:
+        """One record a row; rows that hold no answer (padding, earlier outputs) get an empty one.
+
+        Raises:
+            RuntimeError: ``on_error=raise`` and a reward function failed.
+        """
+        data = tq.kv_batch_get(
+            keys=batch.keys, partition_id=batch.partition_id, select_fields=["extra_fields"]
+        )
+        records = []
+        for row, fields in enumerate(list(data["extra_fields"])):
+            if batch.tags[row].get("is_padding", False) or final_rows[row] != row:
+                records.append(CandidateRecord())
+                continue
+            record = CandidateRecord.from_json(fields["reward_extra_info"][KEY])
+            if record.error is not None and self.shape_grpo_config.on_error == "raise":
+                raise RuntimeError(
+                    "The reward function failed and algorithm.shape_grpo.on_error=raise; "
+                    f"its traceback:\n{record.error}"
+                )
+            records.append(record)
+        return records
+
+
+def _final_rows(keys: list[str]) -> torch.Tensor:
+    """(B,) int64: the row of the last output of each row's rollout; keys are verl's
+    ``{uid}_{session}_{output}``."""
+    last: dict[str, tuple[int, int]] = {}
+    for row, key in enumerate(keys):
+        rollout, _, output = key.rpartition("_")
+        last[rollout] = max(last.get(rollout, (-1, -1)), (int(output), row))
+    return torch.tensor([last[key.rpartition("_")[0]][1] for key in keys])
+
+
+def _register(name: str, verl_mode: str) -> None:
+    bases: tuple[type, ...] = (CandidateTrainerMixin, get_trainer_cls(verl_mode))
+    if cpu.is_enabled():
+        from shape_grpo.verl.cpu.worker import CPUTrainerMixin
+
+        bases = (bases[0], CPUTrainerMixin, bases[1])
+    trainer = type(f"Trainer_{name}", bases, {"verl_trainer_mode": verl_mode})
+    register_trainer(name)(trainer)
+
+
+for _name, _verl_mode in TRAINER_MODES.items():
+    _register(_name, _verl_mode)
