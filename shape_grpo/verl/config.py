@@ -146,11 +146,12 @@ def check_trainer_config(config: DictConfig) -> ShapeGRPOConfig:
             f"adv_estimator={ESTIMATOR} runs in verl's V1 trainer only: write trainer.use_v1=true."
         )
     mode = config.trainer.v1.trainer_mode
-    if mode not in TRAINER_MODES:
-        raise ValueError(
-            f"adv_estimator={ESTIMATOR} needs trainer.v1.trainer_mode to be one of "
-            f"{', '.join(TRAINER_MODES)}; it is {mode}."
-        )
+    for ours, verls in TRAINER_MODES.items():
+        if mode == verls:
+            raise ValueError(
+                f"verl's own trainer {mode} does not pass candidates to the estimator: write "
+                f"trainer.v1.trainer_mode={ours}."
+            )
     manager = config.reward.reward_manager.name
     if manager != REWARD_MANAGER:
         raise ValueError(

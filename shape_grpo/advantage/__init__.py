@@ -1,0 +1,20 @@
+"""From candidate rewards, spans and groups to the advantages of response tokens."""
+
+from shape_grpo.advantage.readings import (
+    READINGS,
+    Credit,
+    candidate_advantages,
+    credit_weights,
+    register_reading,
+)
+from shape_grpo.advantage.scatter import BACKENDS, scatter_candidate_advantages
+
+__all__ = [
+    "BACKENDS",
+    "READINGS",
+    "Credit",
+    "candidate_advantages",
+    "credit_weights",
+    "register_reading",
+    "scatter_candidate_advantages",
+]

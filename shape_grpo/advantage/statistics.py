@@ -1,0 +1,43 @@
+"""Mean and standard deviation over the responses to one prompt, as verl's GRPO takes them."""
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+GroupIndex = Tensor | np.ndarray | Sequence[Hashable]
+"""(N,) group ids: verl's object array of uuid strings, an integer tensor, or any hashables."""
+
+
+def group_numbers(index: GroupIndex) -> Tensor:
+    """Group ids as consecutive numbers (N,), int64, in order of appearance."""
+    ids = index.tolist() if isinstance(index, Tensor | np.ndarray) else index
+    numbers: dict[Hashable, int] = {}
+    return torch.tensor([numbers.setdefault(i, len(numbers)) for i in ids], dtype=torch.int64)
+
+
+def group_mean_std(scores: Tensor, group: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Statistics of each response's group, repeated for each response.
+
+    As in verl, the standard deviation has ddof 1, and a group of one response has mean 0 and
+    standard deviation 1.
+
+    Args:
+        scores: (N,) floating rewards of responses.
+        group: (N,) group numbers below N.
+        known: (N,) bool; responses with False are left out, as if their group did not have them.
+
+    Returns:
+        ``(mean, std)``, each (N,) in the type of ``scores``.
+    """
+
+    def total(values: Tensor) -> Tensor:
+        values = values.masked_fill(~known, 0.0)
+        return torch.zeros_like(values).index_add_(0, group, values)[group]
+
+    count = total(torch.ones_like(scores))
+    mean = total(scores) / count.clamp(min=1)
+    std = (total((scores - mean) ** 2) / (count - 1).clamp(min=1)).sqrt()
+    alone = count <= 1
+    return mean.masked_fill(alone, 0.0), std.masked_fill(alone, 1.0)

@@ -1,0 +1,9 @@
+"""From a response to its candidates, and from candidates to the tokens that carry them.
+
+Works on plain strings and lists of token ids; needs neither torch nor verl.
+"""
+
+from shape_grpo.candidates.parsing import FORMATS, Candidate, parse_candidates
+from shape_grpo.candidates.spans import decode_response, token_spans
+
+__all__ = ["FORMATS", "Candidate", "decode_response", "parse_candidates", "token_spans"]

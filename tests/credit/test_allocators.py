@@ -1,0 +1,128 @@
+"""What `allocate` gives, accepts and refuses, whatever the allocator."""
+
+import numpy as np
+import pytest
+import torch
+
+from shape_grpo.credit import (
+    ALLOCATORS,
+    Registry,
+    allocate,
+    register_allocator,
+    set_utility,
+    shapley_values,
+)
+
+NAN, INF = float("nan"), float("inf")
+
+SHARES = {
+    # rewards, shares by uniform, by winner_takes_all
+    "one best": ([5, 4, 3], [5 / 3] * 3, [5, 0, 0]),
+    "best in the middle": ([0, 6, 3], [2, 2, 2], [0, 6, 0]),
+    "the best tie": ([4, 1, 4], [4 / 3] * 3, [2, 0, 2]),
+    "all tie": ([3, 3, 3], [1, 1, 1], [1, 1, 1]),
+    "all zero": ([0, 0], [0, 0], [0, 0]),
+    "negative": ([-4, -2], [-1, -1], [0, -2]),
+    "one": ([7], [7], [7]),
+}
+
+
+@pytest.mark.parametrize(("rewards", "uniform", "winner"), SHARES.values(), ids=SHARES.keys())
+def test_baselines(rewards, uniform, winner):
+    assert allocate([rewards], allocator="uniform")[0].tolist() == pytest.approx(uniform)
+    assert allocate([rewards], allocator="winner_takes_all")[0].tolist() == pytest.approx(winner)
+
+
+@pytest.mark.parametrize("allocator", sorted(ALLOCATORS))
+def test_ragged_shares_sum_to_the_utility(allocator):
+    rewards = torch.tensor([[NAN, 4.0, 1.0], [2.0, INF, -1.0], [NAN, NAN, NAN], [-1.0, -3.0, -2.0]])
+    mask = torch.tensor([[0, 1, 1], [1, 0, 1], [0, 0, 0], [1, 1, 1]])
+    shares = allocate(rewards, mask, allocator=allocator)
+    torch.testing.assert_close(shares.sum(dim=1), torch.tensor([4.0, 2.0, 0.0, -1.0]))
+    assert set_utility(rewards, mask).tolist() == [4.0, 2.0, 0.0, -1.0]
+    assert (shares[mask == 0] == 0).all()
+
+
+@pytest.mark.parametrize("allocator", sorted(ALLOCATORS))
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0), (0, 0)])
+def test_nothing_to_share(allocator, shape):
+    assert allocate(torch.empty(shape), allocator=allocator).shape == shape
+    assert set_utility(torch.empty(shape)).tolist() == [0.0] * shape[0]
+
+
+ACCEPTED = {
+    "float32": (torch.tensor([[5.0, 4.0, 3.0]]), torch.float32),
+    "float64": (torch.tensor([[5.0, 4.0, 3.0]], dtype=torch.float64), torch.float64),
+    "bfloat16": (torch.tensor([[5.0, 4.0, 3.0]], dtype=torch.bfloat16), torch.bfloat16),
+    "integers": (torch.tensor([[5, 4, 3]]), torch.float32),
+    "nested lists": ([[5, 4, 3]], torch.float32),
+    "a numpy array": (np.array([[5.0, 4.0, 3.0]]), torch.float64),
+    "a column order": (torch.tensor([[5.0], [4.0], [3.0]]).T, torch.float32),
+}
+
+
+@pytest.mark.parametrize(("rewards", "dtype"), ACCEPTED.values(), ids=ACCEPTED.keys())
+def test_accepted_rewards(rewards, dtype):
+    shares = shapley_values(rewards)
+    assert shares.dtype == dtype
+    assert shares.tolist() == [[2.5, 1.5, 1.0]]
+
+
+def test_booleans_are_zeros_and_ones():
+    assert shapley_values(torch.tensor([[True, False, True]])).tolist() == [[0.5, 0.0, 0.5]]
+
+
+@pytest.mark.parametrize("allocator", sorted(ALLOCATORS))
+def test_no_gradient_and_inputs_untouched(allocator):
+    rewards = torch.tensor([[5.0, NAN, 3.0]], requires_grad=True)
+    mask = torch.tensor([[True, False, True]])
+    assert not allocate(rewards, mask, allocator=allocator).requires_grad
+    assert not set_utility(rewards, mask).requires_grad
+    assert rewards[0, 1].isnan()
+
+
+REFUSED = {
+    # rewards, mask, names, what the message must say
+    "a NaN": ([[1, 2], [3, NAN]], None, {}, r"rewards\[1, 1\] is nan"),
+    "an infinity": ([[1, -INF]], None, {}, r"rewards\[0, 1\] is -inf"),
+    "one set, not a batch": ([5, 4, 3], None, {}, r"\[\[5, 4, 3\]\]"),
+    "complex numbers": (torch.ones(1, 1) * 1j, None, {}, "real numbers"),
+    "a mask of another shape": ([[1, 2]], [[True]], {}, r"\(1, 1\), rewards \(1, 2\)"),
+    "no such utility": ([[1]], None, {"utility": "best"}, "utility 'best'; use one of: max"),
+    "no such allocator": (
+        [[1]],
+        None,
+        {"allocator": "wta"},
+        "allocator 'wta'; use one of: shapley, uniform, winner_takes_all",
+    ),
+}
+
+
+@pytest.mark.parametrize(("rewards", "mask", "names", "says"), REFUSED.values(), ids=REFUSED.keys())
+def test_refused(rewards, mask, names, says):
+    with pytest.raises(ValueError, match=says) as error:
+        allocate(rewards, mask, **names)
+    assert "\n" not in str(error.value)
+
+
+def test_an_allocator_of_ones_own():
+    name = "proportional, for a test"
+    try:
+
+        @register_allocator(name)
+        def proportional(rewards, mask, utility):
+            total = rewards.sum(dim=1, keepdim=True)
+            return utility.value(rewards, mask).unsqueeze(1) * rewards / total
+
+        shares = allocate([[6, 3, 1]], [[1, 1, 0]], allocator=name)
+        assert shares[0].tolist() == pytest.approx([4, 2, 0])
+    finally:
+        ALLOCATORS.pop(name)
+
+
+def test_a_name_is_bound_once():
+    registry = Registry("thing")
+    registry.register("a")(one := object())
+    registry.register("a")(one)
+    with pytest.raises(ValueError, match="thing 'a' is already registered"):
+        registry.register("a")(object())

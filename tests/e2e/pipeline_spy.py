@@ -1,0 +1,97 @@
+"""Writes down what reaches the actor and what vLLM computes with, in a real run.
+
+Loaded by `VERL_USE_EXTERNAL_MODULES=pipeline_spy`; adds the trainer `shape_grpo_spy` and a vLLM
+worker extension. The folder is in the environment variable SPY.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from wrapt import when_imported
+
+FOLDER = Path(os.environ["SPY"])
+
+
+def numbered(name):
+    """The next free file `name-0`, `name-1`, ... of the folder."""
+    return FOLDER / f"{name}-{len(list(FOLDER.glob(f'{name}-*')))}"
+
+
+@when_imported("shape_grpo.verl.trainer")
+def register_spy(trainer_module):
+    from verl.single_controller.base.decorator import (
+        Dispatch,
+        make_nd_compute_dataproto_dispatch_fn,
+        register,
+    )
+    from verl.trainer.ppo.v1 import get_trainer_cls, register_trainer
+
+    from shape_grpo.verl.cpu.worker import CPUActorRolloutRefWorker
+
+    class SpyWorker(CPUActorRolloutRefWorker):
+        @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="actor"))
+        def update_actor(self, data):
+            rows = [
+                {
+                    "uid": uid,
+                    "advantages": advantages.tolist(),
+                    "mask": mask.tolist(),
+                    "response_ids": ids.tolist(),
+                    "score": scores.sum().item(),
+                    "record": fields["reward_extra_info"]["shape_grpo"],
+                }
+                for uid, advantages, mask, ids, scores, fields in zip(
+                    list(data["uid"]),
+                    data["advantages"].unbind(),
+                    data["response_mask"].unbind(),
+                    data["responses"].unbind(),
+                    data["rm_scores"].unbind(),
+                    list(data["extra_fields"]),
+                    strict=True,
+                )
+            ]
+            numbered("update").write_text(json.dumps(rows))
+            return super().update_actor(data)
+
+        @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
+        async def update_weights(self, global_steps=None, mode="auto"):
+            weights = {
+                name: weight.detach().clone()
+                for name, weight in self.actor.engine.get_per_tensor_param()[0]
+            }
+            torch.save(weights, numbered("trainer"))
+            await super().update_weights(global_steps, mode)
+
+    @register_trainer("shape_grpo_spy")
+    class SpyTrainer(get_trainer_cls("shape_grpo")):
+        worker_cls = SpyWorker
+
+
+@when_imported("shape_grpo.verl.cpu.vllm_worker")
+def define_extension(module):
+    class SpyExtension(module.CPUWorkerExtension):
+        def update_weights_from_ipc(self, *args, **kwargs):
+            super().update_weights_from_ipc(*args, **kwargs)
+            torch.save(effective_weights(self.model_runner.get_model()), numbered("vllm"))
+
+    globals()["SpyExtension"] = SpyExtension
+
+
+def effective_weights(model):
+    """The matrices that vLLM's layers really multiply by, packed or not: their answer to the
+    identity."""
+    weights = {}
+    for name, layer in model.named_modules():
+        if name.endswith("embed_tokens"):
+            weights[name] = layer.weight.detach().clone()
+        elif name.endswith("lm_head"):
+            eye = torch.eye(layer.embedding_dim, dtype=layer.params_dtype)
+            weights[name] = layer.quant_method.apply(layer, eye).T.contiguous()
+        elif hasattr(layer, "quant_method") and hasattr(layer, "input_size"):
+            eye = torch.eye(layer.input_size, dtype=layer.params_dtype)
+            weights[name] = layer.quant_method.apply(layer, eye).T.contiguous()
+        elif name.endswith("norm") and getattr(layer, "weight", None) is not None:
+            weights[name] = layer.weight.detach().clone()
+    return weights

@@ -1,0 +1,52 @@
+import pytest
+
+from shape_grpo.verl.config import ShapeGRPOConfig
+from shape_grpo.verl.metrics import candidate_metrics
+from shape_grpo.verl.record import CandidateRecord
+
+
+def test_metrics_of_a_batch_worked_by_hand():
+    records = [
+        CandidateRecord([5.0, 4.0, 3.0], [0, 10, 20], [4, 16, 28], {"duplicate": 1}),
+        CandidateRecord([2.0, None], [0, 3], [2, 9], {"truncated": 2}, error="Traceback"),
+        CandidateRecord(),
+    ]
+    metrics = candidate_metrics(records, [30, 10, 10], ShapeGRPOConfig())
+    # Lengths 4, 6, 8: mean 6, standard deviation sqrt(8/3). Shares 2.5, 1.5, 1.0: mean 5/3.
+    spread = (((2.5 - 5 / 3) ** 2 + (1.5 - 5 / 3) ** 2 + (1 - 5 / 3) ** 2) / 3) ** 0.5 / (5 / 3)
+    assert metrics == pytest.approx(
+        {
+            "shape_grpo/num_candidates": 4 / 3,
+            "shape_grpo/responses_without_candidates": 1 / 3,
+            "shape_grpo/candidate_reward": 14 / 4,
+            "shape_grpo/best_candidate_reward": 7 / 2,
+            "shape_grpo/candidate_length": 20 / 4,
+            "shape_grpo/candidate_length_variation": (8 / 3) ** 0.5 / 6,
+            "shape_grpo/candidate_token_share": 20 / 50,
+            "shape_grpo/credit_spread": spread,
+            "shape_grpo/reward_errors": 1,
+            "shape_grpo/truncated_candidates": 2,
+            "shape_grpo/empty_candidates": 0,
+            "shape_grpo/duplicate_candidates": 1,
+            "shape_grpo/surplus_candidates": 0,
+        }
+    )
+
+
+def test_uniform_credit_has_no_spread():
+    records = [CandidateRecord([5.0, 1.0], [0, 4], [4, 8])]
+    metrics = candidate_metrics(records, [8], ShapeGRPOConfig(allocator="uniform"))
+    assert metrics["shape_grpo/credit_spread"] == 0.0
+
+
+def test_a_batch_without_candidates_reports_no_made_up_means():
+    metrics = candidate_metrics([CandidateRecord(), CandidateRecord()], [5, 7], ShapeGRPOConfig())
+    assert metrics["shape_grpo/responses_without_candidates"] == 1.0
+    assert "shape_grpo/best_candidate_reward" not in metrics
+    assert "shape_grpo/credit_spread" not in metrics
+
+
+def test_names_hold_no_word_by_which_verl_would_take_a_maximum_or_a_sum():
+    records = [CandidateRecord([5.0, 1.0], [0, 4], [4, 8])]
+    for name in candidate_metrics(records, [8], ShapeGRPOConfig()):
+        assert not any(word in name for word in ("max", "min", "sum", "total"))

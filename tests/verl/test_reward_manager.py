@@ -1,0 +1,246 @@
+"""The reward manager as verl runs it: built by verl's loader, fed a DataProto, one real tokenizer."""
+
+import asyncio
+import logging
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+from verl import DataProto
+from verl.experimental.reward_loop.reward_manager import get_reward_manager_cls
+
+from shape_grpo.verl.record import KEY, CandidateRecord
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<eos>", "<pad>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    bpe.train_from_iterator(["<candidate>five</candidate> and <candidate>four</candidate>"], trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<eos>", pad_token="<pad>")
+
+
+@pytest.fixture(scope="module")
+def base_config():
+    folder = Path(__file__).parents[2] / "recipe/shape_grpo/config"
+    with initialize_config_dir(str(folder), version_base=None):
+        return compose("shape_grpo_trainer")
+
+
+@pytest.fixture
+def score(tokenizer, base_config):
+    """score(text, compute_score, **block) -> (response score, extra info, record)."""
+
+    def run(text, compute_score, *, limit=256, **block):
+        config = base_config.copy()
+        config.actor_rollout_ref.rollout.response_length = limit
+        OmegaConf.update(config, "algorithm.shape_grpo", block)
+        ids = tokenizer(text)["input_ids"]
+        padded = torch.tensor([ids + [tokenizer.pad_token_id] * 7])
+        prompt = torch.full((1, 3), 5)
+        mask = torch.tensor([[1] * (3 + len(ids)) + [0] * 7])
+        data = DataProto.from_dict(
+            tensors={"prompts": prompt, "responses": padded, "attention_mask": mask},
+            non_tensors={
+                "data_source": np.array(["films"], dtype=object),
+                "reward_model": np.array([{"ground_truth": "viewer 7"}], dtype=object),
+                "extra_info": np.array([{"history": ["Alien"]}], dtype=object),
+                "__num_turns__": np.array([2]),
+            },
+        )
+
+        async def main():
+            manager = get_reward_manager_cls("multi_candidate")(config, tokenizer, compute_score)
+            manager.loop = asyncio.get_running_loop()
+            return await manager.run_single(data)
+
+        result = asyncio.run(main())
+        info = result["reward_extra_info"]
+        return result["reward_score"], info, CandidateRecord.from_json(info[KEY])
+
+    return run
+
+
+def stars(data_source, solution_str, ground_truth, extra_info, **kwargs):
+    return {"five": 5, "four": 4, "three": 3}.get(solution_str, 0)
+
+
+FIVE_FOUR = "<candidate>five</candidate> or <candidate>four</candidate><eos>"
+
+
+def test_scores_each_candidate_and_the_set_by_its_best(score, tokenizer):
+    reward, info, record = score(FIVE_FOUR, stars)
+    assert (reward, record.rewards, record.error) == (5.0, [5.0, 4.0], None)
+    ids = tokenizer(FIVE_FOUR)["input_ids"]
+    spans = [
+        tokenizer.decode(ids[a:b]) for a, b in zip(record.starts, record.ends, strict=True)
+    ]
+    assert "five" in spans[0] and "four" in spans[1]
+    assert (info["num_candidates"], info["mean_candidate"], info["reward_errors"]) == (2, 4.5, 0)
+
+
+def test_the_reward_function_is_called_as_verl_calls_it(score):
+    calls = []
+
+    def spy(**arguments):
+        calls.append(arguments)
+        return {"score": np.float32(1.0), "acc": 1}
+
+    score(FIVE_FOUR, spy)
+    calls.sort(key=lambda call: call["extra_info"]["candidate_index"])
+    assert [call["solution_str"] for call in calls] == ["five", "four"]
+    assert calls[1]["data_source"] == "films" and calls[1]["ground_truth"] == "viewer 7"
+    assert calls[1]["extra_info"] == {
+        "history": ["Alien"],
+        "num_turns": 2,
+        "rollout_reward_scores": {},
+        "candidate_index": 1,
+        "num_candidates": 2,
+    }
+
+
+def test_an_async_function_is_awaited_and_candidates_are_scored_at_the_same_time(score):
+    both_are_in = asyncio.Event()
+    waiting = 0
+
+    async def meet(solution_str, **kwargs):
+        nonlocal waiting
+        waiting += 1
+        if waiting == 2:
+            both_are_in.set()
+        await asyncio.wait_for(both_are_in.wait(), timeout=30)
+        return stars(None, solution_str, None, None)
+
+    assert score(FIVE_FOUR, meet)[2].rewards == [5.0, 4.0]
+
+
+def test_a_sync_function_is_called_for_both_candidates_at_the_same_time(score):
+    barrier = threading.Barrier(2, timeout=30)
+
+    def meet(solution_str, **kwargs):
+        barrier.wait()
+        return stars(None, solution_str, None, None)
+
+    assert score(FIVE_FOUR, meet)[2].rewards == [5.0, 4.0]
+
+
+CASES = [
+    # text, block, rewards of the record, what was handled, score
+    ("no tags at all<eos>", {}, [], {}, 0.0),
+    ("no tags at all<eos>", {"floor_reward": -1.0}, [], {}, -1.0),
+    ("<candidate>five</candidate> <candidate>fou", {}, [5.0], {"truncated": 1}, 5.0),
+    (
+        "<candidate>four</candidate> <candidate>five",
+        {"truncated": "score"},
+        [4.0, 5.0],
+        {"truncated": 1},
+        5.0,
+    ),
+    (
+        "<candidate>four</candidate> <candidate>five",
+        {"truncated": "floor", "floor_reward": -2.0},
+        [4.0, -2.0],
+        {"truncated": 1},
+        4.0,
+    ),
+    ("<candidate> </candidate><candidate>four</candidate>", {}, [4.0], {"empty": 1}, 4.0),
+    (
+        "<candidate> </candidate><candidate>four</candidate>",
+        {"empty": "floor"},
+        [0.0, 4.0],
+        {"empty": 1},
+        4.0,
+    ),
+    (
+        "<candidate>five</candidate><candidate> FIVE </candidate>",
+        {},
+        [5.0, 0.0],
+        {"duplicate": 1},
+        5.0,
+    ),
+    (
+        "<candidate>five</candidate><candidate>five</candidate>",
+        {"duplicate": "drop"},
+        [5.0],
+        {"duplicate": 1},
+        5.0,
+    ),
+    (
+        "<candidate>five</candidate><candidate>five</candidate>",
+        {"duplicate": "floor", "floor_reward": -1.0},
+        [5.0, -1.0],
+        {"duplicate": 1},
+        5.0,
+    ),
+    (
+        "<candidate>three</candidate><candidate>four</candidate><candidate>five</candidate>",
+        {"max_candidates": 2},
+        [3.0, 4.0],
+        {"surplus": 1},
+        4.0,
+    ),
+    (
+        "<candidate>three</candidate><candidate>four</candidate><candidate>five</candidate>",
+        {"max_candidates": 2, "surplus": "floor"},
+        [3.0, 4.0, 0.0],
+        {"surplus": 1},
+        4.0,
+    ),
+    ("1. five\n2. four<eos>", {"format": "numbered"}, [5.0, 4.0], {}, 5.0),
+]
+
+
+@pytest.mark.parametrize(("text", "block", "rewards", "handled", "total"), CASES)
+def test_each_rule_does_what_the_config_says(score, text, block, rewards, handled, total):
+    reward, _, record = score(text, stars, **block)
+    assert (record.rewards, record.handled, reward) == (rewards, handled, total)
+    assert len(record.starts) == len(record.ends) == len(rewards)
+
+
+def test_a_numbered_list_cut_by_the_length_limit_loses_its_last_item(score, tokenizer):
+    text = "1. five\n2. four"
+    limit = len(tokenizer(text)["input_ids"])
+    _, _, record = score(text, stars, limit=limit, format="numbered")
+    assert (record.rewards, record.handled) == ([5.0], {"truncated": 1})
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        (float("nan"), "NaN is no reward"),
+        (float("inf"), "an infinite reward would swallow the set"),
+        (None, "a forgotten return"),
+        ({"acc": 1.0}, "a dict without a score"),
+        ("good", "not a number"),
+    ],
+)
+def test_a_result_that_is_no_reward_costs_its_candidate(score, result, reason):
+    reward, info, record = score(
+        FIVE_FOUR, lambda solution_str, **_: result if solution_str == "five" else 4.0
+    )
+    assert (reward, record.rewards, info["reward_errors"]) == (4.0, [None, 4.0], 1), reason
+    assert not record.is_unknown
+
+
+def test_a_reward_function_that_raises_is_logged_once_with_its_traceback(score, caplog):
+    def broken(solution_str, **kwargs):
+        raise KeyError(f"no rating of {solution_str}")
+
+    with caplog.at_level(logging.ERROR, logger="shape_grpo.verl.reward_manager"):
+        reward, info, record = score(FIVE_FOUR, broken)
+    assert (record.rewards, record.is_unknown, info["reward_errors"]) == ([None, None], True, 2)
+    assert reward == 0.0
+    assert "no rating of five" in record.error and "Traceback" in record.error
+    assert len(caplog.records) == 1 and "no rating of" in caplog.text
