@@ -44,6 +44,19 @@ def read_metrics(run: Path) -> dict[int, dict[str, Any]]:
     return {record["step"]: record["data"] for record in records}
 
 
+def cpu_environment(metrics: Path) -> dict[str, str]:
+    """Environment variables of a CPU run whose metrics go to the file ``metrics``."""
+    return {
+        "VERL_PLATFORM": "cpu",
+        "VERL_FILE_LOGGER_PATH": str(metrics.resolve()),
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "OMP_NUM_THREADS": str(os.cpu_count()),
+        # Models and data are on this machine; a hub out of reach would be asked again and again.
+        "HF_HUB_OFFLINE": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+
+
 def train_on_cpu(
     name: str,
     overrides: Sequence[str],
@@ -75,20 +88,10 @@ def train_on_cpu(
         f"hydra.run.dir={run / 'hydra'}",
         *overrides,
     ]
-    environment = {
-        **os.environ,
-        "VERL_PLATFORM": "cpu",
-        "VERL_FILE_LOGGER_PATH": str((run / METRICS).resolve()),
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "OMP_NUM_THREADS": str(os.cpu_count()),
-        # Models and data are on this machine; a hub out of reach would be asked again and again.
-        "HF_HUB_OFFLINE": "1",
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
     with (run / LOG).open("w") as log:
         process = subprocess.Popen(
             command,
-            env=environment,
+            env={**os.environ, **cpu_environment(run / METRICS)},
             stdin=subprocess.DEVNULL,
             stdout=None if verbose else log,
             stderr=None if verbose else subprocess.STDOUT,

@@ -130,9 +130,8 @@ def candidate_advantages(
         norm_by_std: Divide by std + epsilon (verl's ``norm_adv_by_std_in_grpo``).
         epsilon: As in verl.
         scores: (N,) rewards R_i of the responses as the trainer knows them. Default: the set
-            utility of ``rewards``. NaN marks a response whose reward is unknown: the statistics
-            are taken as if its group did not have it, its rewards are not read, and all its
-            advantages are 0.
+            utility of ``rewards``. NaN marks a response whose reward is unknown: it is left out of
+            its group's statistics, its rewards are not read, and all its advantages are 0.
 
     Returns:
         ``(candidate, shared)``: (N, K), 0 where there is no candidate, and (N,), both in the

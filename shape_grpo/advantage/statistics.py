@@ -21,12 +21,13 @@ def group_mean_std(scores: Tensor, group: Tensor, known: Tensor) -> tuple[Tensor
     """Statistics of each response's group, repeated for each response.
 
     As in verl, the standard deviation has ddof 1, and a group of one response has mean 0 and
-    standard deviation 1.
+    standard deviation 1. A larger group with only one known response has that response as its mean:
+    there is nothing to compare it with.
 
     Args:
         scores: (N,) floating rewards of responses.
         group: (N,) group numbers below N.
-        known: (N,) bool; responses with False are left out, as if their group did not have them.
+        known: (N,) bool; responses with False are left out.
 
     Returns:
         ``(mean, std)``, each (N,) in the type of ``scores``.
@@ -39,5 +40,5 @@ def group_mean_std(scores: Tensor, group: Tensor, known: Tensor) -> tuple[Tensor
     count = total(torch.ones_like(scores))
     mean = total(scores) / count.clamp(min=1)
     std = (total((scores - mean) ** 2) / (count - 1).clamp(min=1)).sqrt()
-    alone = count <= 1
+    alone = torch.bincount(group, minlength=len(group))[group] == 1
     return mean.masked_fill(alone, 0.0), std.masked_fill(alone, 1.0)

@@ -48,8 +48,8 @@ class Max:
         ordered, order = rewards.masked_fill(~mask, math.inf).sort(dim=1)
         rank = torch.arange(rewards.shape[1], device=rewards.device)
         sharers = mask.sum(dim=1, keepdim=True) - rank
-        # Neighbours cancel, so the differences are taken in float64. Past the last candidate they
-        # are inf - inf.
+        # The steps cancel in the sum, hence float64. Those past the last candidate are inf - inf,
+        # and reach nobody.
         steps = ordered.double().diff(dim=1, prepend=ordered.new_zeros(len(ordered), 1).double())
-        steps = torch.where(sharers > 0, steps / sharers.clamp(min=1), 0.0)
+        steps /= sharers.clamp(min=1)
         return torch.empty_like(steps).scatter_(1, order, steps.cumsum(dim=1))

@@ -267,11 +267,14 @@ def test_no_responses_or_no_columns(shape):
     assert shared.tolist() == [0.0] * shape[0]
 
 
-def test_an_unknown_reward_is_as_if_its_response_were_not_there():
+def test_an_unknown_reward_is_left_out_of_its_groups_statistics():
     rewards, mask, lengths, index, *_ = random_batch(3)
     scores = set_rewards(rewards, mask)
-    unknown = torch.arange(len(index)) % 3 == 0
-    unknown |= torch.tensor(index == index[0])  # a whole group too
+    unknown = torch.zeros(len(index), dtype=torch.bool)
+    for group in set(index.tolist()):
+        rows = (index == group).nonzero()[0]
+        # All of the first group, one response of every group that keeps two.
+        unknown[rows if group == index[0] else rows[: len(rows) > 2]] = True
     rewards[unknown], scores[unknown] = NAN, NAN
     candidate, shared = candidate_advantages(rewards, mask, lengths, index, scores=scores)
     assert not candidate[unknown].any()
@@ -280,6 +283,15 @@ def test_an_unknown_reward_is_as_if_its_response_were_not_there():
     kept = ~unknown
     expected = candidate_advantages(rewards[kept], mask[kept], lengths[kept], index[kept.numpy()])
     torch.testing.assert_close((candidate[kept], shared[kept]), expected)
+
+
+def test_the_only_known_response_of_a_group_has_nothing_to_be_compared_with():
+    """Unlike a group of one, which verl gives its raw reward as advantage."""
+    candidate, shared = candidate_advantages(
+        [[5.0], [1.0], [5.0]], None, [[3]] * 3, "aab", scores=[5.0, NAN, 5.0]
+    )
+    assert shared.tolist() == pytest.approx([0.0, 0.0, 5.0])
+    assert candidate.flatten().tolist() == pytest.approx([0.0, 0.0, 5.0])
 
 
 INDICES = {

@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 import pytest
 import torch
-from conftest import KINDS, WORDS, make_tokenizer, random_text
+from sample_tokenizers import KINDS, WORDS, hand_made_tokenizer, make_tokenizer, random_text
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from shape_grpo.candidates import Candidate, decode_response, parse_candidates, spans, token_spans
@@ -66,7 +66,7 @@ def owners_by_prefixes(tokenizer, ids, text):
 
 def byte_level_pieces(tokenizer, ids):
     byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
-    special = set(tokenizer.all_special_ids)
+    special = {n for n, token in tokenizer.added_tokens_decoder.items() if token.special}
     for token_id, token in zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True):
         if token is None or token_id in special:
             yield b""
@@ -77,7 +77,7 @@ def byte_level_pieces(tokenizer, ids):
 
 
 def byte_fallback_pieces(tokenizer, ids, text):
-    special = set(tokenizer.all_special_ids)
+    special = {n for n, token in tokenizer.added_tokens_decoder.items() if token.special}
     pieces, runs, run_open = [], [], False
     for n, (token_id, token) in enumerate(
         zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True)
@@ -345,7 +345,7 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def hand_made(hand_made_tokenizer):
+def hand_made():
     return hand_made_tokenizer(sorted({token for case in CASES for token in case[0] if token}))
 
 
@@ -415,7 +415,7 @@ def test_candidates_out_of_order_are_refused(hand_made):
         token_spans(hand_made, ids_of(hand_made, ["film"]), candidates)
 
 
-def test_tokens_added_later_are_found(hand_made_tokenizer):
+def test_tokens_added_later_are_found():
     tokenizer = hand_made_tokenizer(["film"])
     ids = [*ids_of(tokenizer, ["film"]), len(tokenizer)]
     assert token_spans(tokenizer, ids, [Candidate("film", 0, 4)]) == [(0, 1)]
@@ -452,7 +452,7 @@ def test_a_known_vocabulary_costs_one_decode(hand_made):
     assert counting.decoded == len(ids) + 1  # and the first token by itself
 
 
-def test_nothing_keeps_a_tokenizer_alive(hand_made_tokenizer):
+def test_nothing_keeps_a_tokenizer_alive():
     tokenizer = hand_made_tokenizer(["film"])
     token_spans(tokenizer, ids_of(tokenizer, ["film"]), [Candidate("film", 0, 4)])
     alive = weakref.ref(tokenizer)

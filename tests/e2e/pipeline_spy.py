@@ -1,7 +1,7 @@
-"""Writes down what reaches the actor and what vLLM computes with, in a real run.
+"""Writes down what reaches the actor and the weights it sends to vLLM, in a real run.
 
-Loaded by `VERL_USE_EXTERNAL_MODULES=pipeline_spy`; adds the trainer `shape_grpo_spy` and a vLLM
-worker extension. The folder is in the environment variable SPY.
+Loaded by `VERL_USE_EXTERNAL_MODULES=pipeline_spy`; adds the trainer `shape_grpo_spy`. The folder is
+in the environment variable SPY.
 """
 
 import json
@@ -67,31 +67,3 @@ def register_spy(trainer_module):
     @register_trainer("shape_grpo_spy")
     class SpyTrainer(get_trainer_cls("shape_grpo")):
         worker_cls = SpyWorker
-
-
-@when_imported("shape_grpo.verl.cpu.vllm_worker")
-def define_extension(module):
-    class SpyExtension(module.CPUWorkerExtension):
-        def update_weights_from_ipc(self, *args, **kwargs):
-            super().update_weights_from_ipc(*args, **kwargs)
-            torch.save(effective_weights(self.model_runner.get_model()), numbered("vllm"))
-
-    globals()["SpyExtension"] = SpyExtension
-
-
-def effective_weights(model):
-    """The matrices that vLLM's layers really multiply by, packed or not: their answer to the
-    identity."""
-    weights = {}
-    for name, layer in model.named_modules():
-        if name.endswith("embed_tokens"):
-            weights[name] = layer.weight.detach().clone()
-        elif name.endswith("lm_head"):
-            eye = torch.eye(layer.embedding_dim, dtype=layer.params_dtype)
-            weights[name] = layer.quant_method.apply(layer, eye).T.contiguous()
-        elif hasattr(layer, "quant_method") and hasattr(layer, "input_size"):
-            eye = torch.eye(layer.input_size, dtype=layer.params_dtype)
-            weights[name] = layer.quant_method.apply(layer, eye).T.contiguous()
-        elif name.endswith("norm") and getattr(layer, "weight", None) is not None:
-            weights[name] = layer.weight.detach().clone()
-    return weights

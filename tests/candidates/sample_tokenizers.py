@@ -235,19 +235,14 @@ def make_tokenizer(name: str) -> PreTrainedTokenizerFast:
     return KINDS[name]()
 
 
-@pytest.fixture(scope="session")
-def hand_made_tokenizer() -> Callable[[list[str]], PreTrainedTokenizerFast]:
-    """Make a byte-level tokenizer of exactly these tokens."""
-
-    def make(tokens: list[str]) -> PreTrainedTokenizerFast:
-        special = [token for token in tokens if token in SPECIAL]
-        plain = [token for token in tokens if token not in SPECIAL]
-        alphabet = set(pre_tokenizers.ByteLevel.alphabet())
-        known = [token for token in plain if set(token) <= alphabet]
-        tokenizer = Tokenizer(models.BPE({token: n for n, token in enumerate(known)}, []))
-        tokenizer.decoder = decoders.ByteLevel()
-        tokenizer.add_special_tokens(special)
-        tokenizer.add_tokens([token for token in plain if token not in known])
-        return _wrap(tokenizer)
-
-    return make
+def hand_made_tokenizer(tokens: list[str]) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer of exactly these tokens."""
+    special = [token for token in tokens if token in SPECIAL]
+    plain = [token for token in tokens if token not in SPECIAL]
+    alphabet = set(pre_tokenizers.ByteLevel.alphabet())
+    known = [token for token in plain if set(token) <= alphabet]
+    tokenizer = Tokenizer(models.BPE({token: n for n, token in enumerate(known)}, []))
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(special)
+    tokenizer.add_tokens([token for token in plain if token not in known])
+    return _wrap(tokenizer)

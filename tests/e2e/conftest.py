@@ -1,0 +1,97 @@
+"""A small task and a policy for it, made here without a network, and runs of the real pipeline."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from recipe.shape_grpo.launch import cpu_environment
+from recipe.shape_grpo.prepare_movielens import TaskSettings, prepare
+from recipe.shape_grpo.small_policy import PolicySettings, train_policy
+
+ROOT = Path(__file__).parents[2]
+FILMS = ["Alien", "Brazil", "Casablanca", "Dune", "Élan vital", "Fargo", "Gandhi", "Heat 東京"]
+
+
+@pytest.fixture(scope="session")
+def task(tmp_path_factory):
+    """Folder with prompts and the rating table of 40 made-up viewers of 8 films."""
+    raw = tmp_path_factory.mktemp("ratings")
+    rng = np.random.default_rng(0)
+    pairs = [(user, film) for user in range(1, 41) for film in range(8) if rng.random() < 0.7]
+    pd.DataFrame(
+        [(user, film, int(rng.integers(1, 6)), 0) for user, film in pairs],
+        columns=["userId", "movieId", "rating", "timestamp"],
+    ).to_csv(raw / "ratings.csv", index=False)
+    pd.DataFrame(
+        [(film, f"{title} (1979)", "Drama") for film, title in enumerate(FILMS)],
+        columns=["movieId", "title", "genres"],
+    ).to_csv(raw / "movies.csv", index=False)
+    folder = tmp_path_factory.mktemp("task")
+    prepare(
+        folder,
+        TaskSettings(
+            ratings=str(raw), films=8, min_ratings=1, history=1, test_viewers=8, factors=2, epochs=2
+        ),
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def policy(task, tmp_path_factory):
+    """A policy that has begun to learn the format: some answers are whole, some are not."""
+    folder = tmp_path_factory.mktemp("policy")
+    settings = PolicySettings(vocabulary=400, width=64, steps=150, batch=32)
+    train_policy(task, folder, settings, Console(quiet=True))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def overrides(task, policy):
+    """Hydra overrides that both entry points take."""
+    return [
+        "+task=quickstart",
+        f"data.train_files={task}/train.parquet",
+        f"data.val_files={task}/test.parquet",
+        "data.train_batch_size=4",
+        "actor_rollout_ref.actor.ppo_mini_batch_size=4",
+        "actor_rollout_ref.rollout.n=4",
+        f"actor_rollout_ref.model.path={policy}",
+        f"+reward.custom_reward_function.reward_kwargs.ratings={task}/ratings.npz",
+        "trainer.test_freq=-1",
+        "trainer.logger=[file]",
+    ]
+
+
+@pytest.fixture(scope="session")
+def verl_main_ppo(overrides, tmp_path_factory):
+    """run(*overrides, **environment): verl's own entry point with flags alone; its run folder."""
+
+    def run(*more, **environment):
+        folder = tmp_path_factory.mktemp("main_ppo")
+        command = [
+            *(sys.executable, "-m", "verl.trainer.main_ppo"),
+            f"hydra.searchpath=[file://{ROOT}/recipe/shape_grpo/config]",
+            f"hydra.run.dir={folder}/hydra",
+            "+backend=cpu",
+            *overrides,
+            *more,
+        ]
+        with (folder / "train.log").open("w") as log:
+            process = subprocess.run(
+                command,
+                cwd=ROOT,
+                env={**os.environ, **cpu_environment(folder / "metrics.jsonl"), **environment},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+        assert process.returncode == 0, (folder / "train.log").read_text()[-5000:]
+        return folder
+
+    return run
