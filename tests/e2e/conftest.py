@@ -60,6 +60,8 @@ def overrides(task, policy):
         f"data.val_files={task}/test.parquet",
         "data.train_batch_size=4",
         "actor_rollout_ref.actor.ppo_mini_batch_size=4",
+        "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=16",
+        "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=16",
         "actor_rollout_ref.rollout.n=4",
         f"actor_rollout_ref.model.path={policy}",
         f"+reward.custom_reward_function.reward_kwargs.ratings={task}/ratings.npz",
