@@ -142,7 +142,9 @@ def _follow(
                 training_since = time.monotonic()
                 progress.reset(bar, total=steps, description=f"{name}: training")
             progress.update(bar, completed=done)
-            if not (console.is_terminal or quiet) and done // (steps / 5) > announced // (steps / 5):
+            if not (console.is_terminal or quiet) and done // (steps / 5) > announced // (
+                steps / 5
+            ):
                 per_step = (time.monotonic() - training_since) / max(done, 1)
                 left = f", about {per_step * (steps - done):.0f} s left" if 0 < done < steps else ""
                 elapsed = time.monotonic() - started

@@ -1,4 +1,4 @@
-"""Train with ShapE-GRPO: brings the configuration, checks it before Ray starts, hands over to verl.
+"""Train with ShapE-GRPO: brings the configuration, checks it, and hands over to verl.
 
     python -m recipe.shape_grpo.main_shape_grpo data.train_files=... actor_rollout_ref.model.path=...
 

@@ -54,8 +54,7 @@ class TaskSettings:
 
     Attributes:
         ratings: folder with the user's own ratings, or None for MovieLens-100k.
-        films: size of the catalogue, drawn from the films with at least `min_ratings` ratings.
-        min_ratings: see `films`.
+        films: size of the catalogue, the most rated films.
         candidates: K, the number of titles a prompt asks for.
         history: at most so many liked films are named in a prompt.
         test_viewers: viewers kept for the test prompts, one prompt each.
@@ -66,8 +65,7 @@ class TaskSettings:
     """
 
     ratings: str | None = None
-    films: int = 300
-    min_ratings: int = 20
+    films: int = 100
     candidates: int = 3
     history: int = 3
     test_viewers: int = 128
@@ -265,15 +263,7 @@ def prepare(output: Path, settings: TaskSettings) -> None:
     folder = Path(settings.ratings) if settings.ratings else download_movielens(output / "raw")
     ratings = read_ratings(folder)
 
-    rng = np.random.default_rng(settings.seed)
-    counts = ratings["item_id"].value_counts()
-    eligible = sorted(counts[counts >= settings.min_ratings].index)
-    if len(eligible) < settings.films:
-        raise ValueError(
-            f"{folder} has {len(eligible)} films with at least {settings.min_ratings} ratings, "
-            f"{settings.films} are asked for: lower --films or --min-ratings"
-        )
-    titles = sorted(rng.choice(eligible, settings.films, replace=False).tolist())
+    titles = sorted(ratings["item_id"].value_counts().index[: settings.films])
     viewers = sorted(set(ratings["user_id"]))
     if len(viewers) <= settings.test_viewers:
         raise ValueError(f"{folder} has {len(viewers)} viewers: lower --test-viewers")
@@ -281,6 +271,7 @@ def prepare(output: Path, settings: TaskSettings) -> None:
 
     in_catalogue = ratings[ratings["item_id"].isin(titles) & (ratings["rating"] >= LIKED)]
     liked = {viewer: list(films) for viewer, films in in_catalogue.groupby("user_id")["item_id"]}
+    rng = np.random.default_rng(settings.seed)
     shuffled = rng.permutation(viewers).tolist()
     test, train = shuffled[: settings.test_viewers], shuffled[settings.test_viewers :]
     test_rows = draw_rows(test, liked, 1, "test", settings, rng)

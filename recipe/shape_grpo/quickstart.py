@@ -53,7 +53,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--ratings", help="folder with MovieLens data; without it, MovieLens-100k")
     parser.add_argument("--output", type=Path, default=None)
     options = parser.parse_args(arguments)
-    output = options.output or Path("outputs/quickstart-quick" if options.quick else "outputs/quickstart")
+    output = options.output or Path(
+        "outputs/quickstart-quick" if options.quick else "outputs/quickstart"
+    )
     console = Console()
 
     task = TaskSettings(ratings=options.ratings)

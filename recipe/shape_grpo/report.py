@@ -52,7 +52,7 @@ def validation_curve(run: Path) -> Curve:
 
 
 def print_table(curves: dict[str, Curve], console: Console) -> None:
-    """Best-of-set reward at the start, midway and at the end, and how soon GRPO's end is reached."""
+    """Best-of-set reward at start, midway and end, and how soon GRPO's end is reached."""
     table = Table(title="Best-of-set reward on held-out prompts")
     for heading in ("method", "start", "midway", "end", "steps to reach GRPO's final value"):
         table.add_column(heading, justify="left" if heading == "method" else "right")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -79,11 +79,15 @@ class ShapeGRPOConfig:
             ValueError: An unknown key or a value that is not allowed; the message names what is.
         """
         block = algorithm.get("shape_grpo") or {}
-        block = OmegaConf.to_container(block, resolve=True) if OmegaConf.is_config(block) else block
+        if isinstance(block, DictConfig):
+            block = OmegaConf.to_container(block, resolve=True)
+        if not isinstance(block, Mapping):
+            raise ValueError(f"algorithm.shape_grpo={block}: must be a block of keys and values.")
         known = [field.name for field in fields(cls)]
         for key in block:
             if key not in known:
-                raise ValueError(_unknown("key", f"algorithm.shape_grpo.{key}", key, known))
+                where = f"algorithm.shape_grpo.{key}"
+                raise ValueError(_unknown("key", where, str(key), known))
         try:
             merged = OmegaConf.merge(OmegaConf.structured(cls), block)
         except OmegaConfBaseException as error:

@@ -39,7 +39,9 @@ def candidate_metrics(
         "num_candidates": _mean(counts),
         "responses_without_candidates": _mean(counts == 0),
         "candidate_reward": _mean(batch.rewards[batch.mask]),
-        "best_candidate_reward": _mean(batch.rewards.where(batch.mask, -torch.inf).amax(-1)[counts > 0])
+        "best_candidate_reward": _mean(
+            batch.rewards.where(batch.mask, -torch.inf).amax(-1)[counts > 0]
+        )
         if counts.any()
         else None,
         "candidate_length": _mean(lengths[batch.mask]),

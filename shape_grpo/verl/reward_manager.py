@@ -41,6 +41,9 @@ class MultiCandidateRewardManager(RewardManagerBase):
     score, which only a stock estimator reads: ``shape_grpo`` leaves such a response out.
     """
 
+    tokenizer: Any
+    compute_score: Any
+
     def __init__(
         self,
         config: DictConfig,
@@ -77,10 +80,7 @@ class MultiCandidateRewardManager(RewardManagerBase):
         found, spans, handled = await self.loop.run_in_executor(None, self._find_candidates, ids)
         arguments = self._arguments(item.non_tensor_batch)
         results = await asyncio.gather(
-            *(
-                self._reward(text, index, len(found), arguments)
-                for index, text in enumerate(found)
-            )
+            *(self._reward(text, index, len(found), arguments) for index, text in enumerate(found))
         )
         failures = [result for result in results if isinstance(result, str)]
         record = CandidateRecord(

@@ -43,12 +43,14 @@ class CandidateTrainerMixin:
         records = self._read_records(batch, final_rows)
         with candidates_in_context(CandidateBatch.collate(records), final_rows):
             batch = compute_advantage(batch, metrics)
-        scored = [
-            (record, tag["response_len"])
-            for row, (record, tag) in enumerate(zip(records, batch.tags, strict=True))
-            if final_rows[row] == row and not tag.get("is_padding", False)
-        ]
-        metrics.update(candidate_metrics(*zip(*scored, strict=True), self.shape_grpo_config))
+        answers = [row for row in range(len(records)) if _is_answer(batch, final_rows, row)]
+        metrics.update(
+            candidate_metrics(
+                [records[row] for row in answers],
+                [batch.tags[row]["response_len"] for row in answers],
+                self.shape_grpo_config,
+            )
+        )
         return batch
 
     def _read_records(self, batch: KVBatchMeta, final_rows: torch.Tensor) -> list[CandidateRecord]:
@@ -62,7 +64,7 @@ class CandidateTrainerMixin:
         )
         records = []
         for row, fields in enumerate(list(data["extra_fields"])):
-            if batch.tags[row].get("is_padding", False) or final_rows[row] != row:
+            if not _is_answer(batch, final_rows, row):
                 records.append(CandidateRecord())
                 continue
             record = CandidateRecord.from_json(fields["reward_extra_info"][KEY])
@@ -83,6 +85,11 @@ def _final_rows(keys: list[str]) -> torch.Tensor:
         rollout, _, output = key.rpartition("_")
         last[rollout] = max(last.get(rollout, (-1, -1)), (int(output), row))
     return torch.tensor([last[key.rpartition("_")[0]][1] for key in keys])
+
+
+def _is_answer(batch: KVBatchMeta, final_rows: torch.Tensor, row: int) -> bool:
+    """Whether a row holds a rollout's last output, and not padding that verl added."""
+    return bool(final_rows[row] == row) and not batch.tags[row].get("is_padding", False)
 
 
 def _register(name: str, verl_mode: str) -> None:

@@ -30,8 +30,7 @@ def spied_run(verl_main_ppo, tmp_path_factory):
         "reward.reward_manager.name=multi_candidate",
         "trainer.v1.trainer_mode=shape_grpo_spy",
         f"trainer.total_training_steps={STEPS}",
-        "actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls="
-        "vllm_spy.SpyExtension",
+        "actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls=vllm_spy.SpyExtension",
         SPY=str(notes),
         VERL_USE_EXTERNAL_MODULES="pipeline_spy",
         PYTHONPATH=str(Path(__file__).parent),
@@ -122,13 +121,16 @@ def test_the_actor_gets_the_advantages_that_the_logged_rewards_imply(updates):
 
 def test_weights_in_vllm_follow_the_trainer(spied_run):
     """After every sync vLLM multiplies by the trainer's matrices, bit for bit; and they move."""
+    merged = {
+        "qkv_proj": ("q_proj", "k_proj", "v_proj"),
+        "gate_up_proj": ("gate_proj", "up_proj"),
+    }
     _, notes = spied_run
     trained = [torch.load(notes / f"trainer-{sync}") for sync in range(STEPS + 1)]
     served = [torch.load(notes / f"vllm-{sync}") for sync in range(STEPS + 1)]
     for trainer, vllm in zip(trained, served, strict=True):
         compared = set()
         for name, matrix in vllm.items():
-            merged = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
             last = name.rsplit(".", 1)[-1]
             parts = [name.replace(last, part) + ".weight" for part in merged.get(last, (last,))]
             if last == "lm_head" and parts[0] not in trainer:

@@ -72,7 +72,9 @@ def test_allocator_uniform_is_verls_grpo(seed):
     records = random_records(generator, 12)
     scores = [max(record.rewards, default=0.0) for record in records]
     uids = [f"prompt {i // 4}" for i in range(12)]
-    result = advantages(records, scores, uids, allocator="uniform", length_correction=bool(seed % 2))
+    result = advantages(
+        records, scores, uids, allocator="uniform", length_correction=bool(seed % 2)
+    )
     torch.testing.assert_close(result, grpo(scores, uids), atol=1e-6, rtol=1e-5)
 
 

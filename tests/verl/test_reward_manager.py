@@ -1,4 +1,4 @@
-"""The reward manager as verl runs it: built by verl's loader, fed a DataProto, one real tokenizer."""
+"""The reward manager as verl runs it: found by name, fed a DataProto, with a real tokenizer."""
 
 import asyncio
 import logging
@@ -28,7 +28,9 @@ def tokenizer():
         special_tokens=["<eos>", "<pad>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
-    bpe.train_from_iterator(["<candidate>five</candidate> and <candidate>four</candidate>"], trainer)
+    bpe.train_from_iterator(
+        ["<candidate>five</candidate> and <candidate>four</candidate>"], trainer
+    )
     return PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<eos>", pad_token="<pad>")
 
 
@@ -84,9 +86,7 @@ def test_scores_each_candidate_and_the_set_by_its_best(score, tokenizer):
     reward, info, record = score(FIVE_FOUR, stars)
     assert (reward, record.rewards, record.error) == (5.0, [5.0, 4.0], None)
     ids = tokenizer(FIVE_FOUR)["input_ids"]
-    spans = [
-        tokenizer.decode(ids[a:b]) for a, b in zip(record.starts, record.ends, strict=True)
-    ]
+    spans = [tokenizer.decode(ids[a:b]) for a, b in zip(record.starts, record.ends, strict=True)]
     assert "five" in spans[0] and "four" in spans[1]
     assert (info["num_candidates"], info["mean_candidate"], info["reward_errors"]) == (2, 4.5, 0)
 

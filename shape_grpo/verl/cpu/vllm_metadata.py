@@ -32,6 +32,9 @@ class _RenamedDistribution(metadata.Distribution):
         return self._actual.locate_file(path)
 
 
+_ANY_DISTRIBUTION = metadata.DistributionFinder.Context()
+
+
 class VLLMMetadataFinder(metadata.DistributionFinder):
     """Finds "vllm" by name and nothing else; imports are none of its business."""
 
@@ -39,7 +42,7 @@ class VLLMMetadataFinder(metadata.DistributionFinder):
         return None
 
     def find_distributions(
-        self, context: metadata.DistributionFinder.Context = metadata.DistributionFinder.Context()
+        self, context: metadata.DistributionFinder.Context = _ANY_DISTRIBUTION
     ) -> Iterable[metadata.Distribution]:
         if context.name != "vllm":
             return []

@@ -7,6 +7,7 @@ parameters, loads and packs again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,6 +21,10 @@ NAME = f"{__name__}.CPUWorkerExtension"
 class CPUWorkerExtension(vLLMColocateWorkerExtension):
     """Named to vLLM as ``worker_extension_cls``; becomes a base of vLLM's own worker class."""
 
+    # Of vLLM's worker.
+    model_runner: Any
+    reload_weights: Callable[..., None]
+
     def update_weights_from_ipc(
         self,
         peft_config: dict[str, Any] | None = None,
@@ -32,7 +37,9 @@ class CPUWorkerExtension(vLLMColocateWorkerExtension):
             NotImplementedError: for a LoRA adapter, which this backend does not sync.
         """
         if peft_config is not None:
-            raise NotImplementedError("The CPU backend does not sync LoRA adapters: set lora_rank=0.")
+            raise NotImplementedError(
+                "The CPU backend does not sync LoRA adapters: set lora_rank=0."
+            )
         weights: list[tuple[str, torch.Tensor]] = []
 
         def keep(bucket: list[tuple[str, torch.Tensor]], is_last: bool) -> None:

