@@ -1,0 +1,56 @@
+"""The README's code runs, and its commands name real keys of the installed verl."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_module
+from verl.trainer.ppo.utils import need_critic, need_reference_policy
+from verl.utils.config import validate_config
+
+from shape_grpo.verl.config import ShapeGRPOConfig, check_trainer_config
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def block(language, marker):
+    (found,) = (text for text in blocks(language) if marker in text)
+    return found
+
+
+def test_the_example_task_is_short_and_runs(tmp_path, monkeypatch):
+    reward, data = block("python", "# my_reward.py"), block("python", "# my_data.py")
+    assert len((reward + data).splitlines()) < 40
+    monkeypatch.chdir(tmp_path)
+    exec(data, {})
+    row = pd.read_parquet("train.parquet").iloc[0]
+    assert row["prompt"][0]["role"] == "user" and "<candidate>" in row["prompt"][0]["content"]
+    names = {}
+    exec(reward, names)
+    score = names["compute_score"]("slogans", "Fresh bread!", row["reward_model"]["ground_truth"])
+    assert score == 2
+
+
+def test_the_credit_example_prints_what_it_says(capsys):
+    code = block("python", "shapley_values")
+    exec(code, {})
+    assert capsys.readouterr().out.strip() in code
+
+
+def test_the_command_for_gpus_is_a_valid_configuration_of_verl():
+    command = shlex.split(block("bash", "verl.trainer.main_ppo").replace("\\\n", " "))
+    with initialize_config_module("verl.trainer.config", version_base=None):
+        config = compose("ppo_trainer", overrides=command[3:])
+    validate_config(config, need_reference_policy(config), need_critic(config))
+    check_trainer_config(config)
+
+
+@pytest.mark.parametrize("key", vars(ShapeGRPOConfig()))
+def test_the_config_table_names_every_key(key):
+    assert f"`{key}`" in README
