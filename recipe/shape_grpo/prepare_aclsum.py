@@ -135,7 +135,10 @@ def tidy_sentence(sentence: str) -> str:
 
 
 def longest_prompt(
-    sentences: list[str], aspect: str, count_tokens: Callable[[list[dict[str, str]]], int], limit: int
+    sentences: list[str],
+    aspect: str,
+    count_tokens: Callable[[list[dict[str, str]]], int],
+    limit: int,
 ) -> list[dict[str, str]] | None:
     """The prompt with as many of the first sentences as `limit` tokens hold; None if not one."""
     fitting = None
@@ -154,7 +157,9 @@ def make_rows(
     `limit` are left out."""
     rows: list[dict[str, Any]] = []
     for paper in ACLSum(split):
-        sentences = [tidy_sentence(s) for s in paper.get_all_sentences(["abstract", "introduction"])]
+        sentences = [
+            tidy_sentence(s) for s in paper.get_all_sentences(["abstract", "introduction"])
+        ]
         for aspect in ASPECTS:
             messages = longest_prompt(sentences, aspect, count_tokens, limit)
             if messages is None:

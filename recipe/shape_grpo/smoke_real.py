@@ -66,7 +66,9 @@ def print_steps(metrics: dict[int, dict[str, Any]], console: Console) -> None:
         table.add_column(heading, justify="right")
     for step in range(1, STEPS + 1):
         values = metrics[step]
-        cells = (form.format(values[key]) if key in values else "-" for key, form in COLUMNS.values())
+        cells = (
+            form.format(values[key]) if key in values else "-" for key, form in COLUMNS.values()
+        )
         table.add_row(str(step), *cells)
     console.print(table)
 
