@@ -25,6 +25,7 @@ from rich.progress import (
 
 METRICS = "metrics.jsonl"
 LOG = "train.log"
+STARTING = "starting Ray, FSDP and vLLM (two to three minutes on two cores)"
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -131,8 +132,11 @@ def _follow(
     )
     started = training_since = time.monotonic()
     announced = -1
+    plain = not (console.is_terminal or quiet)
+    if plain:
+        console.print(f"{name}: {STARTING}")
     with progress:
-        bar = progress.add_task(f"{name}: starting Ray, FSDP and vLLM", total=None)
+        bar = progress.add_task(f"{name}: {STARTING}", total=None)
         while process.poll() is None:
             time.sleep(1)
             done = max(read_metrics(run), default=-1)
@@ -142,9 +146,7 @@ def _follow(
                 training_since = time.monotonic()
                 progress.reset(bar, total=steps, description=f"{name}: training")
             progress.update(bar, completed=done)
-            if not (console.is_terminal or quiet) and done // (steps / 5) > announced // (
-                steps / 5
-            ):
+            if plain and done // (steps / 6) > announced // (steps / 6):
                 per_step = (time.monotonic() - training_since) / max(done, 1)
                 left = f", about {per_step * (steps - done):.0f} s left" if 0 < done < steps else ""
                 elapsed = time.monotonic() - started

@@ -28,7 +28,7 @@ from typing import Any
 import pandas as pd
 from aclsum import ACLSum
 
-from recipe.shape_grpo.reuse import is_current, write_stamp
+from recipe.shape_grpo.reuse import begin, is_current, write_stamp
 
 FILES = ("train.parquet", "test.parquet")
 ASPECTS = {
@@ -188,12 +188,12 @@ def prepare(output: Path, settings: TaskSettings) -> None:
         return
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(settings.tokenizer)
+    tokenizer: Any = AutoTokenizer.from_pretrained(settings.tokenizer)
 
     def count_tokens(messages: list[dict[str, str]]) -> int:
         return len(tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"])
 
-    output.mkdir(parents=True, exist_ok=True)
+    begin(output)
     counts = {}
     for split in ("train", "test"):
         rows = make_rows(split, count_tokens, settings.max_prompt_tokens)

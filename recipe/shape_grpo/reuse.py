@@ -18,6 +18,12 @@ def is_current(folder: Path, settings: dict[str, Any], files: Iterable[str]) -> 
     )
 
 
+def begin(folder: Path) -> None:
+    """Make the folder ready to be written; until `write_stamp`, it is not current."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / STAMP).unlink(missing_ok=True)
+
+
 def write_stamp(folder: Path, settings: dict[str, Any]) -> None:
-    """Record the settings, last of all files, so that an interrupted run is not reused."""
+    """Record the settings; call it after all files are written."""
     (folder / STAMP).write_text(json.dumps(settings, indent=2) + "\n")

@@ -13,6 +13,7 @@ The folder loads like any Hugging Face model (transformers, vLLM, verl).
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -26,9 +27,10 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers.utils import logging as transformers_logging
 
 from recipe.shape_grpo.prepare_movielens import prompt_messages
-from recipe.shape_grpo.reuse import STAMP, is_current, write_stamp
+from recipe.shape_grpo.reuse import STAMP, begin, is_current, write_stamp
 from shape_grpo.candidates import parse_candidates
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
@@ -66,7 +68,7 @@ class PolicySettings:
     width: int = 128
     layers: int = 2
     steps: int = 600
-    batch: int = 32
+    batch: int = 16
     learning_rate: float = 3e-3
     seed: int = 0
 
@@ -207,7 +209,7 @@ def sample_answers(
         for prompt in prompts
     ]
     inputs = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left")
-    output = model.generate(
+    output = model.generate(  # type: ignore[misc]  # transformers' own annotation
         input_ids=inputs["input_ids"],
         attention_mask=inputs["attention_mask"],
         do_sample=True,
@@ -245,6 +247,8 @@ def train_policy(task: Path, output: Path, settings: PolicySettings, console: Co
 
     texts = [f"{messages[0]['content']}\n{answer}" for messages, answer in draw(2000)]
     tokenizer = train_tokenizer(texts, settings.vocabulary)
+    # lenskit leaves torch with one thread.
+    torch.set_num_threads(os.cpu_count() or 1)
     torch.manual_seed(settings.seed)
     model = new_model(tokenizer, settings)
     warm_start(model, tokenizer, draw, settings, console)
@@ -253,7 +257,8 @@ def train_policy(task: Path, output: Path, settings: PolicySettings, console: Co
     suggested = [[c.text for c in parse_candidates(answer)] for answer in answers]
     right = [len(set(names) & set(titles)) == len(names) == candidates for names in suggested]
     named = {name for names in suggested for name in names} & set(titles)
-    output.mkdir(parents=True, exist_ok=True)
+    begin(output)
+    transformers_logging.disable_progress_bar()
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)
     write_stamp(output, stamp)

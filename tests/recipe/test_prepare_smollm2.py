@@ -71,7 +71,11 @@ def test_other_wheel_is_converted_again(conversions, tmp_path, monkeypatch):
     assert len(conversions) == 2
 
 
-def test_interrupted_conversion_is_not_reused(conversions, tmp_path, monkeypatch):
+@pytest.mark.parametrize("before", ["nothing", "a model with a file missing"])
+def test_interrupted_conversion_is_not_reused(conversions, tmp_path, monkeypatch, before):
+    if before != "nothing":
+        prepare_smollm2.prepare(tmp_path)
+        (tmp_path / "model.safetensors").unlink()
     complete = prepare_smollm2.convert
 
     def interrupted(source, output):
@@ -82,5 +86,6 @@ def test_interrupted_conversion_is_not_reused(conversions, tmp_path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         prepare_smollm2.prepare(tmp_path)
     monkeypatch.setattr(prepare_smollm2, "convert", complete)
+    already = len(conversions)
     prepare_smollm2.prepare(tmp_path)
-    assert len(conversions) == 2
+    assert len(conversions) == already + 1
