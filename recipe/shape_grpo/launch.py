@@ -80,6 +80,8 @@ def train_on_cpu(
     Raises:
         TrainingFailed: The run ended with an error.
     """
+    # Also when this process is asked to end: Ray must not train on without it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     run.mkdir(parents=True, exist_ok=True)
     (run / METRICS).unlink(missing_ok=True)
     command = [

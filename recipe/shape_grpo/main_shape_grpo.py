@@ -1,6 +1,6 @@
 """Train with ShapE-GRPO: brings the configuration, checks it, and hands over to verl.
 
-    python -m recipe.shape_grpo.main_shape_grpo data.train_files=... actor_rollout_ref.model.path=...
+    python -m recipe.shape_grpo.main_shape_grpo data.train_files=train.parquet ...
 
 The same run through verl's own entry point takes the same keys as flags (README.md).
 """

@@ -98,8 +98,8 @@ def _register(name: str, verl_mode: str) -> None:
         from shape_grpo.verl.cpu.worker import CPUTrainerMixin
 
         bases = (bases[0], CPUTrainerMixin, bases[1])
-    trainer = type(f"Trainer_{name}", bases, {"verl_trainer_mode": verl_mode})
-    register_trainer(name)(trainer)
+    members = {"__module__": __name__, "verl_trainer_mode": verl_mode}
+    register_trainer(name)(type(f"CandidateTrainer_{verl_mode}", bases, members))
 
 
 for _name, _verl_mode in TRAINER_MODES.items():
