@@ -53,3 +53,5 @@ if [ "$(cat "$VENV/installed" 2>/dev/null)" != "$wanted" ]; then
 fi
 
 export VERL_PLATFORM=cpu
+# Where this is set, each of the pipeline's dozen processes would compile torch, verl and vLLM anew.
+unset PYTHONDONTWRITEBYTECODE
