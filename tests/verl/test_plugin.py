@@ -16,7 +16,7 @@ from importlib.metadata import version
 from verl.plugin.platform import get_platform
 facts["platform"] = get_platform().device_name
 facts["engine"] = os.environ.get("VERL_ENGINE_DEVICE")
-if "VERL_ENGINE_DEVICE" in os.environ:
+if facts["platform"] == "cpu":
     facts["vllm"] = version("vllm")
 from verl.trainer.ppo.v1 import get_trainer_cls
 from verl.trainer.ppo.core_algos import get_adv_estimator_fn
@@ -33,9 +33,11 @@ print(json.dumps(facts))
 
 def run(code, **environment):
     """Last line of standard output of `code` in a fresh interpreter."""
+    # The plugin itself sets such variables in the process that runs the tests.
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("VERL_")}
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
-        env={**os.environ, **environment},
+        env={**clean, **environment},
         capture_output=True,
         text=True,
         check=False,
