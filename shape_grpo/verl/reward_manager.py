@@ -26,6 +26,11 @@ from shape_grpo.verl.record import KEY, CandidateRecord
 logger = logging.getLogger(__name__)
 
 
+def _comparable(text: str) -> str:
+    """The text by which candidates count as equal: white space and case do not matter."""
+    return " ".join(text.casefold().split())
+
+
 @register(REWARD_MANAGER)
 class MultiCandidateRewardManager(RewardManagerBase):
     """Scores every candidate of a response, and the response by the utility of the set.
@@ -111,7 +116,7 @@ class MultiCandidateRewardManager(RewardManagerBase):
         handled: Counter[str] = Counter()
         seen: set[str] = set()
         for candidate in candidates:
-            name = " ".join(candidate.text.casefold().split())
+            name = _comparable(candidate.text)
             if len(kept) == options.max_candidates:
                 problem, rule = "surplus", options.surplus
             elif not candidate.closed:
@@ -186,7 +191,7 @@ class MultiCandidateRewardManager(RewardManagerBase):
 
     def _extra_info(self, record: CandidateRecord, texts: Sequence[str | None]) -> dict[str, Any]:
         known = record.known_rewards
-        distinct = {" ".join(text.casefold().split()) for text in texts if text is not None}
+        distinct = {_comparable(text) for text in texts if text is not None}
         return {
             KEY: record.to_json(),
             "num_candidates": len(texts),
