@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,13 @@ def train_on_cpu(
             start_new_session=True,
         )
         try:
-            _follow(process, name, run, steps, console, quiet=verbose)
+            done = _steps_done(process, run)
+            if verbose:
+                process.wait()
+            elif console.is_terminal:
+                _show_bar(done, name, steps, console)
+            else:
+                _print_lines(done, name, steps, console)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGTERM)
@@ -111,17 +117,20 @@ def train_on_cpu(
         raise TrainingFailed(f"{name} failed (exit {process.returncode}).\n{tail}")
 
 
-def _follow(
-    process: subprocess.Popen[bytes],
-    name: str,
-    run: Path,
-    steps: int,
-    console: Console,
-    *,
-    quiet: bool,
-) -> None:
-    """Show the steps done and the time left until the process ends."""
-    progress = Progress(
+def _steps_done(process: subprocess.Popen[bytes], run: Path) -> Iterator[int]:
+    """The number of steps done, each time it has grown, until the process ends."""
+    announced = -1
+    while process.poll() is None:
+        time.sleep(1)
+        done = max(read_metrics(run), default=-1)
+        if done > announced:
+            yield done
+            announced = done
+
+
+def _show_bar(done: Iterable[int], name: str, steps: int, console: Console) -> None:
+    """Progress on a terminal."""
+    columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -129,31 +138,32 @@ def _follow(
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        console=console,
-        disable=quiet or not console.is_terminal,
     )
-    started = training_since = time.monotonic()
-    announced = -1
-    plain = not (console.is_terminal or quiet)
-    if plain:
-        console.print(f"{name}: {STARTING}")
-    with progress:
+    with Progress(*columns, console=console) as progress:
         bar = progress.add_task(f"{name}: {STARTING}", total=None)
-        while process.poll() is None:
-            time.sleep(1)
-            done = max(read_metrics(run), default=-1)
-            if done <= announced:
-                continue
-            if announced < 0:
-                training_since = time.monotonic()
+        for step in done:
+            if progress.tasks[bar].total is None:
                 progress.reset(bar, total=steps, description=f"{name}: training")
-            progress.update(bar, completed=done)
-            if plain and done // (steps / 6) > announced // (steps / 6):
-                per_step = (time.monotonic() - training_since) / max(done, 1)
-                left = f", about {per_step * (steps - done):.0f} s left" if 0 < done < steps else ""
-                elapsed = time.monotonic() - started
-                console.print(f"{name}: step {done} of {steps} after {elapsed:.0f} s{left}")
-            announced = done
+            progress.update(bar, completed=step)
+
+
+def _print_lines(done: Iterable[int], name: str, steps: int, console: Console) -> None:
+    """Progress in a log: about six lines a run."""
+    console.print(f"{name}: {STARTING}")
+    started = time.monotonic()
+    first: tuple[int, float] | None = None
+    printed = -1
+    for step in done:
+        now = time.monotonic()
+        first = first or (step, now)
+        if step // (steps / 6) == printed // (steps / 6):
+            continue
+        left = ""
+        if first[0] < step < steps:
+            per_step = (now - first[1]) / (step - first[0])
+            left = f", about {per_step * (steps - step):.0f} s left"
+        console.print(f"{name}: step {step} of {steps} after {now - started:.0f} s{left}")
+        printed = step
 
 
 def _end_of_log(log: Path, lines: int = 25) -> str:

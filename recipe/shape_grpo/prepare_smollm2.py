@@ -29,7 +29,9 @@ def convert(source: Path, output: Path) -> None:
     """Write the GGUF model in the folder `source` as float32 safetensors and a fast tokenizer."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=GGUF)
     # The file names <|im_start|> here; with that, no response would ever end.

@@ -4,10 +4,10 @@ from shape_grpo.advantage.readings import (
     READINGS,
     Credit,
     candidate_advantages,
-    credit_weights,
     register_reading,
 )
 from shape_grpo.advantage.scatter import BACKENDS, scatter_candidate_advantages
+from shape_grpo.credit import credit_weights
 
 __all__ = [
     "BACKENDS",

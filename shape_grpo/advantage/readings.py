@@ -8,10 +8,19 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from shape_grpo.advantage.statistics import GroupIndex, group_mean_std, group_numbers
-from shape_grpo.credit import Registry, allocate, check_rewards, set_utility
+from shape_grpo.credit import (
+    Registry,
+    Split,
+    Utility,
+    check_rewards,
+    make_utility,
+    set_utility,
+    split_utility,
+)
 
-NO_REWARD = 1e-8
-"""A set whose utility is smaller than this in magnitude has nothing to share: all weights are 1."""
+NO_SPREAD = 1e-6
+"""Below this standard deviation there is nothing to learn from a group: a difference within it
+would be divided by almost nothing."""
 
 
 @dataclass(frozen=True)
@@ -19,12 +28,29 @@ class Credit:
     """What a reading of the paper works from, in float64.
 
     Attributes:
-        weights: (N, K) credit weights of candidates, as `credit_weights` gives them.
-        advantages: (N,) GRPO advantages of responses.
+        split: Credit weights, utilities and shares of the N sets of K candidates.
+        mask: (N, K) where there is a candidate.
+        group: (N,) group numbers of responses.
+        advantages: (N,) their GRPO advantages A_i.
+        std: (N,) standard deviations of their groups.
+        norm_by_std: Whether to divide by std + epsilon.
+        epsilon: As in verl.
     """
 
-    weights: Tensor
+    split: Split
+    mask: Tensor
+    group: Tensor
     advantages: Tensor
+    std: Tensor
+    norm_by_std: bool
+    epsilon: float
+
+    def normalized(self, differences: Tensor, std: Tensor) -> Tensor:
+        """Differences to a mean, over std + epsilon if ``norm_by_std``; 0 where std is below
+        `NO_SPREAD`."""
+        if self.norm_by_std:
+            differences = differences / (std + self.epsilon)
+        return differences.masked_fill(std < NO_SPREAD, 0.0)
 
 
 Reading = Callable[[Credit], Tensor]
@@ -39,61 +65,38 @@ register_reading = READINGS.register
 @register_reading("reweight")
 def _reweight(credit: Credit) -> Tensor:
     """w_ik * A_i: ShapE-GRPO as a reweighting of GRPO, Proposition 4.1 of arXiv 2603.29871."""
-    return credit.weights * credit.advantages.unsqueeze(1)
+    return credit.split.weights * credit.advantages.unsqueeze(1)
 
 
-@torch.no_grad()
-def credit_weights(
-    rewards: Tensor,
-    mask: Tensor,
-    lengths: Tensor,
-    *,
-    utility: str = "max",
-    allocator: str = "shapley",
-    length_correction: bool = False,
-) -> Tensor:
-    """How many times its GRPO credit a token of each candidate gets.
+@register_reading("reweight_positive")
+def _reweight_positive(credit: Credit) -> Tensor:
+    """w_ik * A_i if A_i > 0, else A_i: praise by share, blame evenly. Not from the paper."""
+    advantages = credit.advantages.unsqueeze(1)
+    return torch.where(advantages > 0, credit.split.weights * advantages, advantages)
 
-    With shares phi_k of the utility R of K candidates, of l_k tokens each and L in total, the
-    weight is K * phi_k / R, or with ``length_correction`` phi_k * L / (l_k * R), whose average
-    over the tokens of the candidates is 1. All weights are 1 where |R| < `NO_REWARD`, and for the
-    allocator ``uniform``, which is GRPO at any lengths.
 
-    A negative reward would let weights change sign, so the rewards of a response are first shifted
-    up by the lowest of them, if that is negative.
+@register_reading("normalize")
+def _normalize(credit: Credit) -> Tensor:
+    """(w_ik * R_i - mean) / (std + epsilon) = A_i + (w_ik - 1) * R_i / (std + epsilon): the reward
+    is allotted, then normalised as GRPO does. R_i is the utility that w_ik shares out, without
+    negative rewards: else the best candidate of a set would be allotted most of a negative sum."""
+    extra = (credit.split.weights - 1) * credit.split.values.unsqueeze(1)
+    extra = credit.normalized(extra, credit.std.unsqueeze(1).expand_as(extra))
+    advantages = credit.advantages.masked_fill(credit.std < NO_SPREAD, 0.0)
+    return advantages.unsqueeze(1) + extra
 
-    A candidate without tokens still counts as a rival in the shares, and in K. With
-    ``length_correction``, which pays by the token, its share cannot be paid: it is taken off R, so
-    that the average stays 1, and its own weight, which no token sees, is 1.
 
-    Args:
-        rewards: (N, K), finite and 0 outside the mask.
-        mask: (N, K) bool.
-        lengths: (N, K) tokens of each candidate; not read outside the mask.
-        utility: A name in `shape_grpo.credit.UTILITIES`.
-        allocator: A name in `shape_grpo.credit.ALLOCATORS`.
-        length_correction: Whether to divide a share by the candidate's part of the tokens.
-
-    Returns:
-        (N, K) in the type of ``rewards``; unread where there is no candidate.
-    """
-    # The appended column of zeros leaves a set without negative rewards where it is.
-    lowest = torch.nn.functional.pad(rewards, (0, 1)).amin(dim=1, keepdim=True)
-    rewards = (rewards - lowest).masked_fill(~mask, 0.0)
-    shares = allocate(rewards, mask, utility=utility, allocator=allocator)
-    value = set_utility(rewards, mask, utility=utility).unsqueeze(1)
-    if allocator == "uniform":
-        return torch.ones_like(rewards)
-
-    paid = mask
-    per_share = mask.sum(dim=1, keepdim=True).expand_as(mask)
-    if length_correction:
-        paid = mask & (lengths > 0)
-        value = value - shares.masked_fill(paid, 0.0).sum(dim=1, keepdim=True)
-        tokens = lengths.masked_fill(~paid, 0).sum(dim=1, keepdim=True)
-        per_share = tokens / lengths.masked_fill(~paid, 1).to(rewards.dtype)
-    weights = shares / value * per_share
-    return weights.masked_fill(~paid | (value.abs() < NO_REWARD), 1.0)
+@register_reading("pooled")
+def _pooled(credit: Credit) -> Tensor:
+    """(phi_ik - mean) / (std + epsilon) over all candidates of the group."""
+    shares = credit.split.shares
+    group = credit.group.unsqueeze(1).expand_as(shares)[credit.mask]
+    alone = (torch.bincount(credit.group)[group] == 1) & (torch.bincount(group)[group] == 1)
+    pool = shares[credit.mask]
+    mean, std = group_mean_std(pool, group, torch.ones_like(alone), alone)
+    advantages = torch.zeros_like(shares)
+    advantages[credit.mask] = credit.normalized(pool - mean, std)
+    return advantages
 
 
 @torch.no_grad()
@@ -103,7 +106,7 @@ def candidate_advantages(
     lengths: Tensor | ArrayLike,
     index: GroupIndex,
     *,
-    utility: str = "max",
+    utility: str | Utility = "max",
     allocator: str = "shapley",
     advantage: str = "reweight",
     length_correction: bool = False,
@@ -118,13 +121,15 @@ def candidate_advantages(
     float32 rewards gets exactly 0, where verl's float32 leaves rounding error / epsilon.
 
     Args:
-        rewards: (N, K) candidate rewards, one row a response; types as `check_rewards` says.
+        rewards: (N, K) candidate rewards, one row a response, or (N, K, M) for a utility that takes
+            vectors; types as `check_rewards` says.
         mask: (N, K), true where there is a candidate, in any columns; None: everywhere.
         lengths: (N, K) response tokens that each candidate owns.
         index: (N,) group ids.
-        utility: A name in `shape_grpo.credit.UTILITIES`.
-        allocator: A name in `shape_grpo.credit.ALLOCATORS`.
-        advantage: A name in `READINGS`. ``reweight``: w_ik * A_i, with w from `credit_weights`.
+        utility: A name in `shape_grpo.credit.UTILITIES`, or a `shape_grpo.credit.Utility`.
+        allocator: A name in `shape_grpo.credit.ALLOCATORS`. ``uniform`` is GRPO in every reading.
+        advantage: A name in `READINGS`. ``reweight``: w_ik * A_i, with w from
+            `shape_grpo.credit.credit_weights`.
         length_correction: Make the mean of w over the tokens of a response's candidates 1, whatever
             their lengths; without it that holds for equal lengths.
         norm_by_std: Divide by std + epsilon (verl's ``norm_adv_by_std_in_grpo``).
@@ -141,7 +146,7 @@ def candidate_advantages(
         ValueError: An unknown name, shapes that do not fit, a candidate's reward NaN or infinite,
             a negative length, or an infinite score.
     """
-    read = READINGS.find(advantage)
+    read, game = READINGS.find(advantage), make_utility(utility)
     rewards, lengths = torch.as_tensor(rewards), torch.as_tensor(lengths)
     device = rewards.device
     group = group_numbers(index).to(device)
@@ -149,41 +154,45 @@ def candidate_advantages(
     if scores is not None:
         scores = torch.as_tensor(scores, device=device).detach().double()
     if mask is None:
-        mask = torch.ones_like(rewards, dtype=torch.bool)
+        mask = torch.ones(rewards.shape[:2], dtype=torch.bool)
     mask = torch.as_tensor(mask, device=device).bool()
     _check_shapes(rewards, mask, lengths, group, scores)
 
     if scores is not None:
         mask = mask & ~scores.isnan().unsqueeze(1)
-    rewards, mask = check_rewards(rewards, mask)
+    rewards, mask = check_rewards(rewards, mask, game)
     dtype, rewards = rewards.dtype, rewards.double()
     if scores is None:
-        scores = set_utility(rewards, mask, utility=utility)
+        scores = set_utility(rewards, mask, utility=game)
     _check_values(mask, lengths, scores)
 
     known = ~scores.isnan()
-    mean, std = group_mean_std(scores, group, known)
+    alone = torch.bincount(group)[group] == 1
+    mean, std = group_mean_std(scores, group, known, alone)
     shared = scores - mean
     if norm_by_std:
         shared = shared / (std + epsilon)
     shared = shared.masked_fill(~known, 0.0)
-    weights = credit_weights(
+    split = split_utility(
         rewards,
         mask,
         lengths,
-        utility=utility,
+        utility=game,
         allocator=allocator,
         length_correction=length_correction,
     )
-    candidate = read(Credit(weights=weights, advantages=shared)).masked_fill(~mask, 0.0)
-    return candidate.to(dtype), shared.to(dtype)
+    if allocator == "uniform":
+        candidate = shared.unsqueeze(1).expand(mask.shape)
+    else:
+        candidate = read(Credit(split, mask, group, shared, std, norm_by_std, epsilon))
+    return candidate.masked_fill(~mask, 0.0).to(dtype), shared.to(dtype)
 
 
 def _check_shapes(
     rewards: Tensor, mask: Tensor, lengths: Tensor, group: Tensor, scores: Tensor | None
 ) -> None:
     per_response = [group] if scores is None else [group, scores]
-    if not rewards.shape == mask.shape == lengths.shape or any(
+    if not rewards.shape[:2] == mask.shape == lengths.shape or any(
         x.shape != rewards.shape[:1] for x in per_response
     ):
         shapes = ", ".join(str(tuple(x.shape)) for x in (rewards, mask, lengths, *per_response))

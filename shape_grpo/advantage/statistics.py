@@ -17,28 +17,32 @@ def group_numbers(index: GroupIndex) -> Tensor:
     return torch.tensor([numbers.setdefault(i, len(numbers)) for i in ids], dtype=torch.int64)
 
 
-def group_mean_std(scores: Tensor, group: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """Statistics of each response's group, repeated for each response.
+def group_mean_std(
+    scores: Tensor, group: Tensor, known: Tensor, alone: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Statistics of each score's group, repeated for each score.
 
     As in verl, the standard deviation has ddof 1, and a group of one response has mean 0 and
     standard deviation 1. A larger group with only one known response has that response as its mean:
     there is nothing to compare it with.
 
     Args:
-        scores: (N,) floating rewards of responses.
-        group: (N,) group numbers below N.
-        known: (N,) bool; responses with False are left out.
+        scores: (N,) floating rewards.
+        group: (N,) group numbers.
+        known: (N,) bool; scores with False are left out.
+        alone: (N,) bool; scores that are all their group has.
 
     Returns:
         ``(mean, std)``, each (N,) in the type of ``scores``.
     """
 
+    groups = int(group.max()) + 1 if len(group) else 0
+
     def total(values: Tensor) -> Tensor:
         values = values.masked_fill(~known, 0.0)
-        return torch.zeros_like(values).index_add_(0, group, values)[group]
+        return values.new_zeros(groups).index_add_(0, group, values)[group]
 
     count = total(torch.ones_like(scores))
     mean = total(scores) / count.clamp(min=1)
     std = (total((scores - mean) ** 2) / (count - 1).clamp(min=1)).sqrt()
-    alone = torch.bincount(group, minlength=len(group))[group] == 1
     return mean.masked_fill(alone, 0.0), std.masked_fill(alone, 1.0)

@@ -8,20 +8,48 @@ from shape_grpo.credit.allocators import (
     set_utility,
     shapley_values,
 )
+from shape_grpo.credit.choices import Custom, SoftmaxChoice, SubsetUtility
+from shape_grpo.credit.explanation import explain
 from shape_grpo.credit.inputs import check_rewards
+from shape_grpo.credit.ordered import Max, Mean, OrderedWeightedAverage, Sum, TopM
 from shape_grpo.credit.registry import Registry
-from shape_grpo.credit.utilities import UTILITIES, Utility, register_utility
+from shape_grpo.credit.semivalues import Banzhaf, LeaveOneOut, Semivalue, Shapley
+from shape_grpo.credit.subsets import sample_semivalue, subset_semivalue
+from shape_grpo.credit.unions import Coverage, NoisyOr
+from shape_grpo.credit.utilities import UTILITIES, Utility, make_utility, register_utility
+from shape_grpo.credit.weights import Split, credit_weights, split_utility
 
 __all__ = [
     "ALLOCATORS",
     "UTILITIES",
     "Allocator",
+    "Banzhaf",
+    "Coverage",
+    "Custom",
+    "LeaveOneOut",
+    "Max",
+    "Mean",
+    "NoisyOr",
+    "OrderedWeightedAverage",
     "Registry",
+    "Semivalue",
+    "Shapley",
+    "SoftmaxChoice",
+    "Split",
+    "SubsetUtility",
+    "Sum",
+    "TopM",
     "Utility",
     "allocate",
     "check_rewards",
+    "credit_weights",
+    "explain",
+    "make_utility",
     "register_allocator",
     "register_utility",
+    "sample_semivalue",
     "set_utility",
     "shapley_values",
+    "split_utility",
+    "subset_semivalue",
 ]

@@ -9,20 +9,41 @@ from torch import Tensor
 
 from shape_grpo.credit.inputs import check_rewards
 from shape_grpo.credit.registry import Registry
-from shape_grpo.credit.utilities import UTILITIES, Utility
+from shape_grpo.credit.semivalues import Banzhaf, LeaveOneOut, Shapley
+from shape_grpo.credit.utilities import Utility, make_utility
 
 Allocator = Callable[[Tensor, Tensor, Utility], Tensor]
-"""``(rewards, mask, utility) -> shares``, all (N, K), as `Utility` describes its arguments."""
+"""``(rewards, mask, utility) -> shares`` (N, K), the arguments as `Utility` describes them."""
 
 ALLOCATORS: Registry[Allocator] = Registry("allocator")
 """Name to function; `register_allocator` adds one."""
 
 register_allocator = ALLOCATORS.register
 
+ELEMENTS_IN_CACHE = 2**16
+"""Rewards that a CPU computes with at once: float64 copies of more would leave its cache."""
+
 
 @register_allocator("shapley")
 def _shapley(rewards: Tensor, mask: Tensor, utility: Utility) -> Tensor:
-    return utility.shapley(rewards, mask)
+    """The Shapley value: shares sum to U."""
+    return utility.semivalue(rewards, mask, Shapley())
+
+
+@register_allocator("banzhaf")
+def _banzhaf(rewards: Tensor, mask: Tensor, utility: Utility) -> Tensor:
+    """The Banzhaf value, scaled to sum to U; equal shares where it sums to 0."""
+    values = utility.semivalue(rewards, mask, Banzhaf()).double().masked_fill(~mask, 0.0)
+    total = values.sum(dim=1, keepdim=True)
+    vanishes = total.abs() <= 1e-12 * values.abs().amax(dim=1, keepdim=True)
+    shares = utility.value(rewards, mask).unsqueeze(1) * (values / total)
+    return torch.where(vanishes, _uniform(rewards, mask, utility), shares)
+
+
+@register_allocator("leave_one_out")
+def _leave_one_out(rewards: Tensor, mask: Tensor, utility: Utility) -> Tensor:
+    """U(all) - U(all but k): what the set would lose. The shares do not sum to U."""
+    return utility.semivalue(rewards, mask, LeaveOneOut())
 
 
 @register_allocator("uniform")
@@ -34,9 +55,9 @@ def _uniform(rewards: Tensor, mask: Tensor, utility: Utility) -> Tensor:
 
 @register_allocator("winner_takes_all")
 def _winner_takes_all(rewards: Tensor, mask: Tensor, utility: Utility) -> Tensor:
-    """All to the candidate with the highest reward; candidates that tie for it share equally."""
-    best = rewards.masked_fill(~mask, -math.inf).amax(dim=1, keepdim=True)
-    winners = mask & (rewards == best)
+    """All to the candidate that ranks highest; candidates that tie for it share equally."""
+    ranking = utility.ranking(rewards).masked_fill(~mask, -math.inf)
+    winners = mask & (ranking == ranking.amax(dim=1, keepdim=True))
     value = utility.value(rewards, mask).unsqueeze(1)
     return winners * (value / winners.sum(dim=1, keepdim=True).clamp(min=1))
 
@@ -46,17 +67,17 @@ def allocate(
     rewards: Tensor | ArrayLike,
     mask: Tensor | ArrayLike | None = None,
     *,
-    utility: str = "max",
+    utility: str | Utility = "max",
     allocator: str = "shapley",
 ) -> Tensor:
     """Share out the utility of each set over its candidates.
 
     Args:
-        rewards: (N, K) candidate rewards of either sign, one row a set; `check_rewards` says which
-            types are accepted.
+        rewards: (N, K) candidate rewards of either sign, one row a set, or (N, K, M) vectors for
+            ``coverage``; `check_rewards` says which types are accepted.
         mask: (N, K), true where there is a candidate, in any columns. Default: everywhere. What
             stands elsewhere in ``rewards`` is not read.
-        utility: A name in `UTILITIES`.
+        utility: A name in `UTILITIES`, or `make_utility` of one with options.
         allocator: A name in `ALLOCATORS`.
 
     Returns:
@@ -64,17 +85,25 @@ def allocate(
         candidate.
 
     Raises:
-        ValueError: An unknown name, shapes that do not fit, or a NaN or infinite reward.
+        ValueError: An unknown name, shapes that do not fit, or a reward that is not allowed.
     """
-    share_out, game = ALLOCATORS.find(allocator), UTILITIES.find(utility)()
-    rewards, mask = check_rewards(rewards, mask)
+    share_out, game = ALLOCATORS.find(allocator), make_utility(utility)
+    rewards, mask = check_rewards(rewards, mask, game)
     if not rewards.numel():
-        return rewards
-    return share_out(rewards, mask, game).to(rewards.dtype).masked_fill(~mask, 0.0)
+        return rewards.new_zeros(mask.shape)
+    shares = torch.empty_like(mask, dtype=rewards.dtype)
+    at_once = ELEMENTS_IN_CACHE if rewards.device.type == "cpu" else rewards.numel()
+    rows = max(at_once * len(rewards) // rewards.numel(), 1)
+    for part, *of_part in zip(*(x.split(rows) for x in (shares, rewards, mask)), strict=True):
+        part.copy_(share_out(*of_part, game)).masked_fill_(~of_part[1], 0.0)
+    return shares
 
 
 def shapley_values(
-    rewards: Tensor | ArrayLike, mask: Tensor | ArrayLike | None = None, *, utility: str = "max"
+    rewards: Tensor | ArrayLike,
+    mask: Tensor | ArrayLike | None = None,
+    *,
+    utility: str | Utility = "max",
 ) -> Tensor:
     """Shapley values (N, K) of each set's candidates: `allocate` with allocator ``shapley``."""
     return allocate(rewards, mask, utility=utility, allocator="shapley")
@@ -82,11 +111,14 @@ def shapley_values(
 
 @torch.no_grad()
 def set_utility(
-    rewards: Tensor | ArrayLike, mask: Tensor | ArrayLike | None = None, *, utility: str = "max"
+    rewards: Tensor | ArrayLike,
+    mask: Tensor | ArrayLike | None = None,
+    *,
+    utility: str | Utility = "max",
 ) -> Tensor:
     """Utility (N,) of each set, 0 for a set without candidates; arguments as for `allocate`."""
-    game = UTILITIES.find(utility)()
-    rewards, mask = check_rewards(rewards, mask)
+    game = make_utility(utility)
+    rewards, mask = check_rewards(rewards, mask, game)
     if not rewards.numel():
         return rewards.new_zeros(len(rewards))
     return game.value(rewards, mask).to(rewards.dtype)

@@ -1,28 +1,48 @@
-"""Set utilities: what a set of candidates is worth, and the Shapley values of that game."""
+"""What a set of candidates is worth: the base of all set utilities, and their registry."""
 
-import math
-from typing import Protocol
+from __future__ import annotations
 
-import torch
+from abc import ABC, abstractmethod
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Any, ClassVar
+
 from torch import Tensor
 
 from shape_grpo.credit.registry import Registry
+from shape_grpo.credit.semivalues import Semivalue
 
 
-class Utility(Protocol):
+class Utility(ABC):
     """A permutation-invariant set utility U with U(no candidates) = 0.
 
-    Both methods take floating ``rewards`` (N, K), K > 0, finite and 0 outside ``mask``, and a bool
-    ``mask`` (N, K), true where there is a candidate.
+    A utility without a closed form derives from `SubsetUtility` and gives `value` alone. Options
+    are the fields of a dataclass, checked in its ``__post_init__``.
+
+    The methods take floating ``rewards`` (N, K), or (N, K, M) with ``takes_vectors``, K > 0, all of
+    them allowed, and 0 outside the bool ``mask`` (N, K), which is true where there is a candidate.
     """
 
+    takes_vectors: ClassVar[bool] = False
+    """Whether a candidate's reward is a vector."""
+
+    domain: ClassVar[str] = "finite numbers"
+    """Which rewards `allows` accepts, in words."""
+
+    @abstractmethod
     def value(self, rewards: Tensor, mask: Tensor) -> Tensor:
         """U of each row's candidates, (N,)."""
-        ...
 
-    def shapley(self, rewards: Tensor, mask: Tensor) -> Tensor:
-        """Exact Shapley values (N, K), in any floating type; not read outside the mask."""
-        ...
+    @abstractmethod
+    def semivalue(self, rewards: Tensor, mask: Tensor, law: Semivalue) -> Tensor:
+        """Semivalues (N, K) of the candidates, in any floating type; not read outside the mask."""
+
+    def ranking(self, rewards: Tensor) -> Tensor:
+        """(N, K): the number by which one candidate is better than another; here its reward."""
+        return rewards
+
+    def allows(self, rewards: Tensor) -> Tensor:
+        """Bool, in the shape of ``rewards``: which numbers may be rewards."""
+        return rewards.isfinite()
 
 
 UTILITIES: Registry[type[Utility]] = Registry("utility")
@@ -31,25 +51,22 @@ UTILITIES: Registry[type[Utility]] = Registry("utility")
 register_utility = UTILITIES.register
 
 
-@register_utility("max")
-class Max:
-    """U(S) = max of r over S."""
+def make_utility(utility: str | Utility, **options: Any) -> Utility:
+    """A utility from its name in `UTILITIES` and its options; a `Utility` is returned as it is.
 
-    def value(self, rewards: Tensor, mask: Tensor) -> Tensor:
-        best = rewards.masked_fill(~mask, -math.inf).amax(dim=1)
-        return best.masked_fill(~mask.any(dim=1), 0.0)
-
-    def shapley(self, rewards: Tensor, mask: Tensor) -> Tensor:
-        """The airport game of Littlechild and Owen (1973), in O(K log K).
-
-        Ascending r_(1)..r_(K) with r_(0) = 0: the candidates l..K share the step r_(l) - r_(l-1)
-        equally, so phi_(j) = sum over l <= j of (r_(l) - r_(l-1)) / (K - l + 1).
-        """
-        ordered, order = rewards.masked_fill(~mask, math.inf).sort(dim=1)
-        rank = torch.arange(rewards.shape[1], device=rewards.device)
-        sharers = mask.sum(dim=1, keepdim=True) - rank
-        # The steps cancel in the sum, hence float64. Those past the last candidate are inf - inf,
-        # and reach nobody.
-        steps = ordered.double().diff(dim=1, prepend=ordered.new_zeros(len(ordered), 1).double())
-        steps /= sharers.clamp(min=1)
-        return torch.empty_like(steps).scatter_(1, order, steps.cumsum(dim=1))
+    Raises:
+        ValueError: An unknown name, or an option that is unknown, missing or not allowed.
+    """
+    if isinstance(utility, Utility):
+        return utility
+    kind = UTILITIES.find(utility)
+    known: tuple[Field[Any], ...] = fields(kind) if is_dataclass(kind) else ()
+    names = [field.name for field in known]
+    for option in options:
+        if option not in names:
+            allowed = f"it takes: {', '.join(names)}" if names else "it takes none"
+            raise ValueError(f"utility {utility!r} has no option {option!r}; {allowed}")
+    for field in known:
+        if field.name not in options and field.default is field.default_factory is MISSING:
+            raise ValueError(f"utility {utility!r} needs the option {field.name!r}")
+    return kind(**options)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from shape_grpo.advantage import READINGS
 from shape_grpo.candidates import FORMATS
-from shape_grpo.credit import ALLOCATORS, UTILITIES
+from shape_grpo.credit import ALLOCATORS, UTILITIES, Utility, make_utility
 
 ESTIMATOR = "shape_grpo"
 REWARD_MANAGER = "multi_candidate"
@@ -37,6 +38,7 @@ class ShapeGRPOConfig:
 
     Attributes:
         utility: The set's score U from its candidates' rewards.
+        utility_options: Options of the utility (``m`` of ``top_m``, for instance).
         allocator: How U is split over the candidates.
         advantage: How shares become advantages.
         length_correction: Whether credit weights account for unequal candidate lengths
@@ -57,6 +59,7 @@ class ShapeGRPOConfig:
     """
 
     utility: str = "max"
+    utility_options: dict[str, Any] = field(default_factory=dict)
     allocator: str = "shapley"
     advantage: str = "reweight"
     length_correction: bool = False
@@ -83,7 +86,7 @@ class ShapeGRPOConfig:
             block = OmegaConf.to_container(block, resolve=True)
         if not isinstance(block, Mapping):
             raise ValueError(f"algorithm.shape_grpo={block}: must be a block of keys and values.")
-        known = [field.name for field in fields(cls)]
+        known = [entry.name for entry in fields(cls)]
         for key in block:
             if key not in known:
                 where = f"algorithm.shape_grpo.{key}"
@@ -96,6 +99,18 @@ class ShapeGRPOConfig:
         config: ShapeGRPOConfig = OmegaConf.to_object(merged)  # type: ignore[assignment]
         config._check_values()
         return config
+
+    def make_utility(self) -> Utility:
+        """The utility with its options.
+
+        Raises:
+            ValueError: An option that is unknown, missing or not allowed.
+        """
+        try:
+            return make_utility(self.utility, **self.utility_options)
+        except ValueError as error:
+            where = f"algorithm.shape_grpo.utility_options={self.utility_options}"
+            raise ValueError(f"{where}: {error}") from error
 
     def _check_values(self) -> None:
         allowed: dict[str, Iterable[str]] = {
@@ -115,6 +130,13 @@ class ShapeGRPOConfig:
                 raise ValueError(
                     _unknown("value", f"algorithm.shape_grpo.{name}={value}", value, list(values))
                 )
+        utility = self.make_utility()
+        floor = torch.tensor(self.floor_reward)
+        if not utility.takes_vectors and not utility.allows(floor).all():
+            raise ValueError(
+                f"algorithm.shape_grpo.floor_reward={self.floor_reward}: utility {self.utility} "
+                f"takes {utility.domain}."
+            )
         if self.max_candidates is not None and self.max_candidates < 1:
             raise ValueError(
                 f"algorithm.shape_grpo.max_candidates={self.max_candidates}: must be 1 or more, "

@@ -78,7 +78,7 @@ def compute_shape_grpo_advantage(
         final.mask,
         final.token_counts(response_mask[rows]),
         np.asarray(index)[rows.numpy()],
-        utility=options.utility,
+        utility=options.make_utility(),
         allocator=options.allocator,
         advantage=options.advantage,
         length_correction=options.length_correction,
@@ -87,7 +87,7 @@ def compute_shape_grpo_advantage(
         scores=scores,
     )
     shared = final_shared[torch.searchsorted(rows, final_rows)]
-    candidate = shared.new_zeros(candidates.rewards.shape)
+    candidate = shared.new_zeros(candidates.mask.shape)
     candidate[rows] = credit
     advantages = scatter_candidate_advantages(
         candidate, shared, candidates.starts, candidates.ends, response_mask

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from shape_grpo.credit import allocate
+from shape_grpo.credit import split_utility
 from shape_grpo.verl.config import ShapeGRPOConfig
 from shape_grpo.verl.record import CandidateBatch, CandidateRecord
 
@@ -23,6 +23,10 @@ def candidate_metrics(
 ) -> dict[str, float]:
     """What the candidates of N responses look like.
 
+    ``credit_spread`` is the coefficient of variation of a set's shares, averaged over sets of two
+    and more (0 is GRPO); ``negative_weights`` the part of candidates whose tokens are paid against
+    their response's advantage, which only utilities that a candidate can harm bring about.
+
     Args:
         records: One a response.
         response_lengths: Tokens of each response.
@@ -32,22 +36,28 @@ def candidate_metrics(
         ``shape_grpo/...`` to a number. A figure that nothing stands behind (a mean over no
         candidates) is left out.
     """
-    batch = CandidateBatch.collate(records)
+    utility = config.make_utility()
+    batch = CandidateBatch.collate(records, vectors=utility.takes_vectors)
     counts = batch.mask.sum(-1)
     lengths = (batch.ends - batch.starts).double()
+    candidates = batch.mask.unsqueeze(-1) if utility.takes_vectors else batch.mask
+    batch_rewards = batch.rewards.double().where(candidates, 0.0)
+    rewards = utility.ranking(batch_rewards)
+    split = split_utility(
+        batch_rewards, batch.mask, lengths, utility=utility, allocator=config.allocator
+    )
     metrics = {
         "num_candidates": _mean(counts),
         "responses_without_candidates": _mean(counts == 0),
-        "candidate_reward": _mean(batch.rewards[batch.mask]),
-        "best_candidate_reward": _mean(
-            batch.rewards.where(batch.mask, -torch.inf).amax(-1)[counts > 0]
-        )
+        "candidate_reward": _mean(rewards[batch.mask]),
+        "best_candidate_reward": _mean(rewards.where(batch.mask, -torch.inf).amax(-1)[counts > 0])
         if counts.any()
         else None,
         "candidate_length": _mean(lengths[batch.mask]),
         "candidate_length_variation": _mean(_variation(lengths, batch.mask)),
         "candidate_token_share": lengths[batch.mask].sum().item() / max(sum(response_lengths), 1),
-        "credit_spread": _credit_spread(batch, config),
+        "credit_spread": _mean(_variation(split.shares, batch.mask)),
+        "negative_weights": _mean(split.weights[batch.mask] < 0),
         "reward_errors": float(sum(record.num_errors for record in records)),
         **{
             f"{rule}_candidates": float(sum(record.handled.get(rule, 0) for record in records))
@@ -55,14 +65,6 @@ def candidate_metrics(
         },
     }
     return {f"shape_grpo/{name}": value for name, value in metrics.items() if value is not None}
-
-
-def _credit_spread(batch: CandidateBatch, config: ShapeGRPOConfig) -> float | None:
-    """Coefficient of variation of a set's shares, averaged over sets of two and more; 0 is GRPO."""
-    shares = allocate(
-        batch.rewards.double(), batch.mask, utility=config.utility, allocator=config.allocator
-    )
-    return _mean(_variation(shares, batch.mask))
 
 
 def _variation(values: Tensor, mask: Tensor) -> Tensor:

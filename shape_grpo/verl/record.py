@@ -7,11 +7,15 @@ into its validation metrics, and leaves strings alone.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import Tensor
+
+Reward = float | list[float]
+"""A vector for utilities that take one."""
 
 KEY = "shape_grpo"
 """The key of the string in ``reward_extra_info``."""
@@ -29,7 +33,7 @@ class CandidateRecord:
         error: The first failure of the reward function, with its traceback; None without one.
     """
 
-    rewards: list[float | None] = field(default_factory=list)
+    rewards: list[Reward | None] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
     handled: dict[str, int] = field(default_factory=dict)
@@ -41,7 +45,7 @@ class CandidateRecord:
         return sum(reward is None for reward in self.rewards)
 
     @property
-    def known_rewards(self) -> list[float]:
+    def known_rewards(self) -> list[Reward]:
         """The rewards that the set is scored by."""
         return [reward for reward in self.rewards if reward is not None]
 
@@ -63,7 +67,7 @@ class CandidateBatch:
     """Candidates of N responses, padded to the longest set.
 
     Attributes:
-        rewards: (N, K) float32; NaN where there is none.
+        rewards: (N, K) float32, NaN where there is none; of vectors (N, K, M).
         mask: (N, K) bool; True for candidates with a reward.
         starts: (N, K) int64 first tokens; 0 in padding.
         ends: (N, K) int64 one past the last tokens; 0 in padding.
@@ -77,22 +81,24 @@ class CandidateBatch:
     unknown: Tensor
 
     @classmethod
-    def collate(cls, records: Sequence[CandidateRecord]) -> CandidateBatch:
-        """Stack the records of a batch, in its order."""
-        width = max((len(record.rewards) for record in records), default=0)
+    def collate(
+        cls, records: Sequence[CandidateRecord], *, vectors: bool = False
+    ) -> CandidateBatch:
+        """Stack the records of a batch, in its order.
 
-        def pad(values: Sequence[float | None]) -> list[float]:
-            known = [float("nan") if value is None else value for value in values]
-            return known + [float("nan")] * (width - len(known))
+        Args:
+            records: One a response.
+            vectors: Whether the rewards are vectors.
+        """
+        rewards = stack_rewards([record.rewards for record in records], vectors=vectors)
+        shape = rewards.shape[:2]
+        mask = ~(rewards.isnan().any(2) if vectors else rewards.isnan())
 
-        def pad_index(values: list[int]) -> list[int]:
-            return values + [0] * (width - len(values))
+        def pad(values: list[int]) -> list[int]:
+            return values + [0] * (shape[1] - len(values))
 
-        shape = (len(records), width)
-        rewards = torch.tensor([pad(record.rewards) for record in records]).reshape(shape)
-        mask = ~rewards.isnan()
-        starts = torch.tensor([pad_index(r.starts) for r in records], dtype=torch.long)
-        ends = torch.tensor([pad_index(r.ends) for r in records], dtype=torch.long)
+        starts = torch.tensor([pad(record.starts) for record in records], dtype=torch.long)
+        ends = torch.tensor([pad(record.ends) for record in records], dtype=torch.long)
         # A candidate without a reward owns no tokens: they are shared tokens of the response.
         return cls(
             rewards=rewards.float(),
@@ -113,3 +119,23 @@ class CandidateBatch:
             self.rewards[rows], self.mask[rows], self.starts[rows], self.ends[rows],
             self.unknown[rows],
         )  # fmt: skip
+
+
+def stack_rewards(sets: Sequence[Sequence[Reward | None]], *, vectors: bool) -> Tensor:
+    """Rewards of N sets as float64 (N, K), or (N, K, M) of vectors; NaN where there is none.
+
+    Vectors are padded with zeros to the longest.
+    """
+    width = max((len(rewards) for rewards in sets), default=0)
+    columns = [[*rewards, *[None] * (width - len(rewards))] for rewards in sets]
+    if not vectors:
+        numbers = [[math.nan if reward is None else reward for reward in row] for row in columns]
+        return torch.tensor(numbers, dtype=torch.float64).reshape(len(sets), width)
+    # One entry at least, so that a candidate that passes no test can be told from none.
+    lengths = [len(reward) for row in columns for reward in row if isinstance(reward, list)]
+    padded = torch.zeros(len(sets), width, max([1, *lengths]), dtype=torch.float64)
+    for row, rewards in enumerate(columns):
+        for column, reward in enumerate(rewards):
+            values = reward if isinstance(reward, list) else [math.nan]
+            padded[row, column, : len(values)] = torch.tensor(values, dtype=torch.float64)
+    return padded

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import math
 import traceback
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from verl.utils.reward_score import default_compute_score
 from shape_grpo.candidates import Candidate, decode_response, parse_candidates, token_spans
 from shape_grpo.credit import set_utility
 from shape_grpo.verl.config import REWARD_MANAGER, ShapeGRPOConfig
-from shape_grpo.verl.record import KEY, CandidateRecord
+from shape_grpo.verl.record import KEY, CandidateRecord, Reward, stack_rewards
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +36,9 @@ class MultiCandidateRewardManager(RewardManagerBase):
 
     The reward function is any ordinary verl ``compute_score``, sync or async. It is called as verl
     calls it, with one candidate's text as ``solution_str`` and two more keys in ``extra_info``:
-    ``candidate_index`` (from 0) and ``num_candidates``. It returns a number, or a dict with the
-    number under ``score``; the dict's other keys go no further. The candidates of a response are
+    ``candidate_index`` (from 0) and ``num_candidates``. It returns a number, or for the utility
+    ``coverage`` a list of them, or a dict with that under ``score``; the dict's other keys go no
+    further. The candidates of a response are
     scored concurrently, a sync function in threads.
 
     What counts as a candidate, and what a failure costs, is set in ``algorithm.shape_grpo``
@@ -60,6 +60,7 @@ class MultiCandidateRewardManager(RewardManagerBase):
         super().__init__(config, tokenizer, compute_score)
         self.compute_score = compute_score or default_compute_score
         self.options = ShapeGRPOConfig.from_algorithm(config.algorithm)
+        self.utility = self.options.make_utility()
         self.max_response_length: int = config.actor_rollout_ref.rollout.response_length
         self.reward_model_arguments = (
             {}
@@ -150,10 +151,10 @@ class MultiCandidateRewardManager(RewardManagerBase):
 
     async def _reward(
         self, text: str | None, index: int, count: int, arguments: dict[str, Any]
-    ) -> float | str:
+    ) -> Reward | str:
         """A candidate's reward, or the traceback of its reward function's failure."""
         if text is None:
-            return self.options.floor_reward
+            return [] if self.utility.takes_vectors else self.options.floor_reward
         extra_info = {
             **arguments["extra_info"],
             "candidate_index": index,
@@ -167,10 +168,7 @@ class MultiCandidateRewardManager(RewardManagerBase):
                 result = await self.loop.run_in_executor(
                     None, lambda: self.compute_score(**arguments)
                 )
-            reward = float(result["score"] if isinstance(result, dict) else result)
-            if not math.isfinite(reward):
-                raise ValueError(f"The reward function returned {reward} for {text[:200]!r}.")
-            return reward
+            return self._checked(result["score"] if isinstance(result, dict) else result, text)
         except Exception as error:
             failure = traceback.format_exc()
             if type(error) not in self._logged_failures:
@@ -183,19 +181,32 @@ class MultiCandidateRewardManager(RewardManagerBase):
                 )
             return failure
 
+    def _checked(self, result: Any, text: str) -> Reward:
+        vectors = self.utility.takes_vectors
+        reward = [float(value) for value in result] if vectors else float(result)
+        if reward == [] or not self.utility.allows(torch.tensor(reward)).all():
+            raise ValueError(
+                f"The reward function returned {reward} for {text[:200]!r}; utility "
+                f"{self.options.utility} takes {self.utility.domain}."
+            )
+        return reward
+
     def _set_score(self, record: CandidateRecord) -> float:
         if not record.known_rewards:
             return self.options.floor_reward
-        rewards = torch.tensor([record.known_rewards], dtype=torch.float64)
-        return set_utility(rewards, utility=self.options.utility).item()
+        rewards = stack_rewards([record.known_rewards], vectors=self.utility.takes_vectors)
+        return set_utility(rewards, utility=self.utility).item()
 
     def _extra_info(self, record: CandidateRecord, texts: Sequence[str | None]) -> dict[str, Any]:
         known = record.known_rewards
+        rewards = stack_rewards([known], vectors=self.utility.takes_vectors)
         distinct = {_comparable(text) for text in texts if text is not None}
         return {
             KEY: record.to_json(),
             "num_candidates": len(texts),
             "distinct_candidates": len(distinct),
-            "mean_candidate": sum(known) / len(known) if known else self.options.floor_reward,
+            "mean_candidate": self.utility.ranking(rewards).mean().item()
+            if known
+            else self.options.floor_reward,
             "reward_errors": record.num_errors,
         }

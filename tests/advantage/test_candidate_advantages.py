@@ -1,10 +1,9 @@
 """Advantages of candidates, held against verl's own GRPO and against sums done by hand."""
 
-import uuid
-
 import numpy as np
 import pytest
 import torch
+from random_batch import random_batch
 
 from shape_grpo.advantage import candidate_advantages, scatter_candidate_advantages
 from shape_grpo.credit import ALLOCATORS
@@ -33,39 +32,6 @@ def verl_grpo():
         return looped
 
     return grpo
-
-
-def random_batch(seed, *, groups=6, columns=6, equal_lengths=False, values=None, empty_rows=True):
-    """Groups of 1 to 6 responses in mixed order, each with 0 to ``columns`` candidates.
-
-    Returns:
-        rewards, mask, lengths (N, K), index (N,), starts, ends (N, K), response_mask (N, T).
-    """
-    generator = np.random.default_rng(seed)
-    sizes = np.concatenate([[1], generator.integers(1, 7, groups - 1)])
-    index = np.repeat([str(uuid.UUID(int=g)) for g in range(groups)], sizes).astype(object)
-    generator.shuffle(index)
-    n = len(index)
-    mask = generator.random((n, columns)) < 0.6
-    if not empty_rows:
-        mask[:, 0] = True
-    if values is None:
-        rewards = generator.normal(size=(n, columns))
-    else:
-        rewards = generator.choice(values, (n, columns))
-    rewards = np.where(mask, rewards, np.nan)
-    lengths = generator.integers(1, 9, (n, 1 if equal_lengths else columns))
-    lengths = np.where(mask, lengths, 0)
-    gaps = generator.integers(0, 3, (n, columns))
-    ends = (gaps + lengths).cumsum(axis=1)
-    response_mask = torch.ones(n, ends.max() + 2)
-    arrays = (rewards, mask, lengths)
-    return (
-        *map(torch.tensor, arrays),
-        index,
-        *map(torch.tensor, (ends - lengths, ends)),
-        response_mask,
-    )
 
 
 def set_rewards(rewards, mask):
@@ -217,7 +183,7 @@ def test_winner_takes_all_weights():
 # --- invariants ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("allocator", EVERY_ALLOCATOR)
+@pytest.mark.parametrize("allocator", sorted(set(ALLOCATORS) - {"leave_one_out"}))
 @pytest.mark.parametrize("values", [None, [0.0, 1.0], [0.0], [-1.0, 0.0, 2.0]])
 def test_corrected_token_mean_is_grpo_at_any_lengths(allocator, values):
     rewards, mask, lengths, index, *_ = random_batch(2, values=values)

@@ -16,24 +16,33 @@ from shape_grpo.credit import (
 NAN, INF = float("nan"), float("inf")
 
 SHARES = {
-    # rewards, shares by uniform, by winner_takes_all
-    "one best": ([5, 4, 3], [5 / 3] * 3, [5, 0, 0]),
-    "best in the middle": ([0, 6, 3], [2, 2, 2], [0, 6, 0]),
-    "the best tie": ([4, 1, 4], [4 / 3] * 3, [2, 0, 2]),
-    "all tie": ([3, 3, 3], [1, 1, 1], [1, 1, 1]),
-    "all zero": ([0, 0], [0, 0], [0, 0]),
-    "negative": ([-4, -2], [-1, -1], [0, -2]),
-    "one": ([7], [7], [7]),
+    # rewards, shares by uniform, winner_takes_all, leave_one_out, banzhaf (before scaling: the
+    # step r_(l) - r_(l-1) goes to each of the n that reach it with 1 / 2^(n-1))
+    "one best": ([5, 4, 3], [5 / 3] * 3, [5, 0, 0], [1, 0, 0], [45 / 17, 25 / 17, 15 / 17]),
+    "best in the middle": ([0, 6, 3], [2, 2, 2], [0, 6, 0], [0, 3, 0], [0, 4.5, 1.5]),
+    "the best tie": ([4, 1, 4], [4 / 3] * 3, [2, 0, 2], [0, 0, 0], [28 / 15, 4 / 15, 28 / 15]),
+    "all tie": ([3, 3, 3], [1, 1, 1], [1, 1, 1], [0, 0, 0], [1, 1, 1]),
+    "all zero": ([0, 0], [0, 0], [0, 0], [0, 0], [0, 0]),
+    "negative": ([-4, -2], [-1, -1], [0, -2], [0, 2], [-2, 0]),
+    "banzhaf sums to zero": ([-2, 0], [0, 0], [0, 0], [0, 2], [0, 0]),
+    "one": ([7], [7], [7], [7], [7]),
 }
 
 
-@pytest.mark.parametrize(("rewards", "uniform", "winner"), SHARES.values(), ids=SHARES.keys())
-def test_baselines(rewards, uniform, winner):
-    assert allocate([rewards], allocator="uniform")[0].tolist() == pytest.approx(uniform)
-    assert allocate([rewards], allocator="winner_takes_all")[0].tolist() == pytest.approx(winner)
+@pytest.mark.parametrize(
+    ("rewards", "uniform", "winner", "left_out", "banzhaf"), SHARES.values(), ids=SHARES.keys()
+)
+def test_baselines(rewards, uniform, winner, left_out, banzhaf):
+    def shares(allocator):
+        return allocate([rewards], allocator=allocator)[0].tolist()
+
+    assert shares("uniform") == pytest.approx(uniform)
+    assert shares("winner_takes_all") == pytest.approx(winner)
+    assert shares("leave_one_out") == pytest.approx(left_out)
+    assert shares("banzhaf") == pytest.approx(banzhaf)
 
 
-@pytest.mark.parametrize("allocator", sorted(ALLOCATORS))
+@pytest.mark.parametrize("allocator", sorted(set(ALLOCATORS) - {"leave_one_out"}))
 def test_ragged_shares_sum_to_the_utility(allocator):
     rewards = torch.tensor([[NAN, 4.0, 1.0], [2.0, INF, -1.0], [NAN, NAN, NAN], [-1.0, -3.0, -2.0]])
     mask = torch.tensor([[0, 1, 1], [1, 0, 1], [0, 0, 0], [1, 1, 1]])
@@ -88,12 +97,12 @@ REFUSED = {
     "one set, not a batch": ([5, 4, 3], None, {}, r"\[\[5, 4, 3\]\]"),
     "complex numbers": (torch.ones(1, 1) * 1j, None, {}, "real numbers"),
     "a mask of another shape": ([[1, 2]], [[True]], {}, r"\(1, 1\), rewards \(1, 2\)"),
-    "no such utility": ([[1]], None, {"utility": "best"}, "utility 'best'; use one of: max"),
+    "no such utility": ([[1]], None, {"utility": "best"}, "utility 'best'; use one of: .*max"),
     "no such allocator": (
         [[1]],
         None,
         {"allocator": "wta"},
-        "allocator 'wta'; use one of: shapley, uniform, winner_takes_all",
+        "allocator 'wta'; use one of: banzhaf, leave_one_out, shapley, uniform, winner_takes_all",
     ),
 }
 

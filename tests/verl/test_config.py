@@ -34,6 +34,10 @@ def test_yaml_of_the_recipe_states_the_defaults_and_every_key(trainer_config):
     [
         ({"utillity": "max"}, r"utillity: unknown key\. Did you mean utility\?.*allocator"),
         ({"utility": "median"}, r"utility=median: unknown value.*Allowed: .*max"),
+        ({"utility": "top_m"}, r"utility_options=\{\}: .*needs the option 'm'"),
+        ({"utility_options": {"m": 2}}, r"utility_options=\{'m': 2\}: .*'max' has no option 'm'"),
+        ({"utility": "noisy_or", "floor_reward": -1}, r"floor_reward=-1.*noisy_or.*0 to 1"),
+        ({"utility": "custom", "utility_options": {"function": "f"}}, r"package\.module:function"),
         ({"allocator": "shapely"}, r"allocator=shapely.*Did you mean shapley\?"),
         ({"advantage": "normalise"}, r"advantage=normalise: unknown value.*reweight"),
         ({"format": "json"}, r"format=json.*xml, numbered"),

@@ -24,6 +24,7 @@ def test_metrics_of_a_batch_worked_by_hand():
             "shape_grpo/candidate_length_variation": (8 / 3) ** 0.5 / 6,
             "shape_grpo/candidate_token_share": 20 / 50,
             "shape_grpo/credit_spread": spread,
+            "shape_grpo/negative_weights": 0,
             "shape_grpo/reward_errors": 1,
             "shape_grpo/truncated_candidates": 2,
             "shape_grpo/empty_candidates": 0,
@@ -37,6 +38,24 @@ def test_uniform_credit_has_no_spread():
     records = [CandidateRecord([5.0, 1.0], [0, 4], [4, 8])]
     metrics = candidate_metrics(records, [8], ShapeGRPOConfig(allocator="uniform"))
     assert metrics["shape_grpo/credit_spread"] == 0.0
+
+
+def test_a_candidate_that_harms_its_set_is_seen():
+    """Shares of the mean game: 5 and 0 have (1.5 * 5 - 0.5 * 0) / 2 and (0 - 0.5 * 5) / 2."""
+    records = [CandidateRecord([5.0, 0.0], [0, 4], [4, 8])]
+    metrics = candidate_metrics(records, [8], ShapeGRPOConfig(utility="mean"))
+    assert metrics["shape_grpo/negative_weights"] == 0.5
+
+
+def test_vectors_of_tests_count_what_they_pass():
+    records = [
+        CandidateRecord([[1, 0, 1], [1, 0], None], [0, 4, 8], [4, 8, 9], error="Traceback"),
+        CandidateRecord(),
+    ]
+    metrics = candidate_metrics(records, [10, 3], ShapeGRPOConfig(utility="coverage"))
+    assert metrics["shape_grpo/candidate_reward"] == 1.5
+    assert metrics["shape_grpo/best_candidate_reward"] == 2
+    assert metrics["shape_grpo/credit_spread"] == pytest.approx(0.5)
 
 
 def test_a_batch_without_candidates_reports_no_made_up_means():

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import threading
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def score(tokenizer, base_config):
     def run(text, compute_score, *, limit=256, **block):
         config = base_config.copy()
         config.actor_rollout_ref.rollout.response_length = limit
-        OmegaConf.update(config, "algorithm.shape_grpo", block)
+        OmegaConf.update(config, "algorithm.shape_grpo", block, force_add=True)
         ids = tokenizer(text)["input_ids"]
         padded = torch.tensor([ids + [tokenizer.pad_token_id] * 7])
         prompt = torch.full((1, 3), 5)
@@ -244,3 +245,44 @@ def test_a_reward_function_that_raises_is_logged_once_with_its_traceback(score, 
     assert reward == 0.0
     assert "no rating of five" in record.error and "Traceback" in record.error
     assert len(caplog.records) == 1 and "no rating of" in caplog.text
+
+
+PASSED = {"five": [1, 1, 0], "four": [0, 1], "three": []}
+
+
+def test_vectors_for_coverage(score):
+    def tests_passed(solution_str, **kwargs):
+        return {"score": torch.tensor(PASSED[solution_str])}
+
+    block = {"utility": "coverage", "utility_options": {"weights": [2, 1, 4]}, "empty": "floor"}
+    reward, info, record = score(FIVE_FOUR + "<candidate></candidate>", tests_passed, **block)
+    assert (reward, record.rewards) == (3.0, [[1, 1, 0], [0, 1], []])
+    assert info["mean_candidate"] == pytest.approx((3 + 1 + 0) / 3)
+    assert score("none", tests_passed, **block)[0] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("block", "result", "reason"),
+    [
+        ({"utility": "noisy_or"}, 1.5, "returned 1.5 for 'five'; utility noisy_or takes"),
+        ({"utility": "noisy_or"}, -0.1, "probabilities, 0 to 1"),
+        ({"utility": "coverage"}, 1.0, "TypeError"),
+        ({"utility": "coverage"}, [1, 0.5], "vectors of zeros and ones"),
+        ({"utility": "coverage"}, [], "returned \\[\\] for 'five'"),
+        (
+            {"utility": "coverage", "utility_options": {"weights": [1]}},
+            [1, 1],
+            "no longer than the weights",
+        ),
+        ({"utility": "max"}, [1, 0], "TypeError"),
+    ],
+)
+def test_a_reward_that_the_utility_does_not_take_costs_its_candidate(score, block, result, reason):
+    good = [1] if block["utility"] == "coverage" else 1.0
+
+    def compute_score(solution_str, **kwargs):
+        return result if solution_str == "five" else good
+
+    reward, info, record = score(FIVE_FOUR, compute_score, **block)
+    assert (reward, record.rewards, info["reward_errors"]) == (1.0, [None, good], 1)
+    assert re.search(reason, record.error)

@@ -1,0 +1,21 @@
+"""``python -m recipe.shape_grpo.bench credit``."""
+
+import argparse
+
+from recipe.shape_grpo.bench import credit
+
+BENCHMARKS = {"credit": credit}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m recipe.shape_grpo.bench")
+    commands = parser.add_subparsers(dest="benchmark", required=True)
+    for name, module in BENCHMARKS.items():
+        command = commands.add_parser(name, help=(module.__doc__ or "").splitlines()[0])
+        module.add_arguments(command)
+    options = parser.parse_args()
+    BENCHMARKS[options.benchmark].run(options)
+
+
+if __name__ == "__main__":
+    main()
