@@ -1,7 +1,10 @@
 """The README's code runs, and its commands name real keys of the installed verl."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -54,3 +57,25 @@ def test_the_command_for_gpus_is_a_valid_configuration_of_verl():
 @pytest.mark.parametrize("key", vars(ShapeGRPOConfig()))
 def test_the_config_table_names_every_key(key):
     assert f"`{key}`" in README
+
+
+def test_an_allocator_of_ones_own_is_found_by_verl_and_by_the_config(tmp_path):
+    """The five lines in docs/credit.md, loaded as they say, in a process that knows only verl."""
+    text = (Path(__file__).parents[1] / "recipe/shape_grpo/docs/credit.md").read_text()
+    (code,) = re.findall(r"```python\n(# my_credit.py.*?)```", text, flags=re.DOTALL)
+    (tmp_path / "my_credit.py").write_text(code)
+    program = """
+import verl
+from shape_grpo.credit import allocate
+from shape_grpo.verl.config import ShapeGRPOConfig
+ShapeGRPOConfig.from_algorithm({"shape_grpo": {"allocator": "proportional"}})
+print(allocate([[6.0, 2.0]], allocator="proportional").tolist())
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "VERL_USE_EXTERNAL_MODULES": "my_credit"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.splitlines()[-1] == "[[4.5, 1.5]]"

@@ -3,8 +3,8 @@
     python -m recipe.shape_grpo.bench credit
 
 One run, one data set, one thread. Ways that take long are timed on some of the sets, and their time
-is multiplied up; the table says on how many. "difference" is the largest to our values, "memory" the
-peak in sizes of the input.
+is multiplied up; the table says on how many. "difference" is the largest to our values, "memory" is
+the peak in sizes of the input.
 """
 
 import argparse
