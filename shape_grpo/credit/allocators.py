@@ -94,8 +94,9 @@ def allocate(
     shares = torch.empty_like(mask, dtype=rewards.dtype)
     at_once = ELEMENTS_IN_CACHE if rewards.device.type == "cpu" else rewards.numel()
     rows = max(at_once * len(rewards) // rewards.numel(), 1)
-    for part, *of_part in zip(*(x.split(rows) for x in (shares, rewards, mask)), strict=True):
-        part.copy_(share_out(*of_part, game)).masked_fill_(~of_part[1], 0.0)
+    pieces = zip(shares.split(rows), rewards.split(rows), mask.split(rows), strict=True)
+    for part, of_part, present in pieces:
+        part.copy_(share_out(of_part, present, game)).masked_fill_(~present, 0.0)
     return shares
 
 
