@@ -13,8 +13,8 @@ GroupIndex = Tensor | np.ndarray | Sequence[Hashable]
 def group_numbers(index: GroupIndex) -> Tensor:
     """Group ids as consecutive numbers (N,), int64, in order of appearance."""
     ids = index.tolist() if isinstance(index, Tensor | np.ndarray) else index
-    numbers: dict[Hashable, int] = {}
-    return torch.tensor([numbers.setdefault(i, len(numbers)) for i in ids], dtype=torch.int64)
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(ids))}
+    return torch.tensor([numbers[group] for group in ids], dtype=torch.int64)
 
 
 def group_mean_std(

@@ -89,6 +89,11 @@ def allocate(
     """
     share_out, game = ALLOCATORS.find(allocator), make_utility(utility)
     rewards, mask = check_rewards(rewards, mask, game)
+    return share_checked(rewards, mask, game, share_out)
+
+
+def share_checked(rewards: Tensor, mask: Tensor, game: Utility, share_out: Allocator) -> Tensor:
+    """`allocate` of what `check_rewards` returned."""
     if not rewards.numel():
         return rewards.new_zeros(mask.shape)
     shares = torch.empty_like(mask, dtype=rewards.dtype)
@@ -120,6 +125,11 @@ def set_utility(
     """Utility (N,) of each set, 0 for a set without candidates; arguments as for `allocate`."""
     game = make_utility(utility)
     rewards, mask = check_rewards(rewards, mask, game)
+    return value_checked(rewards, mask, game)
+
+
+def value_checked(rewards: Tensor, mask: Tensor, game: Utility) -> Tensor:
+    """`set_utility` of what `check_rewards` returned."""
     if not rewards.numel():
         return rewards.new_zeros(len(rewards))
     return game.value(rewards, mask).to(rewards.dtype)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from shape_grpo.credit.allocators import allocate, set_utility
+from shape_grpo.credit.allocators import ALLOCATORS, share_checked, value_checked
 from shape_grpo.credit.utilities import Utility, make_utility
 
 NO_REWARD = 1e-8
@@ -55,16 +55,16 @@ def split_utility(
     that the average stays 1, and its own weight, which no token sees, is 1.
 
     Args:
-        rewards: (N, K) or (N, K, M), allowed by the utility and 0 outside the mask.
+        rewards: (N, K) or (N, K, M) floating, as `check_rewards` returns them.
         mask: (N, K) bool.
         lengths: (N, K) tokens of each candidate; not read outside the mask.
         utility: A name in `UTILITIES`, or a `Utility`.
         allocator: A name in `ALLOCATORS`.
         length_correction: Whether to divide a share by the candidate's part of the tokens.
     """
-    game = make_utility(utility)
-    shares = allocate(rewards, mask, utility=game, allocator=allocator)
-    values = set_utility(rewards, mask, utility=game)
+    game, share_out = make_utility(utility), ALLOCATORS.find(allocator)
+    shares = share_checked(rewards, mask, game, share_out)
+    values = value_checked(rewards, mask, game)
     candidates = mask.sum(dim=1, keepdim=True).to(rewards.dtype)
 
     paid, per_share = mask, candidates.expand_as(shares)
@@ -76,8 +76,8 @@ def split_utility(
     payable, value = shares, values.unsqueeze(1)
     if (rewards < 0).any():
         shifted = _without_negatives(rewards, mask)
-        payable = allocate(shifted, mask, utility=game, allocator=allocator)
-        values = set_utility(shifted, mask, utility=game)
+        payable = share_checked(shifted, mask, game, share_out)
+        values = value_checked(shifted, mask, game)
         value = values.unsqueeze(1)
     if length_correction:
         value = value - payable.masked_fill(paid, 0.0).sum(dim=1, keepdim=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -100,7 +101,8 @@ class ShapeGRPOConfig:
         config._check_values()
         return config
 
-    def make_utility(self) -> Utility:
+    @cached_property
+    def game(self) -> Utility:
         """The utility with its options.
 
         Raises:
@@ -130,7 +132,7 @@ class ShapeGRPOConfig:
                 raise ValueError(
                     _unknown("value", f"algorithm.shape_grpo.{name}={value}", value, list(values))
                 )
-        utility = self.make_utility()
+        utility = self.game
         floor = torch.tensor(self.floor_reward)
         if not utility.takes_vectors and not utility.allows(floor).all():
             raise ValueError(

@@ -20,11 +20,15 @@ from shape_grpo.advantage import candidate_advantages, scatter_candidate_advanta
 from shape_grpo.verl.config import ESTIMATOR, ShapeGRPOConfig
 from shape_grpo.verl.record import CandidateBatch
 
-_CANDIDATES: ContextVar[tuple[CandidateBatch, Tensor]] = ContextVar("shape_grpo_candidates")
+_CANDIDATES: ContextVar[tuple[CandidateBatch, Tensor, ShapeGRPOConfig]] = ContextVar(
+    "shape_grpo_candidates"
+)
 
 
 @contextmanager
-def candidates_in_context(candidates: CandidateBatch, final_rows: Tensor) -> Iterator[None]:
+def candidates_in_context(
+    candidates: CandidateBatch, final_rows: Tensor, options: ShapeGRPOConfig
+) -> Iterator[None]:
     """Lend the batch's candidates to the estimator for the time of verl's call.
 
     Args:
@@ -32,8 +36,9 @@ def candidates_in_context(candidates: CandidateBatch, final_rows: Tensor) -> Ite
         final_rows: (B,) int64: the row that holds the last output of each row's rollout. An agent
             loop may give several outputs; only the last is scored, and the others share its
             advantage, as in verl's GRPO.
+        options: How they are credited.
     """
-    token = _CANDIDATES.set((candidates, final_rows))
+    token = _CANDIDATES.set((candidates, final_rows, options))
     try:
         yield
     finally:
@@ -53,7 +58,7 @@ def compute_shape_grpo_advantage(
     Args:
         token_level_rewards: (B, T) float; the set's score on one token of each response.
         response_mask: (B, T); 1 where the policy wrote the token.
-        config: verl's ``algorithm`` config with the block ``shape_grpo``.
+        config: verl's ``algorithm`` config.
         index: (B,) group ids.
 
     Returns:
@@ -63,22 +68,27 @@ def compute_shape_grpo_advantage(
         RuntimeError: where the trainer did not lend the candidates.
     """
     try:
-        candidates, final_rows = _CANDIDATES.get()
+        candidates, final_rows, options = _CANDIDATES.get()
     except LookupError:
         raise RuntimeError(
             "adv_estimator=shape_grpo found no candidates: launch with "
             "trainer.v1.trainer_mode=shape_grpo and reward.reward_manager.name=multi_candidate."
         ) from None
-    options = ShapeGRPOConfig.from_algorithm(config)
     rows = torch.unique(final_rows)
     final = candidates.select(rows)
-    scores = token_level_rewards[rows].sum(-1).where(~final.unknown, float("nan"))
+    scores = token_level_rewards.sum(-1)[rows].where(~final.unknown, float("nan"))
+    # Counting reads the whole mask; without the correction lengths are not used.
+    lengths = (
+        final.token_counts(response_mask[rows])
+        if options.length_correction
+        else final.ends - final.starts
+    )
     credit, final_shared = candidate_advantages(
         final.rewards,
         final.mask,
-        final.token_counts(response_mask[rows]),
+        lengths,
         np.asarray(index)[rows.numpy()],
-        utility=options.make_utility(),
+        utility=options.game,
         allocator=options.allocator,
         advantage=options.advantage,
         length_correction=options.length_correction,

@@ -36,7 +36,7 @@ def candidate_metrics(
         ``shape_grpo/...`` to a number. A figure that nothing stands behind (a mean over no
         candidates) is left out.
     """
-    utility = config.make_utility()
+    utility = config.game
     batch = CandidateBatch.collate(records, vectors=utility.takes_vectors)
     counts = batch.mask.sum(-1)
     lengths = (batch.ends - batch.starts).double()

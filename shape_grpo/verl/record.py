@@ -110,8 +110,9 @@ class CandidateBatch:
 
     def token_counts(self, response_mask: Tensor) -> Tensor:
         """(N, K) int64: tokens of each candidate that the policy wrote, given the (N, T) mask."""
-        written = torch.nn.functional.pad(response_mask.bool().long().cumsum(-1), (1, 0))
-        return written.gather(1, self.ends) - written.gather(1, self.starts)
+        counts = response_mask.bool().cumsum(-1, dtype=torch.int32)
+        written = torch.nn.functional.pad(counts, (1, 0))
+        return (written.gather(1, self.ends) - written.gather(1, self.starts)).long()
 
     def select(self, rows: Tensor) -> CandidateBatch:
         """The responses at ``rows`` (int64 indices)."""

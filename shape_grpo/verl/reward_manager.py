@@ -60,7 +60,7 @@ class MultiCandidateRewardManager(RewardManagerBase):
         super().__init__(config, tokenizer, compute_score)
         self.compute_score = compute_score or default_compute_score
         self.options = ShapeGRPOConfig.from_algorithm(config.algorithm)
-        self.utility = self.options.make_utility()
+        self.utility = self.options.game
         self.max_response_length: int = config.actor_rollout_ref.rollout.response_length
         self.reward_model_arguments = (
             {}

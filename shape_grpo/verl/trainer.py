@@ -30,7 +30,6 @@ class CandidateTrainerMixin:
 
     def __init__(self, config: DictConfig) -> None:
         self.shape_grpo_config = check_trainer_config(config)
-        self.utility = self.shape_grpo_config.make_utility()
         # verl compares this string: with any but its own "sync" it would train synchronously from
         # the asynchronous replay buffer.
         config.trainer.v1.trainer_mode = self.verl_trainer_mode
@@ -42,8 +41,10 @@ class CandidateTrainerMixin:
             return compute_advantage(batch, metrics)
         final_rows = _final_rows(batch.keys)
         records = self._read_records(batch, final_rows)
-        candidates = CandidateBatch.collate(records, vectors=self.utility.takes_vectors)
-        with candidates_in_context(candidates, final_rows):
+        candidates = CandidateBatch.collate(
+            records, vectors=self.shape_grpo_config.game.takes_vectors
+        )
+        with candidates_in_context(candidates, final_rows, self.shape_grpo_config):
             batch = compute_advantage(batch, metrics)
         answers = [row for row in range(len(records)) if _is_answer(batch, final_rows, row)]
         metrics.update(

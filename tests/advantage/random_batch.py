@@ -37,3 +37,17 @@ def random_batch(seed, *, groups=6, columns=6, equal_lengths=False, values=None,
         *map(torch.tensor, (ends - lengths, ends)),
         response_mask,
     )
+
+
+def random_spans(generator, n, t, k):
+    """Disjoint spans with empty and touching ones among them, columns in any order."""
+    cuts = np.sort(generator.integers(0, t + 1, (n, 2 * k)), axis=1)
+    starts, ends = cuts[:, 0::2].copy(), cuts[:, 1::2].copy()
+    touching = generator.random((n, max(k - 1, 0))) < 0.3
+    starts[:, 1:] = np.where(touching, ends[:, :-1], starts[:, 1:])
+    # Padding may stand anywhere, inside another span and outside of the tokens too.
+    padding = generator.random((n, k)) < 0.2
+    anywhere = generator.integers(-1, t + 2, (n, k))
+    starts, ends = np.where(padding, anywhere, starts), np.where(padding, anywhere, ends)
+    order = generator.random((n, k)).argsort(axis=1)
+    return (torch.tensor(np.take_along_axis(x, order, axis=1)) for x in (starts, ends))

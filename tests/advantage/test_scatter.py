@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from random_batch import random_spans
 
 from shape_grpo.advantage import scatter_candidate_advantages
 
@@ -27,20 +28,6 @@ MASKS = {
     "padding on the right": lambda g, n, t: torch.arange(t) < torch.arange(n).unsqueeze(1),
     "another stride": lambda g, n, t: torch.tensor(g.random((t, n)) < 0.5).T,
 }
-
-
-def random_spans(generator, n, t, k):
-    """Disjoint spans with empty and touching ones among them, columns in any order."""
-    cuts = np.sort(generator.integers(0, t + 1, (n, 2 * k)), axis=1)
-    starts, ends = cuts[:, 0::2].copy(), cuts[:, 1::2].copy()
-    touching = generator.random((n, max(k - 1, 0))) < 0.3
-    starts[:, 1:] = np.where(touching, ends[:, :-1], starts[:, 1:])
-    # Padding may stand anywhere, inside another span and outside of the tokens too.
-    padding = generator.random((n, k)) < 0.2
-    anywhere = generator.integers(-1, t + 2, (n, k))
-    starts, ends = np.where(padding, anywhere, starts), np.where(padding, anywhere, ends)
-    order = generator.random((n, k)).argsort(axis=1)
-    return (torch.tensor(np.take_along_axis(x, order, axis=1)) for x in (starts, ends))
 
 
 def plain_loop(candidate, shared, starts, ends, response_mask):
@@ -134,7 +121,7 @@ def test_refusal_names_the_response_and_its_spans():
 
 
 def test_refused_backend():
-    with pytest.raises(ValueError, match="backend 'cuda'; use one of: auto, torch"):
+    with pytest.raises(ValueError, match="backend 'cuda'; use one of: auto, torch, triton"):
         scatter_one([(0, 1)], backend="cuda")
 
 
@@ -149,5 +136,30 @@ REFUSED_SHAPES = {
 @pytest.mark.parametrize("shapes", REFUSED_SHAPES.values(), ids=REFUSED_SHAPES.keys())
 def test_refused_shapes(shapes):
     candidate, shared, spans, response_mask = map(torch.zeros, shapes)
+    spans = spans.long()
     with pytest.raises(ValueError, match=r"shapes must be \(N, K\)"):
         scatter_candidate_advantages(candidate, shared, spans, spans, response_mask)
+
+
+REFUSED_TYPES = {
+    "whole-number advantages": (torch.int64, torch.float32, torch.int64, torch.bool, "cpu"),
+    "whole-number shared": (torch.float32, torch.int64, torch.int64, torch.bool, "cpu"),
+    "fractional spans": (torch.float32, torch.float32, torch.float32, torch.bool, "cpu"),
+    "complex mask": (torch.float32, torch.float32, torch.int64, torch.complex64, "cpu"),
+    "mask elsewhere": (torch.float32, torch.float32, torch.int64, torch.bool, "meta"),
+}
+
+
+@pytest.mark.parametrize("types", REFUSED_TYPES.values(), ids=REFUSED_TYPES.keys())
+def test_refused_types_and_devices(types):
+    candidate, shared, spans, mask, device = types
+    at = torch.zeros(2, 3, dtype=spans)
+    with pytest.raises(ValueError, match=r"types must be|on one device") as error:
+        scatter_candidate_advantages(
+            torch.zeros(2, 3, dtype=candidate),
+            torch.zeros(2, dtype=shared),
+            at,
+            at,
+            torch.zeros(2, 9, dtype=mask, device=device),
+        )
+    assert "\n" not in str(error.value)

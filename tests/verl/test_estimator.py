@@ -8,6 +8,7 @@ from verl import DataProto
 from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage
 from verl.trainer.ppo.ray_trainer import compute_advantage
 
+from shape_grpo.verl.config import ShapeGRPOConfig
 from shape_grpo.verl.estimator import candidates_in_context
 from shape_grpo.verl.record import CandidateBatch, CandidateRecord
 
@@ -27,8 +28,9 @@ def verl_batch(scores, uids, mask=None):
 
 def advantages(records, scores, uids, final_rows=None, mask=None, **block):
     config = OmegaConf.create({"norm_adv_by_std_in_grpo": True, "shape_grpo": block})
+    options = ShapeGRPOConfig.from_algorithm(config)
     rows = torch.arange(len(records)) if final_rows is None else torch.tensor(final_rows)
-    with candidates_in_context(CandidateBatch.collate(records), rows):
+    with candidates_in_context(CandidateBatch.collate(records), rows, options):
         data = compute_advantage(
             verl_batch(scores, uids, mask), adv_estimator="shape_grpo", config=config
         )

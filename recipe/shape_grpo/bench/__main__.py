@@ -1,10 +1,10 @@
-"""``python -m recipe.shape_grpo.bench credit``."""
+"""``python -m recipe.shape_grpo.bench {credit,scatter}``."""
 
 import argparse
 
-from recipe.shape_grpo.bench import credit
+from recipe.shape_grpo.bench import credit, scatter
 
-BENCHMARKS = {"credit": credit}
+BENCHMARKS = {"credit": credit, "scatter": scatter}
 
 
 def main() -> None:

@@ -158,7 +158,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the tables."""
-    console = Console()
+    console = Console(width=100)
     for n, k in SHAPES:
         compare(n, k, console)
     growth(console)

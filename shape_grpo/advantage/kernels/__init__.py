@@ -1,0 +1,1 @@
+"""Triton kernels, each beside a reference of the same signature in `naive`."""

@@ -1,0 +1,13 @@
+"""Without a GPU, Triton's kernels run under its interpreter, which has to be asked for before the
+first import of triton. The variable is not left behind for the processes that tests start."""
+
+import os
+
+import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+    import triton
+
+    triton.knobs.runtime.interpret = True
+    del os.environ["TRITON_INTERPRET"]
