@@ -1,10 +1,10 @@
-"""``python -m recipe.shape_grpo.bench {credit,scatter}``."""
+"""``python -m recipe.shape_grpo.bench {credit,scatter,pipeline,transfer}``."""
 
 import argparse
 
-from recipe.shape_grpo.bench import credit, scatter
+from recipe.shape_grpo.bench import credit, pipeline, scatter, transfer
 
-BENCHMARKS = {"credit": credit, "scatter": scatter}
+BENCHMARKS = {"credit": credit, "scatter": scatter, "pipeline": pipeline, "transfer": transfer}
 
 
 def main() -> None:

@@ -1,0 +1,70 @@
+"""The real pipeline on the CPU: a step of shape_grpo beside a step of verl's own grpo.
+
+    python -m recipe.shape_grpo.bench pipeline
+
+Two runs in turn on the quickstart's task and policy, with a learning rate of 0: the policy stays
+the same, so that both write responses of the same lengths. About ten minutes.
+"""
+
+import argparse
+from pathlib import Path
+from statistics import mean, median
+
+from rich.console import Console
+from rich.table import Table
+
+from recipe.shape_grpo.launch import read_metrics, train_on_cpu
+from recipe.shape_grpo.prepare_movielens import TaskSettings, prepare
+from recipe.shape_grpo.small_policy import PolicySettings, train_policy
+
+PARTS = ("step", "gen", "old_log_prob", "adv", "update_actor")
+WARM_UP = 2
+"""First steps, which are left out."""
+
+
+def step_times(method: str, output: Path, steps: int, console: Console) -> dict[str, list[float]]:
+    """Seconds of each part of each step of one run."""
+    run = output / f"bench-{method}"
+    overrides = [
+        "+task=quickstart",
+        f"algorithm.adv_estimator={method}",
+        "actor_rollout_ref.actor.optim.lr=0",
+        f"data.train_files={output}/task/train.parquet",
+        f"data.val_files={output}/task/test.parquet",
+        f"actor_rollout_ref.model.path={output}/policy",
+        f"+reward.custom_reward_function.reward_kwargs.ratings={output}/task/ratings.npz",
+        "trainer.val_before_train=false",
+        "trainer.test_freq=-1",
+        f"trainer.default_local_dir={run}/checkpoints",
+    ]
+    train_on_cpu(method, overrides, run, steps=steps, console=console)
+    measured = [data for step, data in read_metrics(run).items() if step > WARM_UP]
+    times = {part: [data[f"timing_s/{part}"] for data in measured] for part in PARTS}
+    times["response tokens"] = [data["response_length/mean"] for data in measured]
+    return times
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--output", type=Path, default=Path("outputs/quickstart"))
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the table."""
+    console = Console(width=100)
+    prepare(options.output / "task", TaskSettings())
+    train_policy(options.output / "task", options.output / "policy", PolicySettings(), console)
+    methods = ("grpo", "shape_grpo")
+    grpo, ours = (step_times(m, options.output, options.steps, console) for m in methods)
+    table = Table(title=f"Seconds a step, median of {options.steps - WARM_UP} steps")
+    for heading in ("", *methods, "difference", "of a step"):
+        table.add_column(heading, justify="right")
+    for part in PARTS:
+        first, second = median(grpo[part]), median(ours[part])
+        of_step = (second - first) / median(grpo["step"])
+        table.add_row(
+            part, f"{first:.3f}", f"{second:.3f}", f"{second - first:+.3f}", f"{of_step:+.1%}"
+        )
+    lengths = (f"{mean(times['response tokens']):.1f}" for times in (grpo, ours))
+    table.add_row("response tokens", *lengths)
+    console.print(table)

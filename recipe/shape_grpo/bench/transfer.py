@@ -1,0 +1,85 @@
+"""What the dense (N, T) advantages and returns cost on their way through the TransferQueue.
+
+    python -m recipe.shape_grpo.bench transfer
+
+Real TransferQueue actors: the trainer's process writes both tensors, another process reads them, as
+verl's trainer and workers do. Beside it a lower bound of a step's time on GPUs: the arithmetic of
+a policy of 8 billion parameters (2 P a token to sample, 2 P for its old log-probability, 6 P to
+train) at 40% of the 989 TFLOP/s of an H100.
+"""
+
+import argparse
+import time
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+FIELDS = ("advantages", "returns")
+PARAMETERS = 8e9
+FLOPS_PER_TOKEN = 10 * PARAMETERS
+FLOPS_PER_SECOND = 0.4 * 989e12
+GPUS = (2, 8, 64)
+
+
+def transfer_seconds(n: int, t: int) -> tuple[float, float]:
+    """Seconds to write and to read both fields."""
+    import ray
+    import transfer_queue as tq
+    from hydra import compose, initialize_config_module
+    from tensordict import TensorDict
+
+    with initialize_config_module("verl.trainer.config", version_base=None):
+        config = compose("ppo_trainer").transfer_queue
+    config.enable = True
+    config.backend.SimpleStorage.num_data_storage_units = 1
+    ray.init(include_dashboard=False, log_to_driver=False)
+    tq.init(config)
+
+    @ray.remote
+    class Worker:
+        def __init__(self) -> None:
+            tq.init()
+
+        def read(self, keys: list[str]) -> float:
+            started = time.perf_counter()
+            data = tq.kv_batch_get(keys=keys, partition_id="train", select_fields=list(FIELDS))
+            assert data["advantages"].shape[0] == len(keys)
+            return time.perf_counter() - started
+
+    keys = [f"{row}_0_0" for row in range(n)]
+    rows = torch.randn(n, t)
+    nested = torch.nested.as_nested_tensor(list(rows), layout=torch.jagged)
+    fields = TensorDict(dict.fromkeys(FIELDS, nested), batch_size=n)
+    started = time.perf_counter()
+    tq.kv_batch_put(keys=keys, partition_id="train", fields=fields)
+    written = time.perf_counter() - started
+    read = ray.get(Worker.remote().read.remote(keys))
+    tq.close()
+    ray.shutdown()
+    return written, read
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--responses", type=int, default=8192)
+    parser.add_argument("--tokens", type=int, default=8192)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the table."""
+    console = Console(width=100)
+    n, t = options.responses, options.tokens
+    console.print(f"Moving two float32 tensors of {n:,} x {t:,} ...")
+    written, read = transfer_seconds(n, t)
+    size = len(FIELDS) * n * t * 4
+    console.print(
+        f"{size / 1e6:.0f} MB: written in {written:.2f} s ({size / written / 1e6:.0f} MB/s), "
+        f"read in {read:.2f} s ({size / read / 1e6:.0f} MB/s)"
+    )
+    table = Table(title="Share of a step, whose time is a lower bound")
+    for heading in ("H100s", "step, s", "writing and reading"):
+        table.add_column(heading, justify="right")
+    for gpus in GPUS:
+        step = n * t * FLOPS_PER_TOKEN / (gpus * FLOPS_PER_SECOND)
+        table.add_row(f"{gpus}", f"{step:,.0f}", f"{(written + read) / step:.2%}")
+    console.print(table)
