@@ -37,7 +37,7 @@ class OrderedUtility(Utility):
 
     def semivalue(self, rewards: Tensor, mask: Tensor, law: Semivalue) -> Tensor:
         count = rewards.shape[1]
-        step_shares = (law.sizes(count) @ self.rank_weights(count)).to(rewards.device)
+        step_shares = law.expected(self.rank_weights(count)).to(rewards.device)
         # Empty columns first, so that column c is reached by count - c candidates in every row.
         ordered, order = rewards.masked_fill(~mask, -math.inf).sort(dim=1)
         ordered.masked_fill_(ordered == -math.inf, 0.0)
@@ -114,8 +114,8 @@ class TopM(OrderedUtility):
         values = super().semivalue(rewards, mask, law)
         if not self.average:
             return values
-        divisor = self._divisor(mask).unsqueeze(1)
-        return values / divisor + mean_of_small_sets(rewards, mask, law, divisor)
+        values = values / self._divisor(mask).unsqueeze(1)
+        return values + mean_of_small_sets(rewards, mask, law, self.m)
 
     def _divisor(self, mask: Tensor) -> Tensor:
         return mask.sum(dim=1).clamp(min=1, max=self.m)
@@ -147,19 +147,22 @@ class Mean(Utility):
 
     def semivalue(self, rewards: Tensor, mask: Tensor, law: Semivalue) -> Tensor:
         counts = mask.sum(dim=1, keepdim=True).clamp(min=1)
-        return rewards / counts + mean_of_small_sets(rewards, mask, law, counts)
+        return rewards / counts + mean_of_small_sets(rewards, mask, law, m=rewards.shape[1])
 
 
-def mean_of_small_sets(rewards: Tensor, mask: Tensor, law: Semivalue, m: Tensor) -> Tensor:
-    """What it changes in a semivalue (N, K) to take the mean of a set that is smaller than m
-    (N, 1), at most K, and not its sum divided by m; `TopM` has the formula."""
-    sizes = law.sizes(rewards.shape[1]).to(rewards.device)
+def mean_of_small_sets(rewards: Tensor, mask: Tensor, law: Semivalue, m: int) -> Tensor:
+    """What it changes in a semivalue (N, K) to take the mean of a set smaller than min(m, K), and
+    not its sum divided by min(m, K); `TopM` has the formula."""
+    sizes = torch.arange(rewards.shape[1], dtype=torch.float64)
     counts = mask.sum(dim=1, keepdim=True).clamp(min=1)
-    at = (counts - 1, m - 1)
-    inverse = 1 / torch.arange(1, len(sizes) + 1, dtype=sizes.dtype, device=sizes.device)
-    expected = (sizes * inverse).cumsum(dim=1)[at]
-    probability = sizes.cumsum(dim=1)[at]
-    alone = sizes[:, 0][counts - 1]
+
+    def expected(gains: Tensor) -> Tensor:
+        return law.expected(gains.double()).to(rewards.device)[counts - 1]
+
+    small = expected(sizes < m)
+    inverse = expected((sizes < m) / (sizes + 1))
     rewards = rewards.double()
     others = (rewards.sum(dim=1, keepdim=True) - rewards) / (counts - 1).clamp(min=1)
-    return (expected - probability / m) * rewards - (expected - alone) * others
+    return (inverse - small / counts.clamp(max=m)) * rewards - (
+        inverse - expected(sizes == 0)
+    ) * others

@@ -77,7 +77,7 @@ def sample_semivalue(
     arrival = torch.stack([orders, k - 1 - orders], dim=1).flatten(0, 1).to(device)
     # Who is there after 0, 1, ... arrivals.
     present = arrival.unsqueeze(1) < torch.arange(k + 1, device=device).unsqueeze(1)
-    weights = law.sizes(k)[-1].to(device) * k
+    weights = law.sizes(k).to(device) * k
 
     def draws(rewards: Tensor) -> Tensor:
         values = _values(value, rewards, present.flatten(0, 1))
@@ -95,7 +95,7 @@ def _all_subsets(value: Value, rewards: Tensor, law: Semivalue) -> Tensor:
     numbers = torch.arange(2**k, device=device).unsqueeze(1)
     present = (numbers >> torch.arange(k, device=device)) & 1 == 1
     subsets_of_size = torch.tensor([math.comb(k - 1, s) for s in range(k)])
-    chance = torch.nn.functional.pad(law.sizes(k)[-1] / subsets_of_size, (1, 1)).to(device)
+    chance = torch.nn.functional.pad(law.sizes(k) / subsets_of_size, (1, 1)).to(device)
     size = present.sum(dim=1, keepdim=True)
     factors = torch.where(present, chance[size], -chance[size + 1])
     return _in_chunks(

@@ -80,7 +80,8 @@ class Coverage(Utility):
         return (rewards.amax(dim=1) * self._weights(rewards)).sum(dim=1)
 
     def semivalue(self, rewards: Tensor, mask: Tensor, law: Semivalue) -> Tensor:
-        alone = law.sizes(rewards.shape[1])[:, 0].to(rewards.device)
+        nobody = torch.eye(1, rewards.shape[1], dtype=torch.float64)[0]
+        alone = law.expected(nobody).to(rewards.device)
         passing = rewards.sum(dim=1).long().clamp(min=1)
         return self.ranking(rewards * alone[passing - 1].unsqueeze(1))
 

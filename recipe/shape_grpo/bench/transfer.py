@@ -37,15 +37,12 @@ def transfer_seconds(n: int, t: int) -> tuple[float, float]:
     tq.init(config)
 
     @ray.remote
-    class Worker:
-        def __init__(self) -> None:
-            tq.init()
-
-        def read(self, keys: list[str]) -> float:
-            started = time.perf_counter()
-            data = tq.kv_batch_get(keys=keys, partition_id="train", select_fields=list(FIELDS))
-            assert data["advantages"].shape[0] == len(keys)
-            return time.perf_counter() - started
+    def read(keys: list[str]) -> float:
+        tq.init()
+        started = time.perf_counter()
+        data = tq.kv_batch_get(keys=keys, partition_id="train", select_fields=list(FIELDS))
+        assert data["advantages"].shape[0] == len(keys)
+        return time.perf_counter() - started
 
     keys = [f"{row}_0_0" for row in range(n)]
     rows = torch.randn(n, t)
@@ -54,10 +51,10 @@ def transfer_seconds(n: int, t: int) -> tuple[float, float]:
     started = time.perf_counter()
     tq.kv_batch_put(keys=keys, partition_id="train", fields=fields)
     written = time.perf_counter() - started
-    read = ray.get(Worker.remote().read.remote(keys))
+    seconds_to_read = ray.get(read.remote(keys))
     tq.close()
     ray.shutdown()
-    return written, read
+    return written, seconds_to_read
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
