@@ -1,5 +1,10 @@
 """The Triton kernels: on the GPU if there is one, else under Triton's interpreter."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -173,3 +178,19 @@ def test_reweight_max_refuses_what_does_not_fit_its_registers():
     one = torch.ones(1, k, device=DEVICE)
     with pytest.raises(ValueError, match=f"{k} candidates; the fused kernel takes"):
         reweight_max(one, one.bool(), at, one[:, 0], at, at, one)
+
+
+def test_the_kernels_compile_for_gpus_and_store_16_bytes_at_a_time():
+    """For sm_80 and sm_90, which need not be there."""
+    script = Path(__file__).with_name("compile_kernels.py")
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", script],
+        env={**os.environ, "PYTHONPATH": str(script.parents[2])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = [line.split(";") for line in result.stdout.splitlines()]
+    assert len(lines) == 2 * 3 * 3
+    for *compiled, stores in lines:
+        assert stores == "st.global.v4.b32", compiled
