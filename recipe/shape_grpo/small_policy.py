@@ -58,6 +58,7 @@ class PolicySettings:
         vocabulary: at most so many tokens; the model has exactly as many rows as the tokenizer.
         width: of the residual stream; heads are 32 wide, the least vLLM's CPU attention takes.
         layers: number of transformer layers.
+        positions: tokens that prompt and response may have together.
         steps: supervised updates.
         batch: examples per update.
         learning_rate: peak; falls linearly to zero.
@@ -67,6 +68,7 @@ class PolicySettings:
     vocabulary: int = 2048
     width: int = 128
     layers: int = 2
+    positions: int = 256
     steps: int = 600
     batch: int = 16
     learning_rate: float = 3e-3
@@ -125,7 +127,7 @@ def new_model(tokenizer: PreTrainedTokenizerFast, settings: PolicySettings) -> Q
         num_attention_heads=heads,
         num_key_value_heads=heads,
         head_dim=32,
-        max_position_embeddings=256,
+        max_position_embeddings=settings.positions,
         tie_word_embeddings=False,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
@@ -197,6 +199,20 @@ def warm_start(
     model.eval()
 
 
+def make_policy(
+    draw: Callable[[int], list[Example]], settings: PolicySettings, console: Console
+) -> tuple[Qwen3ForCausalLM, PreTrainedTokenizerFast]:
+    """A tokenizer made for the examples that `draw(n)` makes up, and a model that imitates them."""
+    texts = [f"{messages[0]['content']}\n{answer}" for messages, answer in draw(2000)]
+    tokenizer = train_tokenizer(texts, settings.vocabulary)
+    # lenskit leaves torch with one thread.
+    torch.set_num_threads(os.cpu_count() or 1)
+    torch.manual_seed(settings.seed)
+    model = new_model(tokenizer, settings)
+    warm_start(model, tokenizer, draw, settings, console)
+    return model, tokenizer
+
+
 @torch.no_grad()
 def sample_answers(
     model: Qwen3ForCausalLM,
@@ -245,14 +261,7 @@ def train_policy(task: Path, output: Path, settings: PolicySettings, console: Co
             draw_example(titles, task_settings["history"], candidates, rng) for _ in range(count)
         ]
 
-    texts = [f"{messages[0]['content']}\n{answer}" for messages, answer in draw(2000)]
-    tokenizer = train_tokenizer(texts, settings.vocabulary)
-    # lenskit leaves torch with one thread.
-    torch.set_num_threads(os.cpu_count() or 1)
-    torch.manual_seed(settings.seed)
-    model = new_model(tokenizer, settings)
-    warm_start(model, tokenizer, draw, settings, console)
-
+    model, tokenizer = make_policy(draw, settings, console)
     answers = sample_answers(model, tokenizer, [messages for messages, _ in draw(256)])
     suggested = [[c.text for c in parse_candidates(answer)] for answer in answers]
     right = [len(set(names) & set(titles)) == len(names) == candidates for names in suggested]
