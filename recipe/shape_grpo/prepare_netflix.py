@@ -229,10 +229,11 @@ def prepare(output: Path, settings: TaskSettings) -> None:
         train, known, settings.prompts_per_viewer, "train", settings, latest, rng
     )
     names = [str(viewer) for viewer in viewers]
+    levels = best_of_set_levels(table, titles, test_rows, names, settings.k)
     summary = {
         "prediction_rmse": errors,
         "held_out_ratings": len(held_out),
-        "test_levels": best_of_set_levels(table, titles, test_rows, names, settings.k),
+        "test_levels": levels,
     }
 
     pd.DataFrame(train_rows).to_parquet(output / "train.parquet")
@@ -254,7 +255,7 @@ def prepare(output: Path, settings: TaskSettings) -> None:
         f"  predicted ratings, RMSE on {len(held_out)} ratings held out: "
         f"{errors['factorisation']:.3f} stars (means alone: {errors['means']:.3f})\n"
         f"  best of {settings.k} suggestions, test viewers: "
-        + ", ".join(f"{name} {stars:.2f}" for name, stars in summary["test_levels"].items())
+        + ", ".join(f"{name} {stars:.2f}" for name, stars in levels.items())
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 
@@ -204,11 +205,9 @@ def test_rewards_come_from_the_files_written(task, known):
         assert compute_score("netflix", seen, viewer, extra, path, seen_reward=-1) == -1
         film = next(f for (u, f), stars in known.items() if str(u) == viewer and stars > 3)
         title = f"film number {film}"
-        expected = known[int(viewer), film]
-        if title in [shown.split(" (")[0].casefold() for shown in extra["history"]]:
-            expected = 0.0
-        if film not in np.load(path)["films"]:
-            expected = 0.0
+        seen = [shown.split(" (")[0].casefold() for shown in extra["history"]]
+        earns_nothing = title in seen or film not in np.load(path)["films"]
+        expected = 0.0 if earns_nothing else known[int(viewer), film]
         assert compute_score("netflix", title, viewer, extra, path) == expected
         assert compute_score("netflix", EXAMPLE, viewer, extra, path, unknown_reward=-1) == -1
 
@@ -277,23 +276,25 @@ def test_configs_are_valid_and_fit_the_files(name):
     accepted = compute_score.__code__.co_varnames[: compute_score.__code__.co_argcount]
     assert set(kwargs) <= set(accepted), "a misspelt one would be swallowed by **kwargs"
     assert config.algorithm.shape_grpo.max_candidates == TaskSettings().k
-    assert unknown_keys(config, plain) <= {
+    added = keys_of(OmegaConf.to_container(config)) - keys_of(OmegaConf.to_container(plain))
+    arguments = "reward.custom_reward_function.reward_kwargs"
+    assert added == {
         "data.apply_chat_template_kwargs.enable_thinking",
-        *(f"reward.custom_reward_function.reward_kwargs.{key}" for key in kwargs),
-    }
+        arguments,
+        *(f"{arguments}.{key}" for key in kwargs),
+    }, "any other key is one that verl does not know"
+    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+    assert config.data.train_batch_size % actor.ppo_mini_batch_size == 0
+    a_gpu, rest = divmod(actor.ppo_mini_batch_size * rollout.n, config.trainer.n_gpus_per_node)
+    assert rest == a_gpu % actor.ppo_micro_batch_size_per_gpu == 0
+    assert rollout.log_prob_micro_batch_size_per_gpu <= a_gpu
 
 
-def unknown_keys(config, known, prefix=""):
-    """Keys of a composed configuration that verl's own does not have."""
-    unknown = set()
-    for key in config:
-        if key not in known:
-            inner = config[key]
-            unknown |= (
-                {f"{prefix}{key}.{k}" for k in inner}
-                if hasattr(inner, "keys")
-                else {f"{prefix}{key}"}
-            )
-        elif hasattr(config[key], "keys") and hasattr(known[key], "keys"):
-            unknown |= unknown_keys(config[key], known[key], f"{prefix}{key}.")
-    return unknown
+def keys_of(block, prefix=""):
+    """Dotted paths of all keys."""
+    paths = set()
+    for key, value in block.items():
+        paths.add(f"{prefix}{key}")
+        if isinstance(value, dict):
+            paths |= keys_of(value, f"{prefix}{key}.")
+    return paths
