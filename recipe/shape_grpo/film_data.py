@@ -126,25 +126,32 @@ def _table(file: Path, columns: list[int], **options: Any) -> Iterator[pd.DataFr
 
 def _netflix_ratings(file: Path) -> Iterator[pd.DataFrame]:
     """Lines `film:`, each followed by that film's lines `viewer,stars,date`."""
-    film: Any = None
-    for lines in _pieces(file, names=["viewer", "stars", "date"], dtype="string"):
+    text = "string[pyarrow]"  # faster than Python's strings
+    types = {"viewer": text, "stars": "float32", "date": text}
+    film = np.nan
+    for lines in _pieces(file, names=list(types), dtype=types):
         if lines.empty:
             continue
-        heading = lines["viewer"].str.fullmatch(r"\d+:")
-        films = lines["viewer"].str.rstrip(":").where(heading).ffill()
-        films = films if film is None else films.fillna(film)
+        heads = lines["stars"].isna() & lines["viewer"].str.fullmatch(r"\d+:").fillna(False)
+        films = lines["viewer"][heads].str.rstrip(":").astype("float64").reindex(lines.index)
+        films = films.ffill().fillna(film)
         film = films.iloc[-1]
-        rows = lines[~heading].assign(film=films[~heading])
-        right = rows["viewer"].str.fullmatch(r"\d+") & rows["stars"].str.fullmatch(r"[1-5]")
-        wrong = rows[~right.fillna(False) | rows["film"].isna()]
-        if len(wrong):
-            line = ",".join(wrong.iloc[0, :3].dropna())
+        rows = lines[~heads]
+        viewers, films = pd.to_numeric(rows["viewer"], errors="coerce"), films[~heads]
+        wrong = viewers.isna() | films.isna() | ~rows["stars"].isin([1, 2, 3, 4, 5])
+        if wrong.any():
+            row = rows[wrong.to_numpy(bool)].iloc[0].dropna()
+            line = ",".join(f"{part:g}" if isinstance(part, np.floating) else part for part in row)
             raise ValueError(
-                f"line {line!r} is neither 'film:' nor, below one, 'viewer,stars,date' with 1 "
-                "to 5 stars"
+                f"line {line!r} is neither 'film:' nor, below one, 'viewer,stars,date' with 1 to 5 "
+                "stars"
             )
-        yield rows[["viewer", "film", "stars"]].astype(
-            {"viewer": "int32", "film": "int32", "stars": "float32"}
+        yield pd.DataFrame(
+            {
+                "viewer": viewers.astype("int32"),
+                "film": films.astype("int32"),
+                "stars": rows["stars"],
+            }
         )
 
 
@@ -166,13 +173,14 @@ def _netflix_titles(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def _recbole_titles(file: Path) -> Iterator[tuple[str, str]]:
-    films = pd.read_csv(file, sep="\t", quoting=csv.QUOTE_NONE, dtype=str).iloc[:, :3]
-    for film, title, year in films.dropna(subset=films.columns[:2]).fillna("").to_numpy():
-        yield film, f"{title} ({year})" if year.isdigit() else title
+    # A film may be called "Null": nothing here is a missing value but an empty field.
+    films = pd.read_csv(file, sep="\t", quoting=csv.QUOTE_NONE, dtype=str, keep_default_na=False)
+    for film, title, year in films.iloc[:, :3].to_numpy():
+        yield film, f"{title} ({year})" if title and year.isdigit() else title
 
 
-def _csv_titles(file: Path) -> Iterator[tuple[Any, str]]:
-    yield from pd.read_csv(file, usecols=[0, 1], dtype={1: str}).dropna().to_numpy()
+def _csv_titles(file: Path) -> Iterator[tuple[str, str]]:
+    yield from pd.read_csv(file, usecols=[0, 1], dtype=str, keep_default_na=False).to_numpy()
 
 
 KINDS = (

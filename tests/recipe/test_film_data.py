@@ -125,10 +125,10 @@ def movielens(ratings, films):
             "two films of one title and year, half stars, an unknown film, no last line end",
         ),
         (
-            movielens("1,0,4,0\n", "0,Zero (1999),x\n7,,x\n"),
-            {0: "Zero (1999)"},
-            {(1, 0): 4},
-            "a film 0, a film without a title",
+            movielens("1,0,4,0\n2,8,3,0\n", "0,Zero (1999),x\n7,,x\n8,NULL,x\n"),
+            {0: "Zero (1999)", 8: "NULL"},
+            {(1, 0): 4, (2, 8): 3},
+            "a film 0, a film without a title, a film called NULL",
         ),
         (
             {
