@@ -23,12 +23,9 @@ and no commercial use without permission), and publications acknowledge them by 
 """
 
 import argparse
-import csv
 import json
 import math
-import re
 import sys
-import warnings
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -36,8 +33,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from recipe.shape_grpo.factorisation import (
+    HELD_OUT,
+    fit_and_predict,
+    models,
+    root_mean_square_error,
+)
+from recipe.shape_grpo.film_data import load_films
 from recipe.shape_grpo.reuse import begin, is_current, write_stamp
 from recipe.shape_grpo.wheel import unpack_from_wheel
+from reward_fns.netflix import split_title
 
 RECBOLE = "recbole==1.2.1"
 FILES = ("train.parquet", "test.parquet", "ratings.npz", "summary.json")
@@ -103,46 +108,29 @@ def download_movielens(folder: Path) -> Path:
 
 def tidy_title(title: str) -> str:
     """ "Seven (a.k.a. Se7en) (1995)" -> "Seven", "Net, The (1995)" -> "The Net"."""
-    title = " ".join(re.sub(r"(\s*\([^()]*\))+\s*$", "", title).split())
-    return re.sub(r"^(.*), (The|A|An|Les|Le|La|Il|El|Das|Der|Die)$", r"\2 \1", title)
+    return split_title(title).name
 
 
 def read_ratings(folder: Path) -> pd.DataFrame:
-    """Read ratings in any of three layouts.
-
-    MovieLens-100k as published (u.data, u.item), RecBole's (one .inter, one .item), or that of
-    ml-latest-small and its larger siblings (ratings.csv, movies.csv).
+    """Read ratings in any of the layouts of `film_data`.
 
     Returns:
         Columns user_id (string), item_id (the title, tidied: all that a policy can name) and
         rating (stars), one row for each viewer and title.
 
     Raises:
-        FileNotFoundError: the folder holds none of the three.
+        FileNotFoundError: the folder holds none of them.
+        ValueError: a line that is none of the format.
     """
-    recbole = sorted(folder.glob("*.inter")) + sorted(folder.glob("*.item"))
-    tabs: dict[str, Any] = {"sep": "\t", "quoting": csv.QUOTE_NONE}
-    if (folder / "u.data").is_file():
-        ratings = pd.read_csv(folder / "u.data", header=None, **tabs)
-        films = pd.read_csv(folder / "u.item", sep="|", header=None, encoding="latin-1")
-    elif (folder / "ratings.csv").is_file():
-        ratings = pd.read_csv(folder / "ratings.csv")
-        films = pd.read_csv(folder / "movies.csv")
-    elif len(recbole) == 2:
-        ratings, films = (pd.read_csv(file, **tabs) for file in recbole)
-    else:
-        raise FileNotFoundError(
-            f"no ratings in {folder}: expected u.data and u.item, ratings.csv and movies.csv, or "
-            "one .inter and one .item file"
-        )
-    titles = {film: tidy_title(str(title)) for film, title in films.iloc[:, :2].to_numpy()}
+    viewers, films, stars, published = load_films(folder)
+    titles = {film: tidy_title(title) for film, title in published.items()}
     table = pd.DataFrame(
         {
-            "user_id": ratings.iloc[:, 0].astype(str),
-            "item_id": ratings.iloc[:, 1].map(titles),
-            "rating": ratings.iloc[:, 2].astype(float),
+            "user_id": viewers.astype(str),
+            "item_id": pd.Series(films).map(titles),
+            "rating": stars.astype(float),
         }
-    ).dropna()
+    )
     return table.groupby(["user_id", "item_id"], as_index=False)["rating"].mean()
 
 
@@ -158,40 +146,19 @@ def predict_ratings(
         (viewers, titles) float32 in stars; root mean square errors on the tenth held out, of the
         factorisation and of viewer and film means alone.
     """
-    from lenskit.als import BiasedMFScorer
-    from lenskit.basic import BiasScorer
-    from lenskit.data import ItemList, RecQuery, from_interactions_df
-    from lenskit.training import TrainingOptions
-
-    low, high = ratings["rating"].min(), ratings["rating"].max()
-
-    def predictor(
-        scorer: Any, known: pd.DataFrame, columns: list[str], rows: list[str]
-    ) -> pd.DataFrame:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sparse", UserWarning)  # torch's, about itself
-            scorer.train(from_interactions_df(known), TrainingOptions(rng=settings.seed))
-        items = ItemList(item_ids=columns)
-        scores = [scorer(query=RecQuery(user_id=row), items=items).scores() for row in rows]
-        table = pd.DataFrame(np.stack(scores), index=rows, columns=columns)
-        return table.fillna(known["rating"].mean()).clip(low, high)
-
-    def factorisation() -> Any:
-        return BiasedMFScorer(embedding_size=settings.factors, epochs=settings.epochs)
-
-    held_out = ratings.sample(frac=0.1, random_state=settings.seed)
+    held_out = ratings.sample(frac=HELD_OUT, random_state=settings.seed)
     rest = ratings.drop(held_out.index)
+    rows, columns = sorted(set(held_out["user_id"])), sorted(set(held_out["item_id"]))
     errors = {}
-    for name, scorer in (("factorisation", factorisation()), ("means", BiasScorer(damping=5))):
-        rows, columns = sorted(set(held_out["user_id"])), sorted(set(held_out["item_id"]))
-        guess = predictor(scorer, rest, columns, rows).stack()
-        truth = held_out.set_index(["user_id", "item_id"])["rating"]
-        errors[name] = float(np.sqrt(((guess.loc[truth.index] - truth) ** 2).mean()))
+    for name, model in models(settings.factors, settings.epochs).items():
+        guess = fit_and_predict(model, rest, rows, columns, settings.seed)
+        errors[name] = root_mean_square_error(guess, rows, columns, held_out)
 
-    predicted = predictor(factorisation(), ratings, titles, viewers)
+    model = models(settings.factors, settings.epochs)["factorisation"]
+    predicted = fit_and_predict(model, ratings, viewers, titles, settings.seed)
     known = ratings.pivot(index="user_id", columns="item_id", values="rating")
     known = known.reindex(index=viewers, columns=titles)
-    return known.fillna(predicted).to_numpy(np.float32), errors
+    return np.where(known.isna(), predicted, known).astype(np.float32), errors
 
 
 def draw_rows(

@@ -241,7 +241,7 @@ def test_data_are_taken_out_of_the_wheel_once(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--ratings", "EMPTY"], "no ratings in .*: expected u.data"),
+        (["--ratings", "EMPTY"], "no ratings in .*: expected .*u.data and u.item"),
         (
             ["--ratings", "FOLDER", "--films", "31"],
             "films of 20 ratings or more and 60 viewers, too few for",

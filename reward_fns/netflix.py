@@ -1,0 +1,298 @@
+"""Reward of one suggested film: the rating a simulated viewer would give it.
+
+Written as every verl reward function is, and called once per candidate. Point verl at it with
+
+    reward.custom_reward_function.path=reward_fns/netflix.py
+    +reward.custom_reward_function.reward_kwargs.ratings=outputs/netflix/ratings.npz
+
+`python -m recipe.shape_grpo.prepare_netflix` writes the rating table and the prompts. A title is
+recognised as people write it: with or without year, article, accents or punctuation, with 2 or II,
+with a small typo. A sequel, a remake of another year or half a title is not the film.
+
+A film that a response names twice under one spelling is the reward manager's to judge
+(`algorithm.shape_grpo.duplicate`); under two spellings, both get the rating.
+"""
+
+import re
+import threading
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rapidfuzz import process
+from rapidfuzz.distance import OSA
+
+ARTICLES = "The|A|An|Les|Le|La|Il|El|Los|Las|Das|Der|Die"
+# Letters that Unicode does not take apart into a letter and an accent.
+LETTERS = str.maketrans("øłđð", "oldd")
+NUMBERS = {
+    word: str(number)
+    for words in (
+        "one two three four five six seven eight nine ten eleven twelve thirteen",
+        "i ii iii iv v vi vii viii ix x xi xii xiii",
+    )
+    for number, word in enumerate(words.split(), 1)
+}
+LONGEST = 300  # letters; no title is longer
+PARTS = {"part", "pt", "vol", "volume", "episode", "chapter"}
+
+
+class Title(NamedTuple):
+    """A title taken apart: "Usual Suspects, The (a.k.a. Suspects) (1995)".
+
+    name "The Usual Suspects", others ["Suspects"], year 1995 (or None).
+    """
+
+    name: str
+    others: list[str]
+    year: int | None
+
+    def __str__(self) -> str:
+        return self.name if self.year is None else f"{self.name} ({self.year})"
+
+
+def split_title(text: str) -> Title:
+    """Take apart a title as MovieLens, Netflix or a policy writes it."""
+    text = re.sub(r"\[(\d{4})\]", r"(\1)", " ".join(text.split()))
+    name = re.sub(r"(?<=\S)(\s*\([^()]*\))+\W*$", "", text)
+    year, others = None, []
+    for group in re.findall(r"\(([^()]*)\)", text[len(name) :]):
+        if found := re.match(r"((?:18|19|20)\d\d)\b", group):
+            year = int(found[1])
+        else:
+            others.append(_article_first(re.sub(r"^a\.?k\.?a\.? ", "", group)))
+    return Title(_article_first(name), others, year)
+
+
+def _article_first(name: str) -> str:
+    return re.sub(rf"^(.*), ({ARTICLES})$", r"\2 \1", name.strip())
+
+
+def title_key(name: str) -> str:
+    """What is left of a title's name to compare: "The Godfather: Part II" -> "godfather 2"."""
+    name = unicodedata.normalize("NFKD", name.casefold().translate(LETTERS).replace("æ", "ae"))
+    name = "".join(letter for letter in name if not unicodedata.combining(letter))
+    name = name.replace("&", " and ")
+    name = re.sub(r"['\u2018\u2019`]|(?<=\d),(?=\d{3})", "", name)
+    name = re.sub(r"^\W*(the|an?)\s+(?=\w)", "", name)
+    name = re.sub(r"(?<=[^\W\d])(?=\d)|(?<=\d)(?=[^\W\d])", " ", name)
+    words: list[str] = []
+    for word in re.findall(r"[^\W_]+", name):
+        after_part = bool(words) and words[-1] in PARTS
+        # "I, Robot", "V for Vendetta" and "X-Men" hold no numbers; "Rocky V" does.
+        letter = (word == "i" and not after_part) or (word in ("v", "x") and not words)
+        number = word if letter else NUMBERS.get(word, word)
+        if number.isdigit() and after_part:
+            words.pop()
+        if word != "the":
+            words.append(number)
+    return " ".join(words)
+
+
+class Entry(NamedTuple):
+    """One film under one of its names; `column` is None for films without ratings in the table."""
+
+    key: str
+    year: int | None
+    column: int | None
+
+
+class Catalogue:
+    """Every film and what every viewer thinks of it.
+
+    Attributes:
+        ratings: (viewers, films) float array in stars; known where the viewer rated the film,
+            predicted elsewhere.
+        rows: viewer id -> row of `ratings`.
+        columns: published title -> column of `ratings`.
+    """
+
+    def __init__(
+        self, ratings: np.ndarray, viewers: list[str], titles: list[str], others: list[str]
+    ) -> None:
+        """`titles` are the columns', most popular first; `others` must not be taken for them."""
+        self.ratings = ratings
+        self.rows = {viewer: row for row, viewer in enumerate(viewers)}
+        self.columns = {title: column for column, title in enumerate(titles)}
+        split = [split_title(title) for title in titles]
+        entries = [Entry(title_key(t.name), t.year, column) for column, t in enumerate(split)]
+        entries += [
+            Entry(title_key(t.name), t.year, None) for t in (split_title(other) for other in others)
+        ]
+        # Last: a film's second name may be another's first.
+        entries += [
+            Entry(title_key(other), title.year, column)
+            for column, title in enumerate(split)
+            for other in title.others
+        ]
+        self.named: dict[str, list[Entry]] = defaultdict(list)
+        for entry in entries:
+            if entry.key:
+                self.named[entry.key.replace(" ", "")].append(entry)
+        self.fuzzy = {
+            name: same[0].key
+            for name, same in self.named.items()
+            if any(entry.column is not None for entry in same)
+        }
+
+    def find(self, text: str, threshold: float, year_tolerance: int | None) -> int | None:
+        """The column of the film that `text` names, or None if it names no film of the table.
+
+        Args:
+            text: a title as a policy wrote it.
+            threshold: similarity from which a misspelt name is taken for the film's, 0 to 100.
+            year_tolerance: years by which a given year may be wrong; None: by any number.
+        """
+        if len(text) > LONGEST:
+            return None
+        forms = list(_forms(text))
+        for name, year in forms:
+            same = self.named.get(title_key(name).replace(" ", ""))
+            if same:
+                return _of_that_year(same, year, year_tolerance)
+        for name, year in forms:
+            if meant := self._misspelt(title_key(name), threshold):
+                return _of_that_year(self.named[meant], year, year_tolerance)
+        return None
+
+    def _misspelt(self, key: str, threshold: float) -> str | None:
+        """The one name that `key` is most like, if it is alike enough."""
+        close = [
+            (name, score)
+            for name, score, _ in process.extract(
+                key.replace(" ", ""),
+                self.fuzzy.keys(),
+                scorer=OSA.normalized_similarity,
+                score_cutoff=threshold / 100,
+            )
+            if _may_be_typo(key, self.fuzzy[name])
+        ]
+        if not close or [score for _, score in close].count(close[0][1]) > 1:
+            return None
+        return close[0][0]
+
+
+def _forms(text: str) -> Iterator[tuple[str, int | None]]:
+    """What a policy's text may mean as name and year, the likeliest first."""
+    title = split_title(text)
+    yield title.name, title.year
+    if title.year is None and (bare := re.match(r"(.*\w)\W+((?:18|19|20)\d\d)\W*$", title.name)):
+        yield _article_first(bare[1]), int(bare[2])
+    if first := re.match(
+        r"(.*\w)\W+(?:part|pt|vol|volume|episode)\W+(?:1|i|one)$", title.name, re.I
+    ):
+        yield first[1], title.year
+
+
+def _of_that_year(same: list[Entry], year: int | None, tolerance: int | None) -> int | None:
+    """Of films of one name, the one meant: without a year the first."""
+    if year is None:
+        return same[0].column
+    years_off = [0 if entry.year is None else abs(entry.year - year) for entry in same]
+    nearest = min(years_off)
+    if tolerance is not None and nearest > tolerance:
+        return None
+    return same[years_off.index(nearest)].column
+
+
+def _may_be_typo(key: str, film: str) -> bool:
+    """Whether the difference may be a slip: another number (Rocky II, Rocky III) or a plural
+    (Alien, Aliens) is another film."""
+    words, film_words = key.split(), film.split()
+    if [w for w in words if w.isdigit()] != [w for w in film_words if w.isdigit()]:
+        return False
+    return not words or words[-1] == film_words[-1] or key.rstrip("s") != film.rstrip("s")
+
+
+_loading = threading.Lock()
+
+
+@lru_cache(maxsize=4)
+def _read_catalogue(path: str) -> Catalogue:
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"no rating table at {path!r}: write it with "
+            "`python -m recipe.shape_grpo.prepare_netflix`"
+        )
+    with np.load(path) as table:
+        return Catalogue(
+            table["ratings"],
+            table["viewers"].tolist(),
+            table["titles"].tolist(),
+            str(table["other_titles"]).split("\n"),
+        )
+
+
+def load_catalogue(path: str) -> Catalogue:
+    """Read a rating table, once per process; candidates are scored in many threads.
+
+    Raises:
+        FileNotFoundError: there is no such file; says which command writes it.
+    """
+    with _loading:
+        return _read_catalogue(path)
+
+
+@lru_cache(maxsize=100_000)
+def _find(path: str, text: str, threshold: float, year_tolerance: int | None) -> int | None:
+    return load_catalogue(path).find(text, threshold, year_tolerance)
+
+
+def compute_score(
+    data_source: str,
+    solution_str: str,
+    ground_truth: str,
+    extra_info: dict[str, Any] | None = None,
+    ratings: str | None = None,
+    threshold: float = 85.0,
+    year_tolerance: int | None = 2,
+    unknown_reward: float = 0.0,
+    seen_reward: float = 0.0,
+    **kwargs: Any,
+) -> float:
+    """Stars the viewer gives one film, known or predicted.
+
+    Args:
+        data_source: not used; verl passes it.
+        solution_str: one candidate, a film title.
+        ground_truth: the viewer's id.
+        extra_info: the row's extra information; its "history" lists the films the prompt named.
+        ratings: path of the rating table.
+        threshold: how alike a misspelt title must be, up to 100: 100 (1 - edits / letters of the
+            longer one), an edit being a letter added, lost, changed or swapped with the next.
+        year_tolerance: by how many years a given year may be wrong; None: any number, and years
+            only tell films of one title apart.
+        unknown_reward: for a title that is none of the table's films.
+        seen_reward: for a film of the history.
+        **kwargs: not used; verl may pass more.
+
+    Raises:
+        ValueError: no `ratings` was given, `threshold` is not from 0 to 100, or the table does
+            not know the viewer.
+        FileNotFoundError: `ratings` does not exist.
+    """
+    if ratings is None:
+        raise ValueError(
+            "no rating table given: add "
+            "+reward.custom_reward_function.reward_kwargs.ratings=PATH/ratings.npz"
+        )
+    if not 0 < threshold <= 100:
+        raise ValueError(f"reward_kwargs.threshold={threshold}: must be above 0 and at most 100")
+    catalogue = load_catalogue(str(ratings))
+    row = catalogue.rows.get(str(ground_truth))
+    if row is None:
+        raise ValueError(
+            f"viewer {ground_truth!r} is not in {ratings}: prompts and rating table come from "
+            "different runs of prepare_netflix; give both from one folder"
+        )
+    column = _find(str(ratings), solution_str, threshold, year_tolerance)
+    if column is None:
+        return float(unknown_reward)
+    history = (extra_info or {}).get("history")
+    if history is not None and column in {catalogue.columns.get(title) for title in history}:
+        return float(seen_reward)
+    return float(catalogue.ratings[row, column])
