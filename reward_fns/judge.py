@@ -179,7 +179,6 @@ class Judge:
         self.slots = asyncio.Semaphore(settings.concurrency)
         self.cache = None if settings.cache is None else ScoreCache(settings.cache)
         self.model = settings.model
-        self.finding_model = asyncio.Lock()
 
     async def score(self, messages: Any) -> int:
         """The judge's score, from 1 to 5.
@@ -205,17 +204,20 @@ class Judge:
         return score
 
     async def find_model(self) -> str:
-        """The judge's name, asked for once if it was not given."""
-        async with self.finding_model:
-            if self.model is None:
-                names = [model.id async for model in self.client.models.list()]
-                if len(names) != 1:
-                    raise ValueError(
-                        f"{self.client.base_url} serves {names}: name the judge in "
-                        "reward_kwargs.model"
-                    )
-                self.model = names[0]
+        """The judge's name; if it was not given, the server is asked."""
+        if self.model is None:
+            async with self.slots:
+                # Somebody may have found it meanwhile.
+                self.model = self.model or await self.only_model()
         return self.model
+
+    async def only_model(self) -> str:
+        names = [model.id async for model in self.client.models.list()]
+        if len(names) != 1:
+            raise ValueError(
+                f"{self.client.base_url} serves {names}: name the judge in reward_kwargs.model"
+            )
+        return names[0]
 
 
 def answer_text(completion: Any) -> str:

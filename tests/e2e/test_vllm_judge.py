@@ -105,7 +105,7 @@ def judged(router, tokenizer, monkeypatch, tmp_path):
         monkeypatch.chdir(ROOT)
         where = "reward.custom_reward_function.reward_kwargs"
         kwargs = {"cache": tmp_path / "cache.sqlite", **kwargs}
-        overrides = [f"{where}.{name}={value}" for name, value in kwargs.items()]
+        overrides = [f"++{where}.{name}={value}" for name, value in kwargs.items()]
         folder = str(ROOT / "recipe/shape_grpo/config")
         with initialize_config_dir(folder, version_base=None):
             more = [f"algorithm.shape_grpo.max_candidates={len(SUMMARIES)}"]
