@@ -26,7 +26,7 @@ from shape_grpo.candidates import parse_candidates
 from shape_grpo.credit import allocate
 
 STEPS = 3
-TASK = {"max_prompt_tokens": 512, "worked_examples": 2}
+TASK: dict[str, Any] = {"max_prompt_tokens": 512, "worked_examples": 2}
 COLUMNS = {
     "responses without candidates": ("shape_grpo/responses_without_candidates", "{:.0%}"),
     "candidates a response": ("shape_grpo/num_candidates", "{:.2f}"),
