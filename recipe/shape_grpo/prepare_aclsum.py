@@ -1,14 +1,16 @@
 """A summarisation task for multi-candidate training, from real papers and their summaries.
 
-Each prompt shows the beginning of a paper and asks for three different summaries of one aspect of
-it: the challenge it addresses, its approach, or its outcome. Small models take the answer's format
-from examples and not from instructions, so two worked examples come first, as earlier turns of
-the chat. The reward compares each summary with the one an expert wrote
-(`reward_fns/aclsum_rouge.py`).
+Each prompt shows a paper's abstract, introduction and conclusion, as far as they fit, and asks for
+K different summaries of one aspect of it: the challenge it addresses, its approach, or its outcome.
+The reward compares each summary with the one an expert wrote, by a judge (`reward_fns/aclsum.py`)
+or by ROUGE (`reward_fns/aclsum_rouge.py`).
 
-    python -m recipe.shape_grpo.prepare_aclsum --tokenizer outputs/smollm2 --output outputs/aclsum
+    python -m recipe.shape_grpo.prepare_aclsum --tokenizer Qwen/Qwen3-8B --k 5
 
-writes `train.parquet` and `test.parquet` (verl's columns), one row a paper and aspect.
+The question shows the answer's format by an example. Small models take it from whole conversations
+only: with `--worked-examples 2`, two come first, as earlier turns of the chat.
+
+It writes `train.parquet` and `test.parquet` (verl's columns), one row a paper and aspect.
 
 The data come with the `aclsum` package (MIT licence). Publications cite them as
 
@@ -20,8 +22,9 @@ The data come with the `aclsum` package (MIT licence). Publications cite them as
 import argparse
 import re
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,7 @@ ASPECTS = {
     "approach": "its approach",
     "outcome": "its outcome",
 }
+SECTIONS = ["abstract", "introduction", "conclusion"]
 
 
 @dataclass(frozen=True)
@@ -101,31 +105,64 @@ class TaskSettings:
 
     Attributes:
         tokenizer: folder or name of the policy's tokenizer, which measures the prompts.
+        k: summaries that a prompt asks for, K.
         max_prompt_tokens: a prompt shows as many sentences of the paper as fit, chat template and
             worked examples included.
+        worked_examples: questions with their answers that come before the question, for up to 3
+            summaries each. With none, the question itself shows the format.
+        aspects: those that the prompts ask about.
     """
 
     tokenizer: str
-    max_prompt_tokens: int = 512
+    k: int = 3
+    max_prompt_tokens: int = 3072
+    worked_examples: int = 0
+    aspects: list[str] = field(default_factory=lambda: list(ASPECTS))
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ValueError(f"k is {self.k}: ask for 1 summary or more")
+        if not 0 <= self.worked_examples <= len(EXAMPLES):
+            raise ValueError(
+                f"there are {len(EXAMPLES)} worked examples, not {self.worked_examples}"
+            )
+        if self.worked_examples and self.k > 3:
+            raise ValueError(
+                f"the worked examples have 3 summaries, too few for k={self.k}: ask for none"
+            )
+        if not self.aspects or not set(self.aspects) <= set(ASPECTS):
+            raise ValueError(f"aspects are {self.aspects}; there are {', '.join(ASPECTS)}")
 
 
-def question(excerpt: str, aspect: str) -> dict[str, str]:
+def as_answer(summaries: Sequence[str]) -> str:
+    """Summaries as the prompt asks for them."""
+    return "\n".join(f"<candidate>{summary}</candidate>" for summary in summaries)
+
+
+def question(excerpt: str, aspect: str, settings: TaskSettings) -> dict[str, str]:
     """One question as a chat message."""
-    return {
-        "role": "user",
-        "content": f"Paper: {excerpt}\n\nSummarise {ASPECTS[aspect]} in one sentence. Write 3 "
-        "different summaries, each as <candidate>summary</candidate>.",
-    }
+    summaries = "one summary" if settings.k == 1 else f"{settings.k} different summaries"
+    content = (
+        f"Paper: {excerpt}\n\nSummarise {ASPECTS[aspect]} in one sentence. Write {summaries}, "
+        "each as <candidate>summary</candidate>."
+    )
+    if not settings.worked_examples:
+        example = as_answer(EXAMPLES[0].summaries[aspect][: settings.k])
+        more = "" if settings.k <= 3 else f"\n(and so on, {settings.k} in all)"
+        content += f" For another paper, the answer could be:\n\n{example}{more}"
+    return {"role": "user", "content": content}
 
 
-def prompt_messages(excerpt: str, aspect: str) -> list[dict[str, str]]:
+def prompt_messages(excerpt: str, aspect: str, settings: TaskSettings) -> list[dict[str, str]]:
     """The prompt as chat messages: the worked examples, of the same aspect, and the question."""
     messages = []
-    for example in EXAMPLES:
-        summaries = example.summaries[aspect]
-        answer = "\n".join(f"<candidate>{summary}</candidate>" for summary in summaries)
-        messages += [question(example.excerpt, aspect), {"role": "assistant", "content": answer}]
-    return [*messages, question(excerpt, aspect)]
+    for example in EXAMPLES[: settings.worked_examples]:
+        answer = as_answer(example.summaries[aspect][: settings.k])
+        messages += [
+            question(example.excerpt, aspect, settings),
+            {"role": "assistant", "content": answer},
+        ]
+    return [*messages, question(excerpt, aspect, settings)]
 
 
 def tidy_sentence(sentence: str) -> str:
@@ -138,30 +175,29 @@ def longest_prompt(
     sentences: list[str],
     aspect: str,
     count_tokens: Callable[[list[dict[str, str]]], int],
-    limit: int,
+    settings: TaskSettings,
 ) -> list[dict[str, str]] | None:
-    """The prompt with as many of the first sentences as `limit` tokens hold; None if not one."""
-    fitting = None
-    for end in range(1, len(sentences) + 1):
-        messages = prompt_messages(" ".join(sentences[:end]), aspect)
-        if count_tokens(messages) > limit:
-            break
-        fitting = messages
-    return fitting
+    """The prompt with as many of the first sentences as fit; None if not one does."""
+
+    def prompt(count: int) -> list[dict[str, str]]:
+        return prompt_messages(" ".join(sentences[:count]), aspect, settings)
+
+    counts = range(1, len(sentences) + 1)
+    limit = settings.max_prompt_tokens
+    fitting = bisect_right(counts, limit, key=lambda count: count_tokens(prompt(count)))
+    return prompt(fitting) if fitting else None
 
 
 def make_rows(
-    split: str, count_tokens: Callable[[list[dict[str, str]]], int], limit: int
+    split: str, count_tokens: Callable[[list[dict[str, str]]], int], settings: TaskSettings
 ) -> list[dict[str, Any]]:
-    """Rows in verl's columns, one a paper and aspect; papers whose first sentence is too long for
-    `limit` are left out."""
+    """Rows in verl's columns, one a paper and aspect; papers whose first sentence does not fit are
+    left out."""
     rows: list[dict[str, Any]] = []
     for paper in ACLSum(split):
-        sentences = [
-            tidy_sentence(s) for s in paper.get_all_sentences(["abstract", "introduction"])
-        ]
-        for aspect in ASPECTS:
-            messages = longest_prompt(sentences, aspect, count_tokens, limit)
+        sentences = [tidy_sentence(sentence) for sentence in paper.get_all_sentences(SECTIONS)]
+        for aspect in settings.aspects:
+            messages = longest_prompt(sentences, aspect, count_tokens, settings)
             if messages is None:
                 continue
             extra_info = {"split": split, "index": len(rows), "paper": paper.id, "aspect": aspect}
@@ -191,12 +227,17 @@ def prepare(output: Path, settings: TaskSettings) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(settings.tokenizer)
 
     def count_tokens(messages: list[dict[str, str]]) -> int:
-        return len(tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"])
+        # Qwen3's template is longer without thinking, by an empty thought; others ignore the key.
+        return len(
+            tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, enable_thinking=False
+            )["input_ids"]
+        )
 
     begin(output)
     counts = {}
     for split in ("train", "test"):
-        rows = make_rows(split, count_tokens, settings.max_prompt_tokens)
+        rows = make_rows(split, count_tokens, settings)
         if not rows:
             raise ValueError(
                 f"no prompt fits into {settings.max_prompt_tokens} tokens of {settings.tokenizer}: "
@@ -214,8 +255,11 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--tokenizer", required=True, help="the policy's folder or name")
     parser.add_argument("--output", type=Path, default=Path("outputs/aclsum"))
-    default = TaskSettings.max_prompt_tokens
-    parser.add_argument("--max-prompt-tokens", type=int, default=default)
+    parser.add_argument("--k", type=int, default=TaskSettings.k, help="summaries a prompt asks for")
+    for name in ("max_prompt_tokens", "worked_examples"):
+        flag, default = "--" + name.replace("_", "-"), getattr(TaskSettings, name)
+        parser.add_argument(flag, type=int, default=default)
+    parser.add_argument("--aspects", nargs="+", choices=ASPECTS, default=list(ASPECTS))
     values = vars(parser.parse_args(arguments))
     output = values.pop("output")
     try:

@@ -26,6 +26,7 @@ from shape_grpo.candidates import parse_candidates
 from shape_grpo.credit import allocate
 
 STEPS = 3
+TASK: dict[str, Any] = {"max_prompt_tokens": 512, "worked_examples": 2}
 COLUMNS = {
     "responses without candidates": ("shape_grpo/responses_without_candidates", "{:.0%}"),
     "candidates a response": ("shape_grpo/num_candidates", "{:.2f}"),
@@ -117,7 +118,7 @@ def main(arguments: list[str] | None = None) -> None:
     console = Console()
     try:
         model = find_model(options.model, options.output)
-        task = prepare_aclsum.TaskSettings(tokenizer=str(model))
+        task = prepare_aclsum.TaskSettings(str(model), **TASK)
         prepare_aclsum.prepare(options.output / "task", task)
         overrides = [
             "+task=smoke_real",

@@ -15,7 +15,7 @@ from shape_grpo.credit import split_utility
 from shape_grpo.verl.config import ShapeGRPOConfig
 from shape_grpo.verl.record import CandidateBatch, CandidateRecord
 
-HANDLED = ("truncated", "empty", "duplicate", "surplus")
+HANDLED = ("truncated", "empty", "duplicate", "surplus", "fallback")
 
 
 def candidate_metrics(

@@ -29,7 +29,8 @@ class CandidateRecord:
         rewards: One a candidate; None where its reward function failed.
         starts: First token of each candidate, counted in ``response_ids``.
         ends: One past its last token.
-        handled: How many candidates fell under each rule (``truncated``, ``empty``, ...).
+        handled: How many candidates fell under each rule (``truncated``, ``empty``, ...), and how
+            many rewards were makeshifts (``fallback``).
         error: The first failure of the reward function, with its traceback; None without one.
     """
 

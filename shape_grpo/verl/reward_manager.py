@@ -37,9 +37,10 @@ class MultiCandidateRewardManager(RewardManagerBase):
     The reward function is any ordinary verl ``compute_score``, sync or async. It is called as verl
     calls it, with one candidate's text as ``solution_str`` and two more keys in ``extra_info``:
     ``candidate_index`` (from 0) and ``num_candidates``. It returns a number, or for the utility
-    ``coverage`` a list of them, or a dict with that under ``score``; the dict's other keys go no
-    further. The candidates of a response are
-    scored concurrently, a sync function in threads.
+    ``coverage`` a list of them, or a dict with that under ``score``. A true ``fallback`` in
+    the dict says that the reward is a makeshift (a judge did not answer), and is counted; its other
+    keys go no further. The candidates of a response are scored concurrently, a sync function in
+    threads.
 
     What counts as a candidate, and what a failure costs, is set in ``algorithm.shape_grpo``
     (``ShapeGRPOConfig``). If every reward of a response fails, verl is told ``floor_reward`` as its
@@ -86,14 +87,17 @@ class MultiCandidateRewardManager(RewardManagerBase):
         found, spans, handled = await self.loop.run_in_executor(None, self._find_candidates, ids)
         arguments = self._arguments(item.non_tensor_batch)
         results = await asyncio.gather(
-            *(self._reward(text, index, len(found), arguments) for index, text in enumerate(found))
+            *(
+                self._reward(text, index, len(found), arguments, handled)
+                for index, text in enumerate(found)
+            )
         )
         failures = [result for result in results if isinstance(result, str)]
         record = CandidateRecord(
             rewards=[None if isinstance(result, str) else result for result in results],
             starts=[start for start, _ in spans],
             ends=[end for _, end in spans],
-            handled=handled,
+            handled=dict(handled),
             error=failures[0] if failures else None,
         )
         return {
@@ -103,7 +107,7 @@ class MultiCandidateRewardManager(RewardManagerBase):
 
     def _find_candidates(
         self, ids: Sequence[int]
-    ) -> tuple[list[str | None], list[tuple[int, int]], dict[str, int]]:
+    ) -> tuple[list[str | None], list[tuple[int, int]], Counter[str]]:
         """The texts to be scored (None: floor_reward without a call), their spans, and how many
         candidates fell under each rule."""
         options = self.options
@@ -134,7 +138,7 @@ class MultiCandidateRewardManager(RewardManagerBase):
             if rule != "drop":
                 kept.append(candidate)
                 texts.append(candidate.text if rule == "score" else None)
-        return texts, token_spans(self.tokenizer, ids, kept), dict(handled)
+        return texts, token_spans(self.tokenizer, ids, kept), handled
 
     def _arguments(self, fields: dict[str, Any]) -> dict[str, Any]:
         """What verl's own managers pass to ``compute_score``, less the solution."""
@@ -150,7 +154,12 @@ class MultiCandidateRewardManager(RewardManagerBase):
         }
 
     async def _reward(
-        self, text: str | None, index: int, count: int, arguments: dict[str, Any]
+        self,
+        text: str | None,
+        index: int,
+        count: int,
+        arguments: dict[str, Any],
+        handled: Counter[str],
     ) -> Reward | str:
         """A candidate's reward, or the traceback of its reward function's failure."""
         if text is None:
@@ -168,7 +177,11 @@ class MultiCandidateRewardManager(RewardManagerBase):
                 result = await self.loop.run_in_executor(
                     None, lambda: self.compute_score(**arguments)
                 )
-            return self._checked(result["score"] if isinstance(result, dict) else result, text)
+            details = result if isinstance(result, dict) else {"score": result}
+            reward = self._checked(details["score"], text)
+            if details.get("fallback"):
+                handled["fallback"] += 1
+            return reward
         except Exception as error:
             failure = traceback.format_exc()
             if type(error) not in self._logged_failures:

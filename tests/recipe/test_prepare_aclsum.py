@@ -2,7 +2,9 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -17,13 +19,17 @@ from recipe.shape_grpo.prepare_aclsum import (
     EXAMPLES,
     TaskSettings,
     longest_prompt,
+    main,
     prepare,
     prompt_messages,
     tidy_sentence,
 )
+from recipe.shape_grpo.smoke_real import TASK as SMOKE
 from shape_grpo.candidates import parse_candidates
 
 LIMIT = 450
+SHOWN = TaskSettings("any")
+WORKED = TaskSettings("any", worked_examples=2)
 
 
 def count_words(messages):
@@ -47,7 +53,7 @@ def tokenizer(tmp_path_factory):
 @pytest.fixture(scope="module")
 def task(tokenizer, tmp_path_factory):
     output = tmp_path_factory.mktemp("task")
-    prepare(output, TaskSettings(tokenizer, LIMIT))
+    prepare(output, TaskSettings(tokenizer, max_prompt_tokens=LIMIT, worked_examples=2))
     return output
 
 
@@ -83,7 +89,7 @@ def test_prompts_show_the_beginning_of_the_paper_and_fit(split):
     rows, papers = split
     for row in rows:
         sections = papers[row["extra_info"]["paper"]]["sentences"]
-        paper = "".join("".join(sections["abstract"] + sections["introduction"]).split())
+        paper = "".join("".join(chain(*sections.values())).split())
         excerpt = row["prompt"][-1]["content"].removeprefix("Paper: ").split("\n\n")[0]
         assert len(excerpt.split()) > 5
         assert paper.startswith("".join(excerpt.split()))
@@ -98,7 +104,7 @@ def test_train_and_test_papers_differ(task):
 
 @pytest.mark.parametrize("aspect", ASPECTS)
 def test_worked_examples_are_answers_of_three_candidates(aspect):
-    messages = prompt_messages("Some paper.", aspect)
+    messages = prompt_messages("Some paper.", aspect, WORKED)
     answers = [turn["content"] for turn in messages if turn["role"] == "assistant"]
     assert len(answers) == len(EXAMPLES)
     for answer, example in zip(answers, EXAMPLES, strict=True):
@@ -110,8 +116,54 @@ def test_worked_examples_are_answers_of_three_candidates(aspect):
     assert max(len(c.text.split()) for a in answers for c in parse_candidates(a)) <= 25
 
 
+@pytest.mark.parametrize(
+    ("k", "words"),
+    [
+        (1, "Write one summary, each"),
+        (2, "Write 2 different summaries"),
+        (3, "Write 3 different summaries"),
+        (8, "Write 8 different summaries"),
+    ],
+)
+@pytest.mark.parametrize("aspect", ASPECTS)
+def test_one_question_says_how_many_and_shows_the_format(k, words, aspect):
+    (message,) = prompt_messages("Some paper.", aspect, replace(SHOWN, k=k))
+    assert words in message["content"] and ASPECTS[aspect] in message["content"]
+    example = message["content"].split("the answer could be:")[1]
+    shown = [candidate.text for candidate in parse_candidates(example) if candidate.closed]
+    assert shown == list(EXAMPLES[0].summaries[aspect][:k])
+    assert ("8 in all" in example) == (k == 8)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"k": 0}, "ask for 1 summary or more"),
+        ({"worked_examples": 3}, "there are 2 worked examples"),
+        ({"worked_examples": -1}, "there are 2 worked examples"),
+        ({"worked_examples": 1, "k": 4}, "too few for k=4"),
+        ({"aspects": []}, "there are challenge, approach, outcome"),
+        ({"aspects": ["result"]}, "there are challenge, approach, outcome"),
+    ],
+)
+def test_settings_that_make_no_prompt(settings, message):
+    with pytest.raises(ValueError, match=message):
+        TaskSettings("any", **settings)
+
+
+def test_command_line(tokenizer, tmp_path):
+    command = f"--tokenizer {tokenizer} --output {tmp_path} --k 5 --aspects outcome"
+    main(command.split())
+    rows = pd.read_parquet(tmp_path / "test.parquet").to_dict("records")
+    assert len(rows) == 100
+    assert {row["extra_info"]["aspect"] for row in rows} == {"outcome"}
+    assert all("Write 5 different summaries" in row["prompt"][0]["content"] for row in rows)
+    with pytest.raises(SystemExit, match="prepare_aclsum: k is 0"):
+        main([*command.split(), "--k", "0"])
+
+
 def test_questions_of_all_turns_are_alike():
-    first, *_, last = prompt_messages(EXAMPLES[0].excerpt, "outcome")
+    first, *_, last = prompt_messages(EXAMPLES[0].excerpt, "outcome", WORKED)
     assert first == last
 
 
@@ -126,9 +178,10 @@ def test_questions_of_all_turns_are_alike():
 )
 def test_excerpt_is_cut_after_a_whole_sentence(room, shown, reason):
     sentences = ["One two three.", "Four five six.", "Seven eight nine."]
-    limit = count_words(prompt_messages("", "approach")) + room
-    expected = None if shown is None else prompt_messages(shown, "approach")
-    assert longest_prompt(sentences, "approach", count_words, limit) == expected, reason
+    limit = count_words(prompt_messages("", "approach", SHOWN)) + room
+    expected = None if shown is None else prompt_messages(shown, "approach", SHOWN)
+    settings = TaskSettings("any", max_prompt_tokens=limit)
+    assert longest_prompt(sentences, "approach", count_words, settings) == expected, reason
 
 
 @pytest.mark.parametrize(
@@ -146,7 +199,7 @@ def test_tidy_sentence(tokenised, text):
 
 def test_limit_without_room_for_any_paper_is_an_error(tokenizer, tmp_path):
     with pytest.raises(ValueError, match="no prompt fits into 50 tokens"):
-        prepare(tmp_path, TaskSettings(tokenizer, 50))
+        prepare(tmp_path, TaskSettings(tokenizer, max_prompt_tokens=50))
     assert not list(tmp_path.iterdir())
 
 
@@ -155,14 +208,19 @@ def test_same_settings_are_reused_and_others_are_not(task, tokenizer, monkeypatc
         raise AssertionError("rows were made again")
 
     monkeypatch.setattr(prepare_aclsum, "make_rows", must_not_run)
-    prepare(task, TaskSettings(tokenizer, LIMIT))
-    with pytest.raises(AssertionError, match="made again"):
-        prepare(task, TaskSettings(tokenizer, LIMIT + 1))
+    settings = TaskSettings(tokenizer, max_prompt_tokens=LIMIT, worked_examples=2)
+    prepare(task, settings)
+    for change in ({"max_prompt_tokens": LIMIT + 1}, {"k": 2}, {"aspects": ["outcome"]}):
+        with pytest.raises(AssertionError, match="made again"):
+            prepare(task, replace(settings, **change))
 
 
-def test_training_takes_prompts_of_this_length():
+@pytest.mark.parametrize(
+    ("name", "settings"), [("smoke_real", TaskSettings("any", **SMOKE)), ("aclsum_rouge", SHOWN)]
+)
+def test_training_takes_prompts_of_this_length(name, settings):
     folder = Path(prepare_aclsum.__file__).parent / "config/task"
-    config = OmegaConf.load(folder / "smoke_real.yaml")
-    assert config.data.max_prompt_length == TaskSettings("any").max_prompt_tokens
+    config = OmegaConf.load(folder / f"{name}.yaml")
+    assert config.data.max_prompt_length == settings.max_prompt_tokens
     longest = config.data.max_prompt_length + config.data.max_response_length
     assert config.actor_rollout_ref.rollout.max_model_len >= longest

@@ -8,7 +8,9 @@ from shape_grpo.verl.record import CandidateRecord
 def test_metrics_of_a_batch_worked_by_hand():
     records = [
         CandidateRecord([5.0, 4.0, 3.0], [0, 10, 20], [4, 16, 28], {"duplicate": 1}),
-        CandidateRecord([2.0, None], [0, 3], [2, 9], {"truncated": 2}, error="Traceback"),
+        CandidateRecord(
+            [2.0, None], [0, 3], [2, 9], {"truncated": 2, "fallback": 1}, error="Traceback"
+        ),
         CandidateRecord(),
     ]
     metrics = candidate_metrics(records, [30, 10, 10], ShapeGRPOConfig())
@@ -30,6 +32,7 @@ def test_metrics_of_a_batch_worked_by_hand():
             "shape_grpo/empty_candidates": 0,
             "shape_grpo/duplicate_candidates": 1,
             "shape_grpo/surplus_candidates": 0,
+            "shape_grpo/fallback_candidates": 1,
         }
     )
 

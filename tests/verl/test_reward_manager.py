@@ -112,6 +112,13 @@ def test_the_reward_function_is_called_as_verl_calls_it(score):
     }
 
 
+def test_makeshift_rewards_are_counted(score):
+    def judged(solution_str, **kwargs):
+        return {"score": 2.0, "fallback": float(solution_str == "four")}
+
+    assert score(FIVE_FOUR, judged)[2].handled == {"fallback": 1}
+
+
 def test_an_async_function_is_awaited_and_candidates_are_scored_at_the_same_time(score):
     both_are_in = asyncio.Event()
     waiting = 0

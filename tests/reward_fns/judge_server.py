@@ -1,0 +1,111 @@
+"""A server that speaks OpenAI's protocol as badly as a test wants it to, and those who ask it."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+from aiohttp import web
+
+REFERENCE = "They propose a parser which learns from chat messages."
+SUMMARY = "They train a parser on chat messages."
+ROW = {"data_source": "aclsum", "ground_truth": REFERENCE, "extra_info": {"aspect": "approach"}}
+FILE = Path(__file__).parents[2] / "reward_fns/aclsum.py"
+
+
+def completion(content, finish_reason="stop", **message):
+    """A whole answer of the server."""
+    choice = {
+        "index": 0,
+        "finish_reason": finish_reason,
+        "message": {"role": "assistant", "content": content, **message},
+    }
+    body = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+    return web.json_response(body)
+
+
+class JudgeServer:
+    """Answers with `reply(request)`; keeps what it was asked.
+
+    Attributes:
+        reply: A response, or an async function of the request that gives one.
+        asked: Bodies of all requests, oldest first.
+        headers: Their headers.
+        models: What it says it serves.
+        url: Its address, up to "/v1".
+    """
+
+    def __init__(self, reply):
+        self.reply = reply
+        self.asked = []
+        self.headers = []
+        self.models = ["m"]
+        self.url = ""
+
+    async def answer(self, request):
+        self.asked.append(await request.json())
+        self.headers.append(request.headers)
+        return await self.reply(request)
+
+    async def list_models(self, request):
+        data = [{"id": name, "object": "model"} for name in self.models]
+        return web.json_response({"object": "list", "data": data})
+
+    @asynccontextmanager
+    async def running(self):
+        application = web.Application()
+        application.router.add_post("/v1/chat/completions", self.answer)
+        application.router.add_get("/v1/models", self.list_models)
+        runner = web.AppRunner(application, shutdown_timeout=0.01)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        try:
+            yield self
+        finally:
+            await runner.cleanup()
+
+
+def always(content, **fields):
+    """A reply that is the same each time."""
+
+    async def reply(request):
+        return completion(content, **fields)
+
+    return reply
+
+
+def load_as_verl_does():
+    """The reward function out of its file, by a name that no import would find."""
+    spec = spec_from_file_location("custom_module", FILE)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.compute_score
+
+
+def ask(reply, summaries=(SUMMARY,), models=("m",), **settings):
+    """Score the summaries at once against a server that replies so; results or exceptions, and
+    the server."""
+    server = JudgeServer(reply)
+    server.models = list(models)
+    compute_score = load_as_verl_does()
+
+    async def main():
+        async with server.running():
+            arguments = {"base_url": server.url, "retries": 0, **settings}
+            calls = [compute_score(solution_str=text, **ROW, **arguments) for text in summaries]
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+    return asyncio.run(main()), server
+
+
+def user_text(body):
+    """What a request asks the judge, without the instructions."""
+    assert [message["role"] for message in body["messages"]] == ["system", "user"]
+    return body["messages"][1]["content"]
+
+
+def as_json(score):
+    return json.dumps({"score": score})
