@@ -1,10 +1,10 @@
-"""``python -m recipe.shape_grpo.bench credit``."""
+"""``python -m recipe.shape_grpo.bench credit|sandbox``."""
 
 import argparse
 
-from recipe.shape_grpo.bench import credit
+from recipe.shape_grpo.bench import credit, sandbox
 
-BENCHMARKS = {"credit": credit}
+BENCHMARKS = {"credit": credit, "sandbox": sandbox}
 
 
 def main() -> None:

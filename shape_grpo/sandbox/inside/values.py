@@ -64,9 +64,6 @@ def _encode_numpy(value: Any, np: Any) -> Any:
         return {"is": "dtype", "name": value.str}
     if isinstance(value, np.generic) and value.dtype.kind in PLAIN:
         return {"is": "scalar", "array": _encode_numpy(np.asarray(value), np)}
-    if type(value) is np.ma.MaskedArray:
-        mask = _encode_numpy(np.ma.getmaskarray(value), np)
-        return {"is": "masked", "data": _encode_numpy(value.data, np), "mask": mask}
     if type(value) not in (np.ndarray, np.matrix) or value.dtype.kind not in PLAIN | {"O"}:
         return None
     tree = {"is": "array", "dtype": value.dtype.str, "shape": list(value.shape)}
@@ -153,7 +150,7 @@ def decode(tree: Any) -> Any:
         return tree
     if type(tree) is list:
         return [decode(item) for item in tree]
-    decoder = _DECODERS.get(tree.get("is") if type(tree) is dict else None)
+    decoder = _DECODERS.get(str(tree.get("is"))) if type(tree) is dict else None
     if decoder is None:
         raise ValueError(f"no encoded value: {str(tree)[:80]}")
     try:
@@ -230,12 +227,6 @@ def _sparse(tree: dict[str, Any]) -> Any:
     return make((data, (row, column)), shape=tuple(tree["shape"])).asformat(tree["format"])
 
 
-def _masked(tree: dict[str, Any]) -> Any:
-    import numpy as np
-
-    return np.ma.MaskedArray(decode(tree["data"]), mask=decode(tree["mask"]))
-
-
 def _matrix(tree: dict[str, Any]) -> Any:
     import numpy as np
 
@@ -254,7 +245,7 @@ def _tensor(tree: dict[str, Any]) -> Any:
     return torch.from_numpy(decode(tree["array"]))
 
 
-_DECODERS: dict[Any, Callable[[dict[str, Any]], Any]] = {
+_DECODERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     **{kind: (lambda tree: CONTAINERS[tree["is"]](decode(tree["items"]))) for kind in CONTAINERS},
     "dict": lambda tree: {decode(key): decode(item) for key, item in tree["items"]},
     "complex": lambda tree: complex(*tree["parts"]),
@@ -267,7 +258,6 @@ _DECODERS: dict[Any, Callable[[dict[str, Any]], Any]] = {
     "timedelta": lambda tree: dt.timedelta(*tree["parts"]),
     "array": _array,
     "scalar": lambda tree: decode(tree["array"])[()],
-    "masked": _masked,
     "matrix": _matrix,
     "dtype": _dtype,
     "sparse": _sparse,
