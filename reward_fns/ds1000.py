@@ -25,8 +25,10 @@ from typing import Any
 from shape_grpo.sandbox import Limits, Sandbox, shared_sandbox
 
 # What most problems import, once for all runs of a process.
-WARM = ("numpy", "pandas", "scipy.stats", "scipy.sparse", "scipy.optimize", "scipy.interpolate")
-WARM += ("sklearn.linear_model", "sklearn.preprocessing", "sklearn.feature_extraction.text")
+WARM = (
+    *("numpy", "pandas", "scipy.stats", "scipy.sparse", "scipy.optimize", "scipy.interpolate"),
+    *("sklearn.linear_model", "sklearn.preprocessing", "sklearn.feature_extraction.text"),
+)
 FENCE = re.compile(r"\A\s*```[^\n`]*\n(.*?)\n?[ \t]*```\s*\Z", re.DOTALL)
 
 CANDIDATE = """

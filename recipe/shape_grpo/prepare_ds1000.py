@@ -12,7 +12,8 @@ on the same side; the paper's split is not known here.
 Each problem's own reference solution is run first, in the sandbox and with the libraries installed
 here. A problem whose reference fails (written for older libraries, or with a result that cannot be
 handed from one sandbox to another) could reward nobody and is left out; the summary counts them.
-Matplotlib's problems are left out unless `--libraries` names them (`reward_fns/ds1000.py` says why).
+Matplotlib's problems are left out unless `--libraries` names them (`reward_fns/ds1000.py` says
+why).
 
     Yuhang Lai et al. 2023. DS-1000: A Natural and Reliable Benchmark for Data Science Code
     Generation. ICML 2023. https://ds1000-code-gen.github.io
@@ -41,16 +42,16 @@ HUB = "xlangai/DS-1000"
 FILES = ("train.parquet", "test.parquet", "summary.json")
 FIELDS = ("prompt", "code_context", "reference_code", "metadata")
 LIBRARIES = ("Numpy", "Pandas", "Pytorch", "Scipy", "Sklearn", "Tensorflow")
-NUMBERS = "one two three four five six seven eight nine ten".split()
+NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 TEMPLATE = """\
 {problem}
 
 Write {count} solutions to this problem, as different from each other as you can. Each is run \
 against hidden tests; the answer is as good as the best of the {count}.
-A solution is the Python code that stands where the problem says "BEGIN SOLUTION": no Markdown, and \
-nothing that the problem's own code has defined already. Write each solution between <candidate> and \
-</candidate>, and write exactly {count}. For another problem (put the sum of the squares of the \
-NumPy array x into result), an answer is:
+A solution is the Python code that stands where the problem says "BEGIN SOLUTION": no Markdown, \
+and nothing that the problem's own code has defined already. Write each solution between \
+<candidate> and </candidate>, and write exactly {count}. For another problem (put the sum of the \
+squares of the NumPy array x into result), an answer is:
 
 {example}"""
 SUMS = (

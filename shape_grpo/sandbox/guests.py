@@ -219,7 +219,7 @@ def _guest(process: subprocess.Popen[Any], end: Callable[[], None]) -> Guest:
     pipes = [os.dup(pipe.fileno()) for pipe in (process.stdin, process.stdout, process.stderr)]
     for pipe in (process.stdin, process.stdout, process.stderr):
         pipe.close()
-    return Guest(*pipes, end)
+    return Guest(pipes[0], pipes[1], pipes[2], end)
 
 
 def _init_of(status: int) -> int:

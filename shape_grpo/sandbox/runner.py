@@ -61,11 +61,11 @@ class Sandbox:
         self.readable = tuple(readable)
         self.pool: WarmPool | None = None
         self.refusals: dict[str, str] = {}
+        self.backend = ""
         names = ("bubblewrap", "sandlock") if backend == "auto" else (backend,)
-        self.backend = next((name for name in names if self._holds(name)), None)
-        if (self.backend is None and unsafe) or backend == "none":
-            self.backend = "none" if unsafe else None
-        if self.backend is None:
+        if not any(self._holds(name) for name in names):
+            self.backend = "none"
+        if self.backend == "none" and not unsafe:
             reasons = "; ".join(f"{name}: {why}" for name, why in self.refusals.items())
             raise SandboxError(
                 f"no sandbox holds on this machine ({reasons}). Install bubblewrap (or pip install "
@@ -79,7 +79,7 @@ class Sandbox:
         if backend == "none":
             self.refusals[backend] = "isolates nothing"
             return False
-        self.backend: str | None = backend
+        self.backend = backend
         try:
             found = escapes(self.run)
         except SandboxError as error:
@@ -110,7 +110,7 @@ class Sandbox:
         self,
         code: str,
         *,
-        inputs: Mapping[str, Any] | bytes = b"",
+        inputs: Mapping[str, Any] | bytes | None = None,
         outputs: Sequence[str] = (),
         answer: Callable[[bytes], bytes] | None = None,
         seconds: float | None = None,
@@ -129,7 +129,7 @@ class Sandbox:
             SandboxError: the sandbox did not start.
         """
         limits = {**vars(self.limits), "seconds": seconds or self.limits.seconds}
-        pickled = inputs if isinstance(inputs, bytes) and inputs else pickle.dumps(dict(inputs))
+        pickled = inputs if isinstance(inputs, bytes) else pickle.dumps(dict(inputs or {}))
         job = {
             "code": code,
             "inputs": pickled,
@@ -140,7 +140,6 @@ class Sandbox:
         if self.pool is not None:
             guest = self.pool.start()
         else:
-            assert self.backend is not None
             guest = BACKENDS[self.backend](self.limits, self.readable)
         return _Conversation(guest, self.limits.output).hold(
             pickle.dumps(job), limits["seconds"], answer
@@ -160,9 +159,7 @@ class _Conversation:
         self.heard, self.printed = bytearray(), bytearray()
         self.deadline = 0.0
 
-    def hold(
-        self, job: bytes, seconds: float, answer: Callable[[bytes], bytes] | None
-    ) -> Outcome:
+    def hold(self, job: bytes, seconds: float, answer: Callable[[bytes], bytes] | None) -> Outcome:
         for pipe in (self.guest.job, self.guest.reply, self.guest.printed):
             os.set_blocking(pipe, False)
         try:

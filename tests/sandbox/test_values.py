@@ -128,7 +128,10 @@ def test_what_is_not_plain_data_is_refused(value, reason):
         ({"is": "array", "dtype": "O", "shape": [1], "data": ""}, "objects from bytes"),
         ({"is": "array", "dtype": "i4,O", "shape": [1], "data": "AAAA"}, "a structured dtype"),
         ({"is": "array", "dtype": "<i8", "shape": [10**9], "data": ""}, "more items than sent"),
-        ({"is": "sparse", "parts": [], "shape": [], "format": "__class__", "kind": "array"}, "format"),
+        (
+            {"is": "sparse", "parts": [], "shape": [], "format": "__class__", "kind": "array"},
+            "format",
+        ),
         ({"is": "extension", "dtype": "os.system", "items": []}, "an unknown dtype"),
         ({"is": "dict", "items": [[[1], 2]]}, "a list as key"),
         ({"is": "Timestamp", "value": "now", "tz": None, "unit": "ns"}, "no number"),

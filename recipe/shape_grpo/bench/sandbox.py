@@ -2,9 +2,9 @@
 
     python -m recipe.shape_grpo.bench sandbox
 
-A run multiplies a small array and returns a DataFrame, so that NumPy and pandas are needed. Rounds of
-the ways alternate, since the machine may be busy with something else: what is compared is the best
-round of each.
+A run multiplies a small array and returns a DataFrame, so that NumPy and pandas are needed. Rounds
+of the ways alternate, since the machine may be busy with something else: what is compared is the
+best round of each.
 """
 
 import argparse

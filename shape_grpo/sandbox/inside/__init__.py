@@ -1,1 +1,1 @@
-"""What runs inside the sandbox: plain scripts, started by path, that import nothing else of ours."""
+"""What runs inside the sandbox: plain scripts that import nothing else of ours."""

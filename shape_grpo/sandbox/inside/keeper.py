@@ -22,12 +22,14 @@ import worker
 
 PR_SET_CHILD_SUBREAPER = 36
 # What Landlock leaves open to the same user: metadata of files, and settings of processes.
-DENIED = (
-    "chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat setxattr lsetxattr fsetxattr "
-    "removexattr lremovexattr fremovexattr utime utimes utimensat futimesat "
-    "setpriority ioprio_set prlimit64 sched_setaffinity sched_setscheduler sched_setparam "
-    "sched_setattr"
-).split()
+# fmt: off
+DENIED = [
+    "chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat",
+    "setxattr", "lsetxattr", "fsetxattr", "removexattr", "lremovexattr", "fremovexattr", "utime",
+    "utimes", "utimensat", "futimesat", "setpriority", "ioprio_set", "prlimit64",
+    "sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr",
+]
+# fmt: on
 
 
 def start(backend: str, folder: str, policy: dict[str, Any], command: list[str]) -> int:

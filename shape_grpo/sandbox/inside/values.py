@@ -245,6 +245,26 @@ def _tensor(tree: dict[str, Any]) -> Any:
     return torch.from_numpy(decode(tree["array"]))
 
 
+# fmt: off
+_PANDAS = (
+    "NaT", "NA", "Timestamp", "Timedelta", "Period", "Interval", "RangeIndex", "MultiIndex", "Index",
+    "Categorical", "extension", "Series", "DataFrame",
+)
+# fmt: on
+    "NaT",
+    "NA",
+    "Timestamp",
+    "Timedelta",
+    "Period",
+    "Interval",
+    "RangeIndex",
+    "MultiIndex",
+    "Index",
+    "Categorical",
+    "extension",
+    "Series",
+    "DataFrame",
+)
 _DECODERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     **{kind: (lambda tree: CONTAINERS[tree["is"]](decode(tree["items"]))) for kind in CONTAINERS},
     "dict": lambda tree: {decode(key): decode(item) for key, item in tree["items"]},
@@ -262,11 +282,5 @@ _DECODERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "dtype": _dtype,
     "sparse": _sparse,
     "tensor": _tensor,
-    **dict.fromkeys(
-        (
-            "NaT NA Timestamp Timedelta Period Interval RangeIndex MultiIndex Index Categorical "
-            "extension Series DataFrame"
-        ).split(),
-        _pandas,
-    ),
+    **dict.fromkeys(_PANDAS, _pandas),
 }

@@ -26,7 +26,7 @@ class Channel:
     """Frames to and from the process that started the run."""
 
     def __init__(self, incoming: int, outgoing: int) -> None:
-        self.incoming = open(incoming, "rb", buffering=0)
+        self.incoming = incoming
         self.outgoing = outgoing
 
     def send(self, kind: bytes, payload: bytes) -> None:
@@ -46,7 +46,7 @@ class Channel:
     def _exactly(self, size: int) -> bytes:
         chunks = bytearray()
         while len(chunks) < size:
-            chunk = self.incoming.read(size - len(chunks))
+            chunk = os.read(self.incoming, size - len(chunks))
             if not chunk:
                 raise EOFError("the caller has gone")
             chunks += chunk

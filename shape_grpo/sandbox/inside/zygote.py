@@ -2,8 +2,8 @@
 
     zygote.py UID CONTROL MODULES...
 
-Itself inside bubblewrap. The socket CONTROL brings each run's file descriptors (job, reply, printed,
-hello); a run's data never passes through this process. Ends when the socket is closed.
+Itself inside bubblewrap. The socket CONTROL brings each run's file descriptors (job, reply,
+printed, hello); a run's data never passes through this process. Ends when the socket is closed.
 """
 
 import contextlib
