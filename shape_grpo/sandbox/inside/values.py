@@ -245,25 +245,9 @@ def _tensor(tree: dict[str, Any]) -> Any:
     return torch.from_numpy(decode(tree["array"]))
 
 
-# fmt: off
 _PANDAS = (
-    "NaT", "NA", "Timestamp", "Timedelta", "Period", "Interval", "RangeIndex", "MultiIndex", "Index",
-    "Categorical", "extension", "Series", "DataFrame",
-)
-# fmt: on
-    "NaT",
-    "NA",
-    "Timestamp",
-    "Timedelta",
-    "Period",
-    "Interval",
-    "RangeIndex",
-    "MultiIndex",
-    "Index",
-    "Categorical",
-    "extension",
-    "Series",
-    "DataFrame",
+    *("NaT", "NA", "Timestamp", "Timedelta", "Period", "Interval", "Categorical", "extension"),
+    *("RangeIndex", "MultiIndex", "Index", "Series", "DataFrame"),
 )
 _DECODERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     **{kind: (lambda tree: CONTAINERS[tree["is"]](decode(tree["items"]))) for kind in CONTAINERS},
