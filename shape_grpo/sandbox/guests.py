@@ -22,13 +22,13 @@ INSIDE = str(Path(__file__).with_name("inside"))
 ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
     "LANG": "C.UTF-8",
-    "HOME": "/tmp",
-    "TMPDIR": "/tmp",
     "MPLBACKEND": "agg",
     "PYTHONHASHSEED": "0",
     # One thread each: runs are concurrent already, and a zygote must not have threads to fork.
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
 }
+# In bubblewrap, the working and temporary directory. Not /tmp: Python may be installed there.
+WORK = "/sandbox-of-this-run"
 SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/etc/ld.so.cache", "/etc/localtime")
 # An account for each run: RLIMIT_NPROC counts by account.
 FIRST_UID, UIDS = 1_500_000_000, 100_000_000
@@ -95,8 +95,8 @@ def bubblewrap(limits: Limits, extra: Sequence[str], *, status: int) -> list[str
         else:
             command += ["--ro-bind", path, path]
     command += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
-    command += ["--perms", "1777", "--size", str(limits.disk), "--tmpfs", "/tmp"]
-    return [*command, "--remount-ro", "/", "--chdir", "/tmp", "--"]
+    command += ["--perms", "1777", "--size", str(limits.disk), "--tmpfs", WORK]
+    return [*command, "--remount-ro", "/", "--chdir", WORK, "--"]
 
 
 def start_bubblewrap(limits: Limits, extra: Sequence[str]) -> Guest:
@@ -197,7 +197,7 @@ class WarmPool:
         self.process.wait()
 
 
-def _popen(command: list[str], pass_fds: list[int], home: str = "/tmp") -> subprocess.Popen[bytes]:
+def _popen(command: list[str], pass_fds: list[int], home: str = WORK) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             command,

@@ -49,10 +49,11 @@ def mount(target: str, flags: int, options: str | None) -> None:
 
 
 def confine(disk: int) -> None:
-    """An empty /tmp of limited size, no /proc, and no capabilities."""
+    """An empty working directory of limited size, no /proc, and no capabilities."""
+    folder = os.getcwd()
     mount("/", MS_REC | MS_SLAVE, None)
-    mount("/tmp", MS_NOSUID | MS_NODEV, f"size={disk},nr_inodes=10000,mode=0700")
-    os.chdir("/tmp")
+    mount(folder, MS_NOSUID | MS_NODEV, f"size={disk},nr_inodes=10000,mode=0700")
+    os.chdir(folder)
     mount("/proc", MS_RDONLY, "size=4096")
     worker.drop_capabilities()
 
