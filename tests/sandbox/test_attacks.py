@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import processes_with
 
 TRY = """
 import os, sys
@@ -25,19 +26,6 @@ def achieved(sandbox, code, **inputs):
     outcome = sandbox.run(TRY + code, inputs=inputs, outputs=["achieved"])
     assert outcome.status == "done", outcome
     return outcome.values()["achieved"]
-
-
-def processes_with(mark):
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                command = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if mark.encode() in command:
-                found.append(int(entry.name))
-    return found
 
 
 def test_reads_nothing_outside(sandbox, tmp_path):

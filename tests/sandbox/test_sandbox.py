@@ -2,16 +2,28 @@
 
 import ast
 import os
+import secrets
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from processes import processes_with
 
 from shape_grpo import sandbox as package
 from shape_grpo.sandbox import Limits, Sandbox, SandboxError, guests, runner, shared_sandbox
+
+
+def wait_until(condition):
+    """For what the kernel does in its own time; a failure is a hang of five minutes."""
+    for _ in range(3000):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("still not so")
 
 
 def test_inputs_outputs_and_prints(sandbox):
@@ -138,6 +150,31 @@ def test_a_warm_pool_that_died_is_an_error_of_the_sandbox():
     sandbox.pool.control.close()
     with pytest.raises(SandboxError, match="the warm pool has gone"):
         sandbox.run("x = 1")
+
+
+DESERTER = """
+import os, sys, threading, time
+from shape_grpo.sandbox import Sandbox
+code = "import subprocess, sys; print('up', flush=True); subprocess.run([sys.executable, '-c', "
+code += "'import time; time.sleep(600)', mark])"
+options = {"warm": ("json",)} if sys.argv[1] == "warm" else {}
+sandbox = Sandbox("sandlock" if sys.argv[1] == "sandlock" else "bubblewrap", **options)
+run = lambda: sandbox.run(code, inputs={"mark": sys.argv[2]}, seconds=300)
+threading.Thread(target=run, daemon=True).start()
+print("started", flush=True)
+time.sleep(600)
+"""
+
+
+def test_runs_end_with_a_caller_that_is_killed(sandbox):
+    kind = "warm" if sandbox.pool else sandbox.backend
+    mark = secrets.token_hex(8)
+    command = [sys.executable, "-c", DESERTER, kind, mark]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as caller:
+        assert caller.stdout.readline() == b"started\n"
+        wait_until(lambda: set(processes_with(mark)) - {caller.pid})
+        caller.kill()
+    wait_until(lambda: not processes_with(mark))
 
 
 @pytest.mark.parametrize("name", ["seconds", "memory", "processes", "disk", "output"])
