@@ -1,10 +1,16 @@
-"""``python -m recipe.shape_grpo.bench {credit,scatter,pipeline,transfer}``."""
+"""``python -m recipe.shape_grpo.bench {credit,scatter,pipeline,transfer,sandbox}``."""
 
 import argparse
 
-from recipe.shape_grpo.bench import credit, pipeline, scatter, transfer
+from recipe.shape_grpo.bench import credit, pipeline, sandbox, scatter, transfer
 
-BENCHMARKS = {"credit": credit, "scatter": scatter, "pipeline": pipeline, "transfer": transfer}
+BENCHMARKS = {
+    "credit": credit,
+    "scatter": scatter,
+    "pipeline": pipeline,
+    "transfer": transfer,
+    "sandbox": sandbox,
+}
 
 
 def main() -> None:

@@ -1,0 +1,90 @@
+"""Sandboxed runs a second: fresh interpreters and the warm pool, in one run.
+
+    python -m recipe.shape_grpo.bench sandbox
+
+A run multiplies a small array and returns a DataFrame, so that NumPy and pandas are needed. Rounds
+of the ways alternate, since the machine may be busy with something else: what is compared is the
+best round of each.
+"""
+
+import argparse
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from shape_grpo.sandbox import Sandbox, SandboxError
+
+CODE = """
+import numpy as np
+import pandas as pd
+result = pd.DataFrame({"x": np.arange(10) * factor})
+"""
+MODULES = ("numpy", "pandas")
+
+
+def rate(sandbox: Sandbox, runs: int, threads: int) -> float:
+    """Runs a second.
+
+    Raises:
+        RuntimeError: a run failed.
+    """
+
+    def one(factor: int) -> int:
+        outcome = sandbox.run(CODE, inputs={"factor": factor}, outputs=["result"])
+        if outcome.status != "done":
+            raise RuntimeError(f"a run ended with {outcome.status}: {outcome.detail}")
+        return int(outcome.values()["result"]["x"].max())
+
+    with ThreadPoolExecutor(threads) as pool:
+        began = time.perf_counter()
+        results = list(pool.map(one, range(runs)))
+        elapsed = time.perf_counter() - began
+    if results != [9 * factor for factor in range(runs)]:
+        raise RuntimeError("a run returned another run's result")
+    return runs / elapsed
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the table."""
+    console = Console()
+    ways: dict[str, tuple[Sandbox, int]] = {}
+    for name, backend, warm, runs in (
+        ("bubblewrap, fresh interpreters", "bubblewrap", (), 6),
+        ("bubblewrap, warm pool", "bubblewrap", MODULES, 60),
+        ("sandlock, fresh interpreters", "sandlock", (), 4),
+    ):
+        try:
+            sandbox = Sandbox(backend, warm=warm)
+        except SandboxError as error:
+            console.print(f"{name}: {error}")
+            continue
+        if warm and sandbox.pool is None:
+            console.print(f"{name}: {sandbox.refusals['warm pool']}")
+            continue
+        ways[name] = (sandbox, runs)
+    table = Table(title="sandboxed runs a second, best round (median)")
+    table.add_column("way")
+    for threads in options.threads:
+        table.add_column(f"{threads} at a time", justify="right")
+    rates: dict[tuple[str, int], list[float]] = {}
+    for _ in track(range(options.rounds), "rounds", console=console, transient=True):
+        for name, (sandbox, runs) in ways.items():
+            for threads in options.threads:
+                rates.setdefault((name, threads), []).append(rate(sandbox, runs, threads))
+    for name in ways:
+        cells = []
+        for threads in options.threads:
+            found = sorted(rates[name, threads])
+            cells.append(f"{found[-1]:.1f} ({found[len(found) // 2]:.1f})")
+        table.add_row(name, *cells)
+    console.print(table)
+    for sandbox, _ in ways.values():
+        sandbox.close()

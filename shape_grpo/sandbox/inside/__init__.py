@@ -1,0 +1,1 @@
+"""What runs inside the sandbox: plain scripts that import nothing else of ours."""
