@@ -75,6 +75,19 @@ def judge_messages(summary: str, reference: str, aspect: str, answer: str) -> li
     ]
 
 
+def check_reward_kwargs(kwargs: dict[str, Any], has_reward_model: bool) -> None:
+    """Check `reward_kwargs` before a run starts.
+
+    Raises:
+        ValueError: As `JudgeSettings`, or there is no judge.
+    """
+    if JudgeSettings.from_kwargs(kwargs).base_url is None and not has_reward_model:
+        raise ValueError(
+            "no judge: write reward.custom_reward_function.reward_kwargs.base_url=http://HOST/v1, "
+            "or reward.reward_model.enable=true with reward.reward_model.model_path=MODEL"
+        )
+
+
 async def compute_score(
     data_source: str,
     solution_str: str,

@@ -3,7 +3,7 @@
 Written as every verl reward function is, and called once per candidate. Point verl at it with
 
     reward.custom_reward_function.path=reward_fns/netflix.py
-    +reward.custom_reward_function.reward_kwargs.ratings=outputs/netflix/ratings.npz
+    +reward.custom_reward_function.reward_kwargs.ratings=outputs/netflix-k5/ratings.npz
 
 `python -m recipe.shape_grpo.prepare_netflix` writes the rating table and the prompts. A title is
 recognised as people write it: with or without year, article, accents or punctuation, with 2 or II,

@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from recipe.shape_grpo.task_check import check_task
 from shape_grpo.verl.config import check_trainer_config
 
 CONFIG = Path(__file__).parent / "config"
@@ -53,9 +54,7 @@ def check_config(config: DictConfig) -> None:
     except AssertionError as error:
         raise ValueError(str(error)) from None
     _check_batch_sizes(config)
-    path = config.reward.custom_reward_function.path
-    if path is not None and not Path(path).is_file():
-        raise ValueError(f"reward.custom_reward_function.path={path}: there is no such file.")
+    check_task(config)
 
 
 def _check_batch_sizes(config: DictConfig) -> None:

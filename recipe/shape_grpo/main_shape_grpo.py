@@ -11,6 +11,7 @@ import hydra
 from omegaconf import DictConfig
 from verl.trainer import main_ppo
 
+from recipe.shape_grpo.task_check import check_task
 from shape_grpo.verl.config import check_trainer_config
 
 
@@ -19,6 +20,7 @@ def main(config: DictConfig) -> None:
     """Check ``config`` and run verl's trainer with it."""
     try:
         check_trainer_config(config)
+        check_task(config)
     except ValueError as error:
         sys.exit(f"Configuration error: {error}")
     main_ppo.main(config)

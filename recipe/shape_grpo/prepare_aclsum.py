@@ -254,14 +254,14 @@ def main(arguments: list[str] | None = None) -> None:
         prog="prepare_aclsum", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--tokenizer", required=True, help="the policy's folder or name")
-    parser.add_argument("--output", type=Path, default=Path("outputs/aclsum"))
+    parser.add_argument("--output", type=Path, help="outputs/aclsum-kK")
     parser.add_argument("--k", type=int, default=TaskSettings.k, help="summaries a prompt asks for")
     for name in ("max_prompt_tokens", "worked_examples"):
         flag, default = "--" + name.replace("_", "-"), getattr(TaskSettings, name)
         parser.add_argument(flag, type=int, default=default)
     parser.add_argument("--aspects", nargs="+", choices=ASPECTS, default=list(ASPECTS))
     values = vars(parser.parse_args(arguments))
-    output = values.pop("output")
+    output = values.pop("output") or Path("outputs") / f"aclsum-k{values['k']}"
     try:
         prepare(output, TaskSettings(**values))
     except (OSError, ValueError) as error:

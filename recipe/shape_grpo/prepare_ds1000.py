@@ -1,6 +1,6 @@
 """DS-1000 for multi-candidate training: prompts that ask for K solutions.
 
-    python -m recipe.shape_grpo.prepare_ds1000 --output outputs/ds1000
+    python -m recipe.shape_grpo.prepare_ds1000
 
 writes `train.parquet` and `test.parquet` (verl's columns) and `summary.json`. The problems are
 downloaded from the hub (`xlangai/DS-1000`), or read from `--problems FILE.jsonl[.gz]`. Their
@@ -270,7 +270,7 @@ def main(arguments: list[str] | None = None) -> None:
         prog="prepare_ds1000", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     default = TaskSettings()
-    parser.add_argument("--output", type=Path, default=Path("outputs/ds1000"))
+    parser.add_argument("--output", type=Path, help="outputs/ds1000-kK")
     parser.add_argument("--problems", help="jsonl or jsonl.gz file; without it, the hub's")
     parser.add_argument("--k", type=int, default=default.k, help="solutions a prompt asks for")
     parser.add_argument("--libraries", nargs="+", default=default.libraries)
@@ -279,7 +279,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=default.seconds)
     parser.add_argument("--seed", type=int, default=default.seed)
     values = vars(parser.parse_args(arguments))
-    output = values.pop("output")
+    output = values.pop("output") or Path("outputs") / f"ds1000-k{values['k']}"
     values["libraries"] = tuple(values["libraries"])
     try:
         prepare(output, TaskSettings(**values))

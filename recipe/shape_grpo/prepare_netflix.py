@@ -8,8 +8,8 @@ are not those of the training prompts.
     python -m recipe.shape_grpo.prepare_netflix --ratings DIR
     python -m recipe.shape_grpo.prepare_netflix --ratings DIR --history 10
 
-write into outputs/netflix and outputs/netflix_history, the folders that the configs task/netflix
-and task/netflix_history read.
+write into outputs/netflix-k5 and outputs/netflix_history-k5, the folders that the configs
+task/netflix and task/netflix_history read.
 
 DIR holds the Netflix Prize files (combined_data_*.txt, movie_titles.csv) or those of MovieLens
 (latest-small, 100k, 1M, 32M), unpacked. Neither are this project's: their terms of use apply.
@@ -264,14 +264,14 @@ def main(arguments: list[str] | None = None) -> None:
         prog="prepare_netflix", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--ratings", help="folder with ratings; without it, MovieLens-100k")
-    parser.add_argument("--output", type=Path, help="outputs/netflix or outputs/netflix_history")
+    parser.add_argument("--output", type=Path, help="outputs/netflix-kK or netflix_history-kK")
     for field in fields(TaskSettings):
         if field.name != "ratings":
             flag = "--" + field.name.replace("_", "-")
             parser.add_argument(flag, type=int, default=field.default)
     values = vars(parser.parse_args(arguments))
     task = "netflix_history" if values["history"] else "netflix"
-    output = values.pop("output") or Path("outputs") / task
+    output = values.pop("output") or Path("outputs") / f"{task}-k{values['k']}"
     try:
         prepare(output, TaskSettings(**values))
     except (FileNotFoundError, RuntimeError, ValueError) as error:

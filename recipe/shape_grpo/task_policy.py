@@ -1,6 +1,6 @@
 """A tiny policy for one of the paper's tasks, for a machine without a GPU.
 
-    python -m recipe.shape_grpo.task_policy --task outputs/netflix-k5 --output outputs/netflix-k5/policy
+    python -m recipe.shape_grpo.task_policy outputs/netflix-k5 --k 5
 
 It has learnt to answer the task's prompts with K candidates that look like answers: the format, and
 nothing of which answer is right. Good for seeing the task's code run, and no more.
@@ -61,12 +61,11 @@ def train_task_policy(task: Path, output: Path, k: int, console: Console) -> Non
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="task_policy", description=__doc__.splitlines()[0])
-    parser.add_argument("--task", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--k", type=int, default=5)
+    parser.add_argument("task", type=Path, help="folder of the prepared task")
+    parser.add_argument("--k", type=int, required=True, help="as the task was prepared")
     options = parser.parse_args(arguments)
     try:
-        train_task_policy(options.task, options.output, options.k, Console())
+        train_task_policy(options.task, options.task / "policy", options.k, Console())
     except FileNotFoundError as error:
         sys.exit(f"task_policy: {error}")
 

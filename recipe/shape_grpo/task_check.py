@@ -1,0 +1,78 @@
+"""Checks of a task's configuration that need neither verl nor a GPU."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from recipe.shape_grpo.reuse import STAMP
+
+
+def check_task(config: DictConfig) -> None:
+    """Check what a run would only find out candidate by candidate.
+
+    Args:
+        config: The whole configuration, resolved.
+
+    Raises:
+        ValueError: No such reward function, a keyword that it does not know, or prompts that were
+            prepared for another K.
+    """
+    function = config.reward.custom_reward_function
+    if function.path is not None:
+        _check_reward_function(function, config.reward.reward_model.enable)
+    if "dataset" in config:
+        _check_candidates(config.dataset)
+
+
+def _check_reward_function(function: DictConfig, has_reward_model: bool) -> None:
+    where = "reward.custom_reward_function"
+    if not Path(function.path).is_file():
+        raise ValueError(f"{where}.path={function.path}: there is no such file.")
+    module = _load(Path(function.path))
+    score = getattr(module, function.get("name") or "compute_score", None)
+    if score is None:
+        raise ValueError(f"{where}.path={function.path}: it has no function {function.name}.")
+    given = OmegaConf.to_container(OmegaConf.create(function.get("reward_kwargs") or {}))
+    assert isinstance(given, dict)
+    # A reward function takes what verl passes beside, so that a misspelt keyword would be lost.
+    if hasattr(module, "check_reward_kwargs"):
+        module.check_reward_kwargs(given, has_reward_model)
+    else:
+        _check_names(given, score, f"{where}.reward_kwargs")
+
+
+def _check_names(given: Mapping[str, Any], score: Any, where: str) -> None:
+    parameters = inspect.signature(score).parameters.values()
+    known = [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            raise ValueError(f"{where}.{name}: the reward function does not know it.{hint}")
+
+
+def _check_candidates(dataset: DictConfig) -> None:
+    stamp = Path(dataset.folder) / STAMP
+    prepared = json.loads(stamp.read_text()).get("k") if stamp.is_file() else None
+    if prepared not in (None, dataset.candidates):
+        raise ValueError(
+            f"dataset.candidates={dataset.candidates}, but the prompts in {dataset.folder} ask "
+            f"for {prepared}: prepare the data with --k {dataset.candidates}."
+        )
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("reward_function_to_check", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
