@@ -2,6 +2,7 @@
 #   ./run_scripts/run_TASK.sh METHOD [--dry-run] [hydra overrides]
 # METHOD: grpo, winner_takes_all, shape_grpo, or another file of recipe/shape_grpo/config/method.
 # From the environment: K (candidates; the data prepared for them), MODEL, N_GPUS (a node), NNODES.
+# CPU=1: two steps of a tiny policy without a GPU (python -m recipe.shape_grpo.task_policy makes it).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -20,6 +21,10 @@ if [ "${1:-}" = --dry-run ]; then
 fi
 
 overrides=("+task=$TASK" "+method=$METHOD")
+if [ -n "${CPU:-}" ]; then
+    source run_scripts/environment.sh
+    overrides+=(+backend=cpu +scale=tiny)
+fi
 [ -z "${K:-}" ] || overrides+=("dataset.candidates=$K")
 [ -z "${MODEL:-}" ] || overrides+=("actor_rollout_ref.model.path=$MODEL")
 [ -z "${N_GPUS:-}" ] || overrides+=("trainer.n_gpus_per_node=$N_GPUS")

@@ -41,8 +41,8 @@ def _check_reward_function(function: DictConfig, has_reward_model: bool) -> None
     score = getattr(module, function.get("name") or "compute_score", None)
     if score is None:
         raise ValueError(f"{where}.path={function.path}: it has no function {function.name}.")
-    given = OmegaConf.to_container(OmegaConf.create(function.get("reward_kwargs") or {}))
-    assert isinstance(given, dict)
+    kwargs = OmegaConf.create(function.get("reward_kwargs") or {})
+    given = {str(name): value for name, value in kwargs.items()}
     # A reward function takes what verl passes beside, so that a misspelt keyword would be lost.
     if hasattr(module, "check_reward_kwargs"):
         module.check_reward_kwargs(given, has_reward_model)

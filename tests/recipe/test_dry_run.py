@@ -95,7 +95,7 @@ def test_prompts_for_another_k_are_refused(tmp_path):
 
 
 def test_a_judge_that_is_nowhere_is_refused():
-    with pytest.raises(ValueError, match="no judge: write .*base_url"):
+    with pytest.raises(ValueError, match=r"no judge: write .*base_url"):
         check_config(compose_config(["+task=aclsum"]))
     with pytest.raises(ValueError, match="base_url='localhost'"):
         check_config(compose_config(["+task=aclsum", JUDGE.split("=")[0] + "=localhost"]))

@@ -1,0 +1,114 @@
+"""Every task of the paper by every method, two steps each, without a GPU.
+
+    ./run_scripts/grid_cpu.sh [--problems DS1000.jsonl] [--tasks TASK ...] [--methods METHOD ...]
+
+Prepares each task small, makes it a tiny policy, and trains that through the very configurations
+that the GPUs get. It shows that they run; two steps teach nothing. About four minutes a cell.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from recipe.shape_grpo import prepare_aclsum, prepare_ds1000, prepare_netflix
+from recipe.shape_grpo.launch import TrainingFailed, read_metrics, train_on_cpu
+from recipe.shape_grpo.small_policy import train_tokenizer
+from recipe.shape_grpo.task_policy import train_task_policy
+
+TASKS = ("netflix", "netflix_history", "aclsum_rouge", "ds1000")
+METHODS = ("grpo", "winner_takes_all", "shape_grpo")
+K = 3
+STEPS = 2
+NETFLIX = prepare_netflix.TaskSettings(
+    k=K, films=150, viewers=200, min_ratings=10, test_viewers=8, factors=8, epochs=3
+)
+COLUMNS = {
+    "set reward": "critic/score/mean",
+    "candidates": "shape_grpo/num_candidates",
+    "errors": "shape_grpo/reward_errors",
+    "gradient": "actor/grad_norm",
+}
+
+
+def prepare_task(
+    task: str, folder: Path, console: Console, *, problems: str | None, ratings: str | None
+) -> None:
+    """A small version of ``task`` and a policy for it.
+
+    Args:
+        task: One of `TASKS`.
+        folder: Where to write.
+        console: Where progress goes.
+        problems: File of DS-1000 problems; None: the hub's.
+        ratings: Folder of ratings; None: MovieLens-100k.
+    """
+    if task.startswith("netflix"):
+        history = 5 if task == "netflix_history" else 0
+        prepare_netflix.prepare(folder, replace(NETFLIX, history=history, ratings=ratings))
+    elif task == "aclsum_rouge":
+        # Any tokenizer will do to count by; the policy's own is made from the prompts.
+        train_tokenizer(["a summary of a paper"], 300).save_pretrained(folder / "tokenizer")
+        counted = prepare_aclsum.TaskSettings(
+            tokenizer=str(folder / "tokenizer"), k=K, max_prompt_tokens=2048
+        )
+        prepare_aclsum.prepare(folder, counted)
+    else:
+        prepare_ds1000.prepare(folder, prepare_ds1000.TaskSettings(problems=problems, k=K))
+    train_task_policy(folder, folder / "policy", K, console)
+
+
+def run_cell(task: str, method: str, folder: Path, console: Console) -> list[dict[str, float]]:
+    """Train for `STEPS` steps; the metrics of each.
+
+    Raises:
+        TrainingFailed: The run ended with an error.
+    """
+    run = folder / method
+    overrides = [
+        f"+task={task}",
+        f"+method={method}",
+        "+scale=tiny",
+        f"dataset.candidates={K}",
+        f"dataset.folder={folder}",
+        "trainer.test_freq=-1",
+        f"trainer.default_local_dir={run}/checkpoints",
+    ]
+    train_on_cpu(f"{task} by {method}", overrides, run, steps=STEPS, console=console)
+    return [read_metrics(run)[step] for step in range(1, STEPS + 1)]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="grid_cpu.sh", description=__doc__.splitlines()[0])
+    parser.add_argument("--problems", help="DS-1000's problems (jsonl); without it, the hub's")
+    parser.add_argument("--ratings", help="folder with ratings; without it, MovieLens-100k")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--output", type=Path, default=Path("outputs/grid"))
+    options = parser.parse_args(arguments)
+    console = Console()
+    table = Table(title=f"Step {STEPS} of each cell")
+    for heading in ("task", "method", *COLUMNS):
+        table.add_column(heading)
+    try:
+        for task in options.tasks:
+            folder = options.output / task
+            sources = {"problems": options.problems, "ratings": options.ratings}
+            prepare_task(task, folder, console, **sources)
+            for method in options.methods:
+                last = run_cell(task, method, folder, console)[-1]
+                cells = (f"{last[key]:.3g}" if key in last else "-" for key in COLUMNS.values())
+                table.add_row(task, method, *cells)
+    except (TrainingFailed, OSError, RuntimeError, ValueError) as error:
+        console.print(table)
+        sys.exit(f"grid: {error}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
