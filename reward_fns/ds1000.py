@@ -168,7 +168,7 @@ def compute_score(
     share: bool = False,
     together: Sequence[str] = (),
     seconds: float = 20.0,
-    memory_gb: float = 4.0,
+    memory_gb: float = 8.0,
     backend: str = "auto",
     warm: bool = True,
     unsafe: bool = False,
