@@ -23,6 +23,7 @@ fi
 overrides=("+task=$TASK" "+method=$METHOD")
 if [ -n "${CPU:-}" ]; then
     source run_scripts/environment.sh
+    export VLLM_CPU_KVCACHE_SPACE=1
     overrides+=(+backend=cpu +scale=tiny)
 fi
 [ -z "${K:-}" ] || overrides+=("dataset.candidates=$K")

@@ -20,7 +20,7 @@ def check_task(config: DictConfig) -> None:
     """Check what a run would only find out candidate by candidate.
 
     Args:
-        config: The whole configuration, resolved.
+        config: The whole configuration.
 
     Raises:
         ValueError: No such reward function, a keyword that it does not know, or prompts that were
@@ -41,8 +41,9 @@ def _check_reward_function(function: DictConfig, has_reward_model: bool) -> None
     score = getattr(module, function.get("name") or "compute_score", None)
     if score is None:
         raise ValueError(f"{where}.path={function.path}: it has no function {function.name}.")
-    kwargs = OmegaConf.create(function.get("reward_kwargs") or {})
-    given = {str(name): value for name, value in kwargs.items()}
+    plain = OmegaConf.to_container(function, resolve=True)
+    assert isinstance(plain, dict)
+    given = {str(name): value for name, value in (plain.get("reward_kwargs") or {}).items()}
     # A reward function takes what verl passes beside, so that a misspelt keyword would be lost.
     if hasattr(module, "check_reward_kwargs"):
         module.check_reward_kwargs(given, has_reward_model)

@@ -6,9 +6,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from recipe.shape_grpo.dry_run import check_config, compose_config
 from recipe.shape_grpo.reuse import STAMP
+from recipe.shape_grpo.task_check import check_task
 
 ROOT = Path(__file__).parents[2]
 JUDGE = "reward.custom_reward_function.reward_kwargs.base_url=http://localhost:8000/v1"
@@ -84,6 +86,26 @@ def test_refused(overrides, says):
         overrides = ["+task=netflix", "+method=shape_grpo", *overrides]
     with pytest.raises(ValueError, match=says):
         check_config(compose_config(overrides))
+
+
+def test_the_check_reads_a_configuration_as_hydra_hands_it_over():
+    """Its interpolations not yet resolved."""
+    config = OmegaConf.create(
+        {
+            "dataset": {"folder": "here", "candidates": 3},
+            "reward": {
+                "reward_model": {"enable": False},
+                "custom_reward_function": {
+                    "path": "reward_fns/netflix.py",
+                    "reward_kwargs": {"ratings": "${dataset.folder}/ratings.npz"},
+                },
+            },
+        }
+    )
+    check_task(config)
+    config.reward.custom_reward_function.reward_kwargs.rating = "${dataset.folder}"
+    with pytest.raises(ValueError, match=r"rating: .*Did you mean ratings"):
+        check_task(config)
 
 
 def test_prompts_for_another_k_are_refused(tmp_path):
