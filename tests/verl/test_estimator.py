@@ -30,7 +30,8 @@ def advantages(records, scores, uids, final_rows=None, mask=None, **block):
     config = OmegaConf.create({"norm_adv_by_std_in_grpo": True, "shape_grpo": block})
     options = ShapeGRPOConfig.from_algorithm(config)
     rows = torch.arange(len(records)) if final_rows is None else torch.tensor(final_rows)
-    with candidates_in_context(CandidateBatch.collate(records), rows, options):
+    batch = CandidateBatch.collate(records, vectors=options.game.takes_vectors)
+    with candidates_in_context(batch, rows, options):
         data = compute_advantage(
             verl_batch(scores, uids, mask), adv_estimator="shape_grpo", config=config
         )
@@ -66,6 +67,20 @@ def test_figure_1_of_the_paper():
     assert result[0, [2, 6, 10]].tolist() == pytest.approx([1.5 * plain, 0.9 * plain, 0.6 * plain])
     assert result[0, [0, 5, 12, 23]].tolist() == pytest.approx([plain] * 4)
     assert result[0, 2:12].view(-1, 2)[[0, 2, 4]].mean().item() == pytest.approx(plain)
+
+
+def test_vectors_of_tests_passed():
+    """Of the tests 0 and 1, both passed by the first candidate and 1 by the second as well: shares
+    1.5 and 0.5 of 2, so weights 1.5 and 0.5."""
+    records = [
+        CandidateRecord([[1, 1], [0, 1]], [2, 6], [4, 8]),
+        CandidateRecord([[1]], [0], [4]),
+        CandidateRecord(),
+    ]
+    result = advantages(records, [2.0, 1.0, 0.0], ["q"] * 3, utility="coverage")
+    plain = grpo([2.0, 1.0, 0.0], ["q"] * 3)[0, 0].item()
+    assert result[0, [2, 6, 0]].tolist() == pytest.approx([1.5 * plain, 0.5 * plain, plain])
+    assert result[1].tolist() == pytest.approx([0.0] * LENGTH, abs=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(5))
