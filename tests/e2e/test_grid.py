@@ -9,7 +9,7 @@ import pytest
 from ds1000_problems import PROBLEMS
 from rich.console import Console
 
-from recipe.shape_grpo.grid import K, STEPS, prepare_task, run_cell
+from recipe.shape_grpo.grid import STEPS, K, prepare_task, run_cell
 
 pytestmark = pytest.mark.e2e
 
