@@ -8,6 +8,7 @@ import logging
 import traceback
 from collections import Counter
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -211,15 +212,15 @@ class MultiCandidateRewardManager(RewardManagerBase):
         return set_utility(rewards, utility=self.utility).item()
 
     def _extra_info(self, record: CandidateRecord, texts: Sequence[str | None]) -> dict[str, Any]:
-        known = record.known_rewards
-        rewards = stack_rewards([known], vectors=self.utility.takes_vectors)
+        rewards = stack_rewards([record.known_rewards], vectors=self.utility.takes_vectors)
+        # A response without candidates is in verl's averages too.
+        ranking = self.utility.ranking(rewards)[0].tolist() or [self.options.floor_reward]
         distinct = {_comparable(text) for text in texts if text is not None}
         return {
             KEY: record.to_json(),
             "num_candidates": len(texts),
             "distinct_candidates": len(distinct),
-            "mean_candidate": self.utility.ranking(rewards).mean().item()
-            if known
-            else self.options.floor_reward,
+            "best_candidate": max(ranking),
+            "mean_candidate": fmean(ranking),
             "reward_errors": record.num_errors,
         }

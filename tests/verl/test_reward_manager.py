@@ -90,6 +90,17 @@ def test_scores_each_candidate_and_the_set_by_its_best(score, tokenizer):
     spans = [tokenizer.decode(ids[a:b]) for a, b in zip(record.starts, record.ends, strict=True)]
     assert "five" in spans[0] and "four" in spans[1]
     assert (info["num_candidates"], info["mean_candidate"], info["reward_errors"]) == (2, 4.5, 0)
+    assert (info["best_candidate"], info["distinct_candidates"]) == (5, 2)
+
+
+def test_a_response_without_candidates_is_in_the_averages_at_the_floor(score):
+    reward, info, _ = score("none", stars, floor_reward=-1.0)
+    assert (reward, info["best_candidate"], info["mean_candidate"]) == (-1, -1, -1)
+
+
+def test_the_best_candidate_is_not_the_sets_utility(score):
+    reward, info, _ = score(FIVE_FOUR, stars, utility="sum")
+    assert (reward, info["best_candidate"]) == (9, 5)
 
 
 def test_the_reward_function_is_called_as_verl_calls_it(score):
