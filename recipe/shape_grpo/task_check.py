@@ -44,7 +44,7 @@ def _check_reward_function(function: DictConfig, has_reward_model: bool) -> None
     plain = OmegaConf.to_container(function, resolve=True)
     assert isinstance(plain, dict)
     given = {str(name): value for name, value in (plain.get("reward_kwargs") or {}).items()}
-    # A reward function takes what verl passes beside, so that a misspelt keyword would be lost.
+    # A reward function takes what verl passes beside: a misspelt keyword would be lost in that.
     if hasattr(module, "check_reward_kwargs"):
         module.check_reward_kwargs(given, has_reward_model)
     else:
@@ -54,11 +54,12 @@ def _check_reward_function(function: DictConfig, has_reward_model: bool) -> None
 def _check_names(given: Mapping[str, Any], score: Any, where: str) -> None:
     parameters = inspect.signature(score).parameters.values()
     known = [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    for name in given:
-        if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
+    takes_any = len(known) < len(parameters)
+    for name in (name for name in given if name not in known):
+        close = difflib.get_close_matches(name, known, n=1)
+        if close or not takes_any:
             hint = f" Did you mean {close[0]}?" if close else ""
-            raise ValueError(f"{where}.{name}: the reward function does not know it.{hint}")
+            raise ValueError(f"{where}.{name}: the reward function does not name it.{hint}")
 
 
 def _check_candidates(dataset: DictConfig) -> None:

@@ -183,3 +183,14 @@ def test_a_script_refuses_what_cannot_run():
     )
     assert result.returncode == 1
     assert "Configuration error: " in result.stderr and "nodes" in result.stderr
+
+
+def test_a_reward_function_that_takes_any_keyword_gets_any(tmp_path):
+    path = tmp_path / "reward.py"
+    path.write_text("def compute_score(solution_str, **settings):\n    return 1.0\n")
+    function = "reward.custom_reward_function"
+    kwargs = f"+{function}.reward_kwargs.threshold=3"
+    check_config(compose_config(["+task=aclsum_rouge", f"{function}.path={path}", kwargs]))
+    path.write_text("def compute_score(solution_str, limit=1):\n    return 1.0\n")
+    with pytest.raises(ValueError, match="threshold: the reward function does not name it"):
+        check_config(compose_config(["+task=aclsum_rouge", f"{function}.path={path}", kwargs]))

@@ -5,15 +5,14 @@ from collections import Counter
 from dataclasses import replace
 from importlib.resources import files
 from itertools import chain
-from pathlib import Path
 
 import pandas as pd
 import pytest
-from omegaconf import OmegaConf
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from recipe.shape_grpo import prepare_aclsum
+from recipe.shape_grpo.dry_run import compose_config
 from recipe.shape_grpo.prepare_aclsum import (
     ASPECTS,
     EXAMPLES,
@@ -219,8 +218,7 @@ def test_same_settings_are_reused_and_others_are_not(task, tokenizer, monkeypatc
     ("name", "settings"), [("smoke_real", TaskSettings("any", **SMOKE)), ("aclsum_rouge", SHOWN)]
 )
 def test_training_takes_prompts_of_this_length(name, settings):
-    folder = Path(prepare_aclsum.__file__).parent / "config/task"
-    config = OmegaConf.load(folder / f"{name}.yaml")
+    config = compose_config([f"+task={name}"])
     assert config.data.max_prompt_length == settings.max_prompt_tokens
     longest = config.data.max_prompt_length + config.data.max_response_length
     assert config.actor_rollout_ref.rollout.max_model_len >= longest

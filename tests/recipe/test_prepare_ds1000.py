@@ -2,14 +2,13 @@
 
 import gzip
 import json
-from pathlib import Path
 
 import pandas as pd
 import pytest
 from ds1000_problems import PROBLEMS
-from omegaconf import OmegaConf
 
 from recipe.shape_grpo import prepare_ds1000
+from recipe.shape_grpo.dry_run import compose_config
 from recipe.shape_grpo.prepare_ds1000 import (
     SUMS,
     TaskSettings,
@@ -195,8 +194,7 @@ def test_rows_can_be_scored(task):
 
 
 def test_config_has_room_for_the_prompts_and_their_answers():
-    folder = Path(prepare_ds1000.__file__).parent / "config/task"
-    config = OmegaConf.load(folder / "ds1000.yaml")
+    config = compose_config(["+task=ds1000"])
     assert config.algorithm.shape_grpo.max_candidates == TaskSettings().k
     longest = config.data.max_prompt_length + config.data.max_response_length
     assert config.actor_rollout_ref.rollout.max_model_len == longest

@@ -159,7 +159,8 @@ def test_the_task_is_a_valid_configuration_of_verl(task_config, name):
 
 
 def test_the_task_names_every_setting_of_the_judge_at_its_default(task_config):
-    kwargs = OmegaConf.to_container(task_config("aclsum").reward.custom_reward_function)
+    function = task_config("aclsum").reward.custom_reward_function
+    kwargs = OmegaConf.to_container(function, resolve=True)
     found = asdict(JudgeSettings.from_kwargs(kwargs["reward_kwargs"]))
     assert found == {**asdict(JudgeSettings()), "cache": "outputs/aclsum-k3/judge.sqlite"}
     assert set(kwargs["reward_kwargs"]) == set(found)
