@@ -82,6 +82,17 @@ def main(arguments: list[str] | None = None) -> None:
     console.print(f"Picture: {picture}\nLogs and metrics: {output}/*/")
 
 
+def task_overrides(task: Path, policy: Path) -> list[str]:
+    """Hydra overrides that train the policy in one folder on the task in another."""
+    return [
+        "+task=quickstart",
+        f"data.train_files={task}/train.parquet",
+        f"data.val_files={task}/test.parquet",
+        f"actor_rollout_ref.model.path={policy}",
+        f"+reward.custom_reward_function.reward_kwargs.ratings={task}/ratings.npz",
+    ]
+
+
 def train(
     method: str,
     output: Path,
@@ -103,12 +114,8 @@ def train(
         console.print(f"{method}: reusing {run}")
         return read_curve(run)
     overrides = [
-        "+task=quickstart",
+        *task_overrides(output / "task", output / "policy"),
         METHODS[method],
-        f"data.train_files={output}/task/train.parquet",
-        f"data.val_files={output}/task/test.parquet",
-        f"actor_rollout_ref.model.path={output}/policy",
-        f"+reward.custom_reward_function.reward_kwargs.ratings={output}/task/ratings.npz",
         f"trainer.test_freq={training.validate_every}",
         f"trainer.experiment_name={method}",
         f"trainer.default_local_dir={run}/checkpoints",

@@ -213,6 +213,13 @@ def make_policy(
     return model, tokenizer
 
 
+def save_policy(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, output: Path) -> None:
+    """Write both into one folder, as Hugging Face models lie."""
+    transformers_logging.disable_progress_bar()
+    model.save_pretrained(output)
+    tokenizer.save_pretrained(output)
+
+
 @torch.no_grad()
 def sample_answers(
     model: Qwen3ForCausalLM,
@@ -267,9 +274,7 @@ def train_policy(task: Path, output: Path, settings: PolicySettings, console: Co
     right = [len(set(names) & set(titles)) == len(names) == candidates for names in suggested]
     named = {name for names in suggested for name in names} & set(titles)
     begin(output)
-    transformers_logging.disable_progress_bar()
-    model.save_pretrained(output)
-    tokenizer.save_pretrained(output)
+    save_policy(model, tokenizer, output)
     write_stamp(output, stamp)
     console.print(
         f"policy: {model.num_parameters() / 1e6:.2f}M parameters, {len(tokenizer)} tokens; of "

@@ -1,17 +1,16 @@
-"""Checks of a task's configuration that need neither verl nor a GPU."""
+"""Checks of a task's configuration that need no GPU."""
 
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from verl.utils.import_utils import load_module
 
 from recipe.shape_grpo.reuse import STAMP
 
@@ -37,7 +36,7 @@ def _check_reward_function(function: DictConfig, has_reward_model: bool) -> None
     where = "reward.custom_reward_function"
     if not Path(function.path).is_file():
         raise ValueError(f"{where}.path={function.path}: there is no such file.")
-    module = _load(Path(function.path))
+    module = load_module(function.path)
     score = getattr(module, function.get("name") or "compute_score", None)
     if score is None:
         raise ValueError(f"{where}.path={function.path}: it has no function {function.name}.")
@@ -70,11 +69,3 @@ def _check_candidates(dataset: DictConfig) -> None:
             f"dataset.candidates={dataset.candidates}, but the prompts in {dataset.folder} ask "
             f"for {prepared}: prepare the data with --k {dataset.candidates}."
         )
-
-
-def _load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("reward_function_to_check", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -13,10 +13,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from rich.console import Console
-from transformers.utils import logging as transformers_logging
 
 from recipe.shape_grpo.prepare_ds1000 import SUMS
-from recipe.shape_grpo.small_policy import Example, PolicySettings, answer_text, make_policy
+from recipe.shape_grpo.small_policy import (
+    Example,
+    PolicySettings,
+    answer_text,
+    make_policy,
+    save_policy,
+)
 
 TINY = PolicySettings(width=64, positions=8192, steps=150, batch=4)
 PROMPTS = 32
@@ -53,9 +58,7 @@ def train_task_policy(task: Path, output: Path, k: int, console: Console) -> Non
         ]
 
     model, tokenizer = make_policy(draw, TINY, console)
-    transformers_logging.disable_progress_bar()
-    model.save_pretrained(output)
-    tokenizer.save_pretrained(output)
+    save_policy(model, tokenizer, output)
     console.print(f"policy: {model.num_parameters() / 1e6:.2f}M parameters -> {output}")
 
 

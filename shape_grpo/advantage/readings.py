@@ -173,17 +173,17 @@ def candidate_advantages(
     if norm_by_std:
         shared = shared / (std + epsilon)
     shared = shared.masked_fill(~known, 0.0)
-    split = split_utility(
-        rewards,
-        mask,
-        lengths,
-        utility=game,
-        allocator=allocator,
-        length_correction=length_correction,
-    )
     if allocator == "uniform":
         candidate = shared.unsqueeze(1).expand(mask.shape)
     else:
+        split = split_utility(
+            rewards,
+            mask,
+            lengths,
+            utility=game,
+            allocator=allocator,
+            length_correction=length_correction,
+        )
         candidate = read(Credit(split, mask, group, shared, std, norm_by_std, epsilon))
     return candidate.masked_fill(~mask, 0.0).to(dtype), shared.to(dtype)
 

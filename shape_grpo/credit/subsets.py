@@ -34,12 +34,10 @@ def subset_semivalue(
     counts = mask.sum(dim=1)
     # Best first, so that the columns do not matter, not even to the rounding or the drawn orders.
     order = rewards.masked_fill(~mask, -math.inf).argsort(dim=1, descending=True, stable=True)
-    for count in counts.unique().tolist():
+    for count in counts[counts > 0].unique().tolist():
         rows = (counts == count).nonzero()
         columns = order[rows.squeeze(1), :count]
         candidates = rewards[rows, columns].double()
-        if count == 0:
-            continue
         if isinstance(law, LeaveOneOut):
             found = _leave_one_out(value, candidates)
         elif count <= exact_up_to:

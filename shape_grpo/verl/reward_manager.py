@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
+from torch import Tensor
 from verl import DataProto
 from verl.experimental.reward_loop.reward_manager import register
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
@@ -101,9 +102,10 @@ class MultiCandidateRewardManager(RewardManagerBase):
             handled=dict(handled),
             error=failures[0] if failures else None,
         )
+        rewards = stack_rewards([record.known_rewards], vectors=self.utility.takes_vectors)
         return {
-            "reward_score": self._set_score(record),
-            "reward_extra_info": self._extra_info(record, found),
+            "reward_score": self._set_score(rewards),
+            "reward_extra_info": self._extra_info(record, rewards, found),
         }
 
     def _find_candidates(
@@ -205,14 +207,14 @@ class MultiCandidateRewardManager(RewardManagerBase):
             )
         return reward
 
-    def _set_score(self, record: CandidateRecord) -> float:
-        if not record.known_rewards:
+    def _set_score(self, rewards: Tensor) -> float:
+        if not rewards.numel():
             return self.options.floor_reward
-        rewards = stack_rewards([record.known_rewards], vectors=self.utility.takes_vectors)
         return set_utility(rewards, utility=self.utility).item()
 
-    def _extra_info(self, record: CandidateRecord, texts: Sequence[str | None]) -> dict[str, Any]:
-        rewards = stack_rewards([record.known_rewards], vectors=self.utility.takes_vectors)
+    def _extra_info(
+        self, record: CandidateRecord, rewards: Tensor, texts: Sequence[str | None]
+    ) -> dict[str, Any]:
         # A response without candidates is in verl's averages too.
         ranking = self.utility.ranking(rewards)[0].tolist() or [self.options.floor_reward]
         distinct = {_comparable(text) for text in texts if text is not None}

@@ -129,16 +129,8 @@ def test_reweight_max_in_one_launch(shape, rewards, length_correction):
     values = values.masked_fill(~mask, 1e30)
     lengths = (ends - starts).masked_fill(~mask, 0)
 
-    tokens = reweight_max(
-        values,
-        mask,
-        lengths,
-        shared,
-        starts,
-        ends,
-        response_mask,
-        length_correction=length_correction,
-    )
+    rest = (mask, lengths, shared, starts, ends, response_mask)
+    tokens = reweight_max(values, *rest, length_correction=length_correction)
     groups = list(range(n))
     candidate, _ = candidate_advantages(
         values,
@@ -158,14 +150,7 @@ def test_reweight_max_in_one_launch(shape, rewards, length_correction):
     torch.testing.assert_close(
         tokens,
         naive.reweight_max(
-            values.masked_fill(~mask, 0.0),
-            mask,
-            lengths,
-            shared,
-            starts,
-            ends,
-            response_mask,
-            length_correction=length_correction,
+            values.masked_fill(~mask, 0.0), *rest, length_correction=length_correction
         ),
         rtol=2**-22,
         atol=1e-9,

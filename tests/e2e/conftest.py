@@ -12,6 +12,7 @@ from rich.console import Console
 
 from recipe.shape_grpo.launch import cpu_environment
 from recipe.shape_grpo.prepare_movielens import TaskSettings, prepare
+from recipe.shape_grpo.quickstart import task_overrides
 from recipe.shape_grpo.small_policy import PolicySettings, train_policy
 
 ROOT = Path(__file__).parents[2]
@@ -55,16 +56,12 @@ def policy(task, tmp_path_factory):
 def overrides(task, policy):
     """Hydra overrides that both entry points take."""
     return [
-        "+task=quickstart",
-        f"data.train_files={task}/train.parquet",
-        f"data.val_files={task}/test.parquet",
+        *task_overrides(task, policy),
         "data.train_batch_size=4",
         "actor_rollout_ref.actor.ppo_mini_batch_size=4",
         "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=16",
         "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=16",
         "actor_rollout_ref.rollout.n=4",
-        f"actor_rollout_ref.model.path={policy}",
-        f"+reward.custom_reward_function.reward_kwargs.ratings={task}/ratings.npz",
         "trainer.test_freq=-1",
         "trainer.logger=[file]",
     ]

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from recipe.shape_grpo.launch import read_metrics, train_on_cpu
 from recipe.shape_grpo.prepare_movielens import TaskSettings, prepare
+from recipe.shape_grpo.quickstart import task_overrides
 from recipe.shape_grpo.small_policy import PolicySettings, train_policy
 
 PARTS = ("step", "gen", "old_log_prob", "adv", "update_actor")
@@ -26,13 +27,9 @@ def step_times(method: str, output: Path, steps: int, console: Console) -> dict[
     """Seconds of each part of each step of one run."""
     run = output / f"bench-{method}"
     overrides = [
-        "+task=quickstart",
+        *task_overrides(output / "task", output / "policy"),
         f"algorithm.adv_estimator={method}",
         "actor_rollout_ref.actor.optim.lr=0",
-        f"data.train_files={output}/task/train.parquet",
-        f"data.val_files={output}/task/test.parquet",
-        f"actor_rollout_ref.model.path={output}/policy",
-        f"+reward.custom_reward_function.reward_kwargs.ratings={output}/task/ratings.npz",
         "trainer.val_before_train=false",
         "trainer.test_freq=-1",
         f"trainer.default_local_dir={run}/checkpoints",
