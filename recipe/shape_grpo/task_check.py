@@ -34,12 +34,19 @@ def check_task(config: DictConfig) -> None:
 
 def _check_reward_function(function: DictConfig, has_reward_model: bool) -> None:
     where = "reward.custom_reward_function"
-    if not Path(function.path).is_file():
-        raise ValueError(f"{where}.path={function.path}: there is no such file.")
-    module = load_module(function.path)
-    score = getattr(module, function.get("name") or "compute_score", None)
+    try:
+        module = load_module(function.path)
+    except FileNotFoundError:
+        raise ValueError(f"{where}.path={function.path}: there is no such file.") from None
+    except (ImportError, RuntimeError) as error:
+        why = error.__cause__ or error
+        raise ValueError(
+            f"{where}.path={function.path}: it cannot be imported ({type(why).__name__}: {why})."
+        ) from error
+    name = function.get("name") or "compute_score"
+    score = getattr(module, name, None)
     if score is None:
-        raise ValueError(f"{where}.path={function.path}: it has no function {function.name}.")
+        raise ValueError(f"{where}.path={function.path}: it has no function {name}.")
     plain = OmegaConf.to_container(function, resolve=True)
     assert isinstance(plain, dict)
     given = {str(name): value for name, value in (plain.get("reward_kwargs") or {}).items()}

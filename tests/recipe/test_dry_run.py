@@ -69,6 +69,14 @@ REFUSED = {
         ["reward.custom_reward_function.path=no/such.py"],
         "no/such.py: there is no such file",
     ),
+    "a reward function in a package there is none of": (
+        ["reward.custom_reward_function.path=pkg://reward_fns.chess"],
+        "reward_fns.chess: it cannot be imported .*No module named 'reward_fns.chess'",
+    ),
+    "a reward function of another name": (
+        ["reward.custom_reward_function.name=score"],
+        "it has no function score",
+    ),
     "a keyword misspelt": (
         ["+reward.custom_reward_function.reward_kwargs.treshold=80"],
         "reward_kwargs.treshold: .*Did you mean threshold",
@@ -86,6 +94,14 @@ def test_refused(overrides, says):
         overrides = ["+task=netflix", "+method=shape_grpo", *overrides]
     with pytest.raises(ValueError, match=says):
         check_config(compose_config(overrides))
+
+
+@pytest.mark.parametrize(
+    "path", ["pkg://reward_fns.netflix", f"file://{ROOT}/reward_fns/netflix.py"]
+)
+def test_reward_functions_are_found_as_verl_finds_them(path):
+    override = f"reward.custom_reward_function.path={path}"
+    check_config(compose_config(["+task=netflix", override]))
 
 
 def test_the_check_reads_a_configuration_as_hydra_hands_it_over():
