@@ -63,8 +63,10 @@ def prepare_task(
     train_task_policy(folder, folder / "policy", K, console)
 
 
-def run_cell(task: str, method: str, folder: Path, console: Console) -> list[dict[str, float]]:
-    """Train for `STEPS` steps; the metrics of each.
+def run_cell(
+    task: str, method: str, folder: Path, console: Console, *more: str
+) -> list[dict[str, float]]:
+    """Train for `STEPS` steps, under `more` overrides; the metrics of each.
 
     Raises:
         TrainingFailed: The run ended with an error.
@@ -78,6 +80,7 @@ def run_cell(task: str, method: str, folder: Path, console: Console) -> list[dic
         f"dataset.folder={folder}",
         "trainer.test_freq=-1",
         f"trainer.default_local_dir={run}/checkpoints",
+        *more,
     ]
     train_on_cpu(f"{task} by {method}", overrides, run, steps=STEPS, console=console)
     return [read_metrics(run)[step] for step in range(1, STEPS + 1)]

@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from rich.console import Console
@@ -39,8 +40,11 @@ def ray_cluster(nodes, folder, environment):
     client_port, _ = get_free_port("127.0.0.1")
     address = f"127.0.0.1:{port}"
     head = ["--head", f"--port={port}", f"--ray-client-server-port={client_port}"]
-    head += ["--include-dashboard=false"]
     with ExitStack() as stack:
+        # Ray notes its address in that folder, for whoever comes next, and leaves it there. The
+        # names of its sockets must be short.
+        own = stack.enter_context(TemporaryDirectory(prefix="ray-", dir="/tmp"))
+        head += ["--include-dashboard=false", f"--temp-dir={own}"]
         for number, options in enumerate([head, *[[f"--address={address}"]] * (nodes - 1)]):
             log = folder / f"node-{number}.log"
             output = stack.enter_context(log.open("w"))
