@@ -5,4 +5,9 @@ source "$(dirname "$0")/environment.sh"
 "$PYTHON" -m ruff format --check .
 "$PYTHON" -m mypy
 "$VENV/bin/lint-imports"
-exec "$PYTHON" -m pytest "$@"
+if [ $# -gt 0 ]; then
+    exec "$PYTHON" -m pytest "$@"
+fi
+"$PYTHON" -m pytest -n 2 -m "not e2e"
+# These are alone: each has the processes of a whole cluster.
+exec "$PYTHON" -m pytest -m e2e

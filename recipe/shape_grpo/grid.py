@@ -21,7 +21,7 @@ from recipe.shape_grpo.launch import TrainingFailed, read_metrics, train_on_cpu
 from recipe.shape_grpo.small_policy import train_tokenizer
 from recipe.shape_grpo.task_policy import train_task_policy
 
-TASKS = ("netflix", "netflix_history", "aclsum_rouge", "ds1000")
+TASKS = ("netflix", "netflix_history", "aclsum", "ds1000")
 METHODS = ("grpo", "winner_takes_all", "shape_grpo")
 K = 3
 STEPS = 2
@@ -51,7 +51,7 @@ def prepare_task(
     if task.startswith("netflix"):
         history = 5 if task == "netflix_history" else 0
         prepare_netflix.prepare(folder, replace(NETFLIX, history=history, ratings=ratings))
-    elif task == "aclsum_rouge":
+    elif task == "aclsum":
         # Any tokenizer will do to count by; the policy's own is made from the prompts.
         train_tokenizer(["a summary of a paper"], 300).save_pretrained(folder / "tokenizer")
         counted = prepare_aclsum.TaskSettings(
@@ -63,10 +63,23 @@ def prepare_task(
     train_task_policy(folder, folder / "policy", K, console)
 
 
-def run_cell(
-    task: str, method: str, folder: Path, console: Console, *more: str
-) -> list[dict[str, float]]:
-    """Train for `STEPS` steps, under `more` overrides; the metrics of each.
+def judged_by(model: Path) -> list[str]:
+    """Overrides by which `model` scores summaries on verl's own reward-model server, on a GPU of
+    its own in Ray's book-keeping. It knows nothing, so it is held to the scores that there are."""
+    kwargs = "reward.custom_reward_function.reward_kwargs"
+    return [
+        "reward.reward_model.enable=true",
+        f"reward.reward_model.model_path={model}",
+        "reward.reward_model.rollout.dtype=float32",
+        f"{kwargs}.answer=choice",
+        f"+{kwargs}.request={{temperature:1.0}}",
+        "ray_kwargs.ray_init.num_gpus=2",
+        "ray_kwargs.ray_init.num_cpus=16",
+    ]
+
+
+def run_cell(task: str, method: str, folder: Path, console: Console) -> list[dict[str, float]]:
+    """Train for `STEPS` steps; the metrics of each.
 
     Raises:
         TrainingFailed: The run ended with an error.
@@ -80,7 +93,7 @@ def run_cell(
         f"dataset.folder={folder}",
         "trainer.test_freq=-1",
         f"trainer.default_local_dir={run}/checkpoints",
-        *more,
+        *(judged_by(folder / "policy") if task == "aclsum" else ()),
     ]
     train_on_cpu(f"{task} by {method}", overrides, run, steps=STEPS, console=console)
     return [read_metrics(run)[step] for step in range(1, STEPS + 1)]
