@@ -9,6 +9,7 @@ that the GPUs get. It shows that they run; two steps teach nothing. About four m
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -111,15 +112,14 @@ def main(arguments: list[str] | None = None) -> None:
     table = Table(title=f"Step {STEPS} of each cell")
     for heading in ("task", "method", *COLUMNS):
         table.add_column(heading)
+    sources = {"problems": options.problems, "ratings": options.ratings}
     try:
         for task in options.tasks:
-            folder = options.output / task
-            sources = {"problems": options.problems, "ratings": options.ratings}
-            prepare_task(task, folder, console, **sources)
-            for method in options.methods:
-                last = run_cell(task, method, folder, console)[-1]
-                cells = (f"{last[key]:.3g}" if key in last else "-" for key in COLUMNS.values())
-                table.add_row(task, method, *cells)
+            prepare_task(task, options.output / task, console, **sources)
+        for task, method in itertools.product(options.tasks, options.methods):
+            last = run_cell(task, method, options.output / task, console)[-1]
+            cells = (f"{last[key]:.3g}" if key in last else "-" for key in COLUMNS.values())
+            table.add_row(task, method, *cells)
     except (TrainingFailed, OSError, RuntimeError, ValueError) as error:
         console.print(table)
         sys.exit(f"grid: {error}")
