@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
     console = Console()
     table = Table(title=f"Step {STEPS} of each cell")
     for heading in ("task", "method", *COLUMNS):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=heading in ("task", "method"))
     sources = {"problems": options.problems, "ratings": options.ratings}
     try:
         for task in options.tasks:
