@@ -1,4 +1,7 @@
-"""A launch script on a Ray cluster: the step must not depend on how many machines share it."""
+"""A launch script on a Ray cluster: the step must not depend on how many machines share it.
+
+Run by `./run_scripts/test.sh -m slow`.
+"""
 
 import os
 import secrets
@@ -16,7 +19,7 @@ from verl.utils.net_utils import get_free_port
 from recipe.shape_grpo.grid import K, prepare_task
 from recipe.shape_grpo.launch import cpu_environment, read_metrics
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 STEPS = 3
