@@ -38,6 +38,26 @@ def test_every_cell_is_valid(task, method):
     assert config.algorithm.shape_grpo.max_candidates == config.dataset.candidates
 
 
+def keys_of(block, prefix=""):
+    """Dotted paths of all keys."""
+    for key, value in block.items():
+        yield prefix + key
+        if isinstance(value, dict):
+            yield from keys_of(value, f"{prefix}{key}.")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_sets_no_key_that_verl_does_not_know(task):
+    """Hydra takes any key from a file, and only checks those of the command line."""
+    task_config, plain = (
+        set(keys_of(OmegaConf.to_container(compose_config(overrides))))
+        for overrides in ([f"+task={task}"], [])
+    )
+    own = ("dataset", "reward.custom_reward_function.reward_kwargs")
+    added = {key for key in task_config - plain if not key.startswith(own)}
+    assert added == {"data.apply_chat_template_kwargs.enable_thinking"}
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_every_cell_has_a_twin_without_a_gpu(task):
     overrides = [f"+task={task}", "+method=shape_grpo", "+backend=cpu", "+scale=tiny"]

@@ -261,6 +261,7 @@ def test_configs_fit_the_files(name):
     config = compose_config([f"+task={name}"])
     kwargs = config.reward.custom_reward_function.reward_kwargs
     assert config.data.train_files == f"outputs/{name}-k5/train.parquet"
+    assert config.data.val_files == f"outputs/{name}-k5/test.parquet"
     assert kwargs.ratings == f"outputs/{name}-k5/ratings.npz"
     accepted = compute_score.__code__.co_varnames[: compute_score.__code__.co_argcount]
     assert set(kwargs) <= set(accepted), "a misspelt one would be swallowed by **kwargs"
