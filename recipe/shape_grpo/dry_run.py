@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recipe.shape_grpo.task_check import check_task
-from shape_grpo.verl.config import check_trainer_config
+from shape_grpo.verl.checks import check_trainer_config
 
 CONFIG = Path(__file__).parent / "config"
 
@@ -53,31 +53,7 @@ def check_config(config: DictConfig) -> None:
         validate_config(config, need_reference_policy(config), need_critic(config))
     except AssertionError as error:
         raise ValueError(str(error)) from None
-    _check_batch_sizes(config)
     check_task(config)
-
-
-def _check_batch_sizes(config: DictConfig) -> None:
-    """What verl would only find out in its workers."""
-    actor, n = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout.n
-    gpus = config.trainer.n_gpus_per_node * config.trainer.nnodes
-    prompts, mini_batch = config.data.train_batch_size, actor.ppo_mini_batch_size
-    if prompts % mini_batch:
-        raise ValueError(
-            f"data.train_batch_size={prompts} is no multiple of "
-            f"actor_rollout_ref.actor.ppo_mini_batch_size={mini_batch}."
-        )
-    if mini_batch * n % gpus:
-        raise ValueError(
-            f"ppo_mini_batch_size={mini_batch} times rollout.n={n} responses do not divide "
-            f"among {gpus} GPUs."
-        )
-    micro_batch = actor.ppo_micro_batch_size_per_gpu
-    if not actor.use_dynamic_bsz and mini_batch * n // gpus % micro_batch:
-        raise ValueError(
-            f"{mini_batch * n // gpus} responses a GPU and update are no multiple of "
-            f"ppo_micro_batch_size_per_gpu={micro_batch}."
-        )
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from verl.trainer import main_ppo
 
 from recipe.shape_grpo.task_check import check_task
-from shape_grpo.verl.config import check_trainer_config
+from shape_grpo.verl.checks import check_trainer_config
 
 
 @hydra.main(config_path="config", config_name="shape_grpo_trainer", version_base=None)

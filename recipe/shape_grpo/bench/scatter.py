@@ -95,9 +95,9 @@ def advantage_steps(
         compute_grpo_vectorized_outcome_advantage,
     )
 
-    from shape_grpo.verl.config import ShapeGRPOConfig
+    from shape_grpo.advantage import CandidateBatch
+    from shape_grpo.config import ShapeGRPOConfig
     from shape_grpo.verl.estimator import candidates_in_context, compute_shape_grpo_advantage
-    from shape_grpo.verl.record import CandidateBatch
 
     starts, ends = random_spans(n, t, k)
     rewards = torch.randint(1, 11, (n, k), generator=torch.Generator().manual_seed(0)) / 2
