@@ -154,10 +154,10 @@ def test_the_check_reads_a_configuration_as_hydra_hands_it_over():
             },
         }
     )
-    check_reward_function(config.reward)
+    check_reward_function(config)
     config.reward.custom_reward_function.reward_kwargs.rating = "${dataset.folder}"
     with pytest.raises(ValueError, match=r"rating: .*Did you mean ratings"):
-        check_reward_function(config.reward)
+        check_reward_function(config)
 
 
 @pytest.mark.parametrize("task", TASKS)
