@@ -18,7 +18,7 @@ from rich.console import Console
 
 from recipe.shape_grpo.launch import METRICS, TrainingFailed, train_on_cpu
 from recipe.shape_grpo.prepare_movielens import TaskSettings, prepare
-from recipe.shape_grpo.report import Curve, plot_curves, print_table, read_curve
+from recipe.shape_grpo.report.curves import Curve, plot_curves, print_table, read_curve
 from recipe.shape_grpo.reuse import is_current, write_stamp
 from recipe.shape_grpo.small_policy import PolicySettings, train_policy
 
