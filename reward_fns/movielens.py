@@ -5,7 +5,7 @@ Written as every verl reward function is, and called once per candidate. Point v
     reward.custom_reward_function.path=reward_fns/movielens.py
     +reward.custom_reward_function.reward_kwargs.ratings=outputs/movielens/ratings.npz
 
-`python -m recipe.shape_grpo.prepare_movielens` writes the rating table and the prompts.
+`python -m recipe.shape_grpo.tasks.movielens` writes the rating table and the prompts.
 """
 
 import re
@@ -49,7 +49,7 @@ def load_ratings(path: str) -> RatingTable:
     if not Path(path).is_file():
         raise FileNotFoundError(
             f"no rating table at {path!r}: write it with "
-            "`python -m recipe.shape_grpo.prepare_movielens`"
+            "`python -m recipe.shape_grpo.tasks.movielens`"
         )
     with np.load(path) as table:
         return RatingTable(

@@ -2,7 +2,7 @@
 #   ./run_scripts/run_TASK.sh METHOD [--dry-run] [hydra overrides]
 # METHOD: grpo, winner_takes_all, shape_grpo, or another file of recipe/shape_grpo/config/method.
 # From the environment: K (candidates; the data prepared for them), MODEL, N_GPUS (a node), NNODES.
-# CPU=1: two steps of a tiny policy without a GPU (python -m recipe.shape_grpo.task_policy makes it).
+# CPU=1: two steps of a tiny policy without a GPU (python -m recipe.shape_grpo.policies.warm_start makes it).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -16,7 +16,7 @@ fi
 shift
 entry=recipe.shape_grpo.main_shape_grpo
 if [ "${1:-}" = --dry-run ]; then
-    entry=recipe.shape_grpo.dry_run
+    entry=recipe.shape_grpo.runs.check
     shift
 fi
 

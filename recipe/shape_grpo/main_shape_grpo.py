@@ -11,7 +11,7 @@ import hydra
 from omegaconf import DictConfig
 from verl.trainer import main_ppo
 
-from recipe.shape_grpo.task_check import check_task
+from recipe.shape_grpo.runs.task_check import check_task
 from shape_grpo.verl.config import check_trainer_config
 
 

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from recipe.shape_grpo.launch import METRICS, TrainingFailed, train_on_cpu
-from recipe.shape_grpo.prepare_movielens import TaskSettings, prepare
+from recipe.shape_grpo.files import is_current, write_stamp
+from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings, train_policy
 from recipe.shape_grpo.report.curves import Curve, plot_curves, print_table, read_curve
-from recipe.shape_grpo.reuse import is_current, write_stamp
-from recipe.shape_grpo.small_policy import PolicySettings, train_policy
+from recipe.shape_grpo.runs.launch import METRICS, TrainingFailed, train_on_cpu
+from recipe.shape_grpo.tasks.movielens import TaskSettings, prepare
 
 METHODS = {
     "shape_grpo": "algorithm.adv_estimator=shape_grpo",

@@ -19,8 +19,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from recipe.shape_grpo import prepare_aclsum, prepare_smollm2
-from recipe.shape_grpo.launch import LOG, TrainingFailed, read_metrics, train_on_cpu
+from recipe.shape_grpo.policies import smollm2
+from recipe.shape_grpo.runs.launch import LOG, TrainingFailed, read_metrics, train_on_cpu
+from recipe.shape_grpo.tasks import aclsum
 from reward_fns.aclsum_rouge import compute_score
 from shape_grpo.candidates import parse_candidates
 from shape_grpo.credit import allocate
@@ -44,7 +45,7 @@ def find_model(model: str | None, output: Path) -> Path:
         RuntimeError: The model could not be had; says what to do instead.
     """
     if model is None:
-        prepare_smollm2.prepare(output / "model")
+        smollm2.prepare(output / "model")
         return output / "model"
     if Path(model).is_dir():
         return Path(model)
@@ -118,8 +119,8 @@ def main(arguments: list[str] | None = None) -> None:
     console = Console()
     try:
         model = find_model(options.model, options.output)
-        task = prepare_aclsum.TaskSettings(str(model), **TASK)
-        prepare_aclsum.prepare(options.output / "task", task)
+        task = aclsum.TaskSettings(str(model), **TASK)
+        aclsum.prepare(options.output / "task", task)
         overrides = [
             "+task=smoke_real",
             f"data.train_files={options.output}/task/train.parquet",

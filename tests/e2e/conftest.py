@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from recipe.shape_grpo.launch import cpu_environment
-from recipe.shape_grpo.prepare_movielens import TaskSettings, prepare
+from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings, train_policy
 from recipe.shape_grpo.quickstart import task_overrides
-from recipe.shape_grpo.small_policy import PolicySettings, train_policy
+from recipe.shape_grpo.runs.launch import cpu_environment
+from recipe.shape_grpo.tasks.movielens import TaskSettings, prepare
 
 ROOT = Path(__file__).parents[2]
 FILMS = ["Alien", "Brazil", "Casablanca", "Dune", "Élan vital", "Fargo", "Gandhi", "Heat 東京"]

@@ -9,8 +9,8 @@ import pytest
 from ds1000_schema import Problem, prompt
 from rich.console import Console
 
-from recipe.shape_grpo.grid import STEPS, K, prepare_task, run_cell
-from recipe.shape_grpo.prepare_ds1000 import SUMS
+from recipe.shape_grpo.sweep.cells import STEPS, K, prepare_task, run_cell
+from recipe.shape_grpo.tasks.ds1000 import SUMS
 
 pytestmark = pytest.mark.e2e
 

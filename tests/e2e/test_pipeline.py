@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from transformers import AutoTokenizer
 
-from recipe.shape_grpo.launch import TrainingFailed, read_metrics, train_on_cpu
+from recipe.shape_grpo.runs.launch import TrainingFailed, read_metrics, train_on_cpu
 
 pytestmark = pytest.mark.e2e
 

@@ -16,8 +16,8 @@ import pytest
 from rich.console import Console
 from verl.utils.net_utils import get_free_port
 
-from recipe.shape_grpo.grid import K, prepare_task
-from recipe.shape_grpo.launch import cpu_environment, read_metrics
+from recipe.shape_grpo.runs.launch import cpu_environment, read_metrics
+from recipe.shape_grpo.sweep.cells import K, prepare_task
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

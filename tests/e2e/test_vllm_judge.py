@@ -24,9 +24,9 @@ from verl.experimental.reward_loop.router.naive_router import NaiveRouter
 from verl.trainer.ppo.reward import get_custom_reward_fn
 from verl.utils.net_utils import get_free_port
 
-from recipe.shape_grpo.launch import cpu_environment
-from recipe.shape_grpo.prepare_aclsum import EXAMPLES, as_answer
-from recipe.shape_grpo.small_policy import PolicySettings, new_model, train_tokenizer
+from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings, new_model, train_tokenizer
+from recipe.shape_grpo.runs.launch import cpu_environment
+from recipe.shape_grpo.tasks.aclsum import EXAMPLES, as_answer
 from reward_fns.aclsum import judge_messages
 from shape_grpo.verl.record import KEY, CandidateRecord
 

@@ -20,8 +20,8 @@ from verl.trainer.ppo.reward import get_custom_reward_fn
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 
-from recipe.shape_grpo.prepare_aclsum import ASPECTS as PROMPTED_ASPECTS
-from recipe.shape_grpo.prepare_aclsum import TaskSettings
+from recipe.shape_grpo.tasks.aclsum import ASPECTS as PROMPTED_ASPECTS
+from recipe.shape_grpo.tasks.aclsum import TaskSettings
 from reward_fns.aclsum import ASPECTS, compute_score, judge_messages
 from reward_fns.aclsum_rouge import compute_score as rouge
 from reward_fns.judge import ANSWERS, JudgeSettings

@@ -13,10 +13,10 @@ from statistics import mean, median
 from rich.console import Console
 from rich.table import Table
 
-from recipe.shape_grpo.launch import read_metrics, train_on_cpu
-from recipe.shape_grpo.prepare_movielens import TaskSettings, prepare
+from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings, train_policy
 from recipe.shape_grpo.quickstart import task_overrides
-from recipe.shape_grpo.small_policy import PolicySettings, train_policy
+from recipe.shape_grpo.runs.launch import read_metrics, train_on_cpu
+from recipe.shape_grpo.tasks.movielens import TaskSettings, prepare
 
 PARTS = ("step", "gen", "old_log_prob", "adv", "update_actor")
 WARM_UP = 2

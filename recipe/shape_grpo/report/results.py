@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from recipe.shape_grpo.launch import METRICS, read_metrics
+from recipe.shape_grpo.runs.launch import METRICS, read_metrics
 from recipe.shape_grpo.report.curves import WINDOW
 
 SETTINGS = "settings.json"

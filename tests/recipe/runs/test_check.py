@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from recipe.shape_grpo.dry_run import check_config, compose_config
-from recipe.shape_grpo.reuse import STAMP
-from recipe.shape_grpo.task_check import check_task
+from recipe.shape_grpo.files import STAMP
+from recipe.shape_grpo.runs.check import check_config, compose_config
+from recipe.shape_grpo.runs.task_check import check_task
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 JUDGE = "reward.custom_reward_function.reward_kwargs.base_url=http://localhost:8000/v1"
 TASKS = ["netflix", "netflix_history", "aclsum", "aclsum_rouge", "ds1000"]
 METHODS = sorted(path.stem for path in (ROOT / "recipe/shape_grpo/config/method").glob("*.yaml"))

@@ -1,6 +1,6 @@
 """DS-1000 for multi-candidate training: prompts that ask for K solutions.
 
-    python -m recipe.shape_grpo.prepare_ds1000
+    python -m recipe.shape_grpo.tasks.ds1000
 
 writes `train.parquet` and `test.parquet` (verl's columns) and `summary.json`. The problems are
 downloaded from the hub (`xlangai/DS-1000`), or read from `--problems FILE.jsonl[.gz]`. Their
@@ -35,7 +35,7 @@ import numpy as np
 import pandas as pd
 from rich.progress import track
 
-from recipe.shape_grpo.reuse import begin, is_current, write_stamp
+from recipe.shape_grpo.files import begin, is_current, write_stamp
 from reward_fns.ds1000 import compute_score
 
 HUB = "xlangai/DS-1000"

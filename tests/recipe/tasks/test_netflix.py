@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recipe.shape_grpo import factorisation
-from recipe.shape_grpo.dry_run import compose_config
-from recipe.shape_grpo.prepare_netflix import (
+from recipe.shape_grpo.runs.check import compose_config
+from recipe.shape_grpo.tasks import film_ratings
+from recipe.shape_grpo.tasks.netflix import (
     EXAMPLE,
     FILES,
     TaskSettings,
@@ -175,13 +175,13 @@ def test_error_is_that_of_the_ratings_held_out(task, known):
 
 def test_held_out_ratings_are_not_learnt_from(settings, tmp_path, monkeypatch):
     learnt = []
-    fit = factorisation.fit_and_predict
+    fit = film_ratings.fit_and_predict
 
     def spy(model, ratings, *arguments):
         learnt.append(set(zip(ratings["user_id"], ratings["item_id"], strict=True)))
         return fit(model, ratings, *arguments)
 
-    monkeypatch.setattr(factorisation, "fit_and_predict", spy)
+    monkeypatch.setattr(film_ratings, "fit_and_predict", spy)
     prepare(tmp_path, replace(settings, fit_viewers=50))
     held_out = pd.read_parquet(tmp_path / "held_out.parquet")
     pairs = set(zip(held_out["user_id"], held_out["item_id"], strict=True))

@@ -11,9 +11,10 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from recipe.shape_grpo import prepare_aclsum
-from recipe.shape_grpo.dry_run import compose_config
-from recipe.shape_grpo.prepare_aclsum import (
+from recipe.shape_grpo.runs.check import compose_config
+from recipe.shape_grpo.smoke_real import TASK as SMOKE
+from recipe.shape_grpo.tasks import aclsum
+from recipe.shape_grpo.tasks.aclsum import (
     ASPECTS,
     EXAMPLES,
     TaskSettings,
@@ -23,7 +24,6 @@ from recipe.shape_grpo.prepare_aclsum import (
     prompt_messages,
     tidy_sentence,
 )
-from recipe.shape_grpo.smoke_real import TASK as SMOKE
 from shape_grpo.candidates import parse_candidates
 
 LIMIT = 450
@@ -206,7 +206,7 @@ def test_same_settings_are_reused_and_others_are_not(task, tokenizer, monkeypatc
     def must_not_run(*arguments):
         raise AssertionError("rows were made again")
 
-    monkeypatch.setattr(prepare_aclsum, "make_rows", must_not_run)
+    monkeypatch.setattr(aclsum, "make_rows", must_not_run)
     settings = TaskSettings(tokenizer, max_prompt_tokens=LIMIT, worked_examples=2)
     prepare(task, settings)
     for change in ({"max_prompt_tokens": LIMIT + 1}, {"k": 2}, {"aspects": ["outcome"]}):

@@ -5,7 +5,7 @@ K different summaries of one aspect of it: the challenge it addresses, its appro
 The reward compares each summary with the one an expert wrote, by a judge (`reward_fns/aclsum.py`)
 or by ROUGE (`reward_fns/aclsum_rouge.py`).
 
-    python -m recipe.shape_grpo.prepare_aclsum --tokenizer Qwen/Qwen3-8B --k 5
+    python -m recipe.shape_grpo.tasks.aclsum --tokenizer Qwen/Qwen3-8B --k 5
 
 The question shows the answer's format by an example. Small models take it from whole conversations
 only: with `--worked-examples 2`, two come first, as earlier turns of the chat.
@@ -31,7 +31,7 @@ from typing import Any
 import pandas as pd
 from aclsum import ACLSum
 
-from recipe.shape_grpo.reuse import begin, is_current, write_stamp
+from recipe.shape_grpo.files import begin, is_current, write_stamp
 
 FILES = ("train.parquet", "test.parquet")
 ASPECTS = {

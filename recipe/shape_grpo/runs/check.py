@@ -1,6 +1,6 @@
 """Compose a run's configuration and check it, without a GPU and without starting anything.
 
-    python -m recipe.shape_grpo.dry_run +task=netflix +method=shape_grpo ...
+    python -m recipe.shape_grpo.runs.check +task=netflix +method=shape_grpo ...
 
 Takes the overrides of `main_shape_grpo`. Each must be a key of verl's configuration or of this
 project's; the result must pass verl's own checks, this project's, and batch sizes that divide.
@@ -17,10 +17,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from recipe.shape_grpo.task_check import check_task
+from recipe.shape_grpo.runs.task_check import check_task
 from shape_grpo.verl.config import check_trainer_config
 
-CONFIG = Path(__file__).parent / "config"
+CONFIG = Path(__file__).parents[1] / "config"
 
 
 def compose_config(overrides: list[str]) -> DictConfig:

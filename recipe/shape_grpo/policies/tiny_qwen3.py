@@ -6,7 +6,7 @@ would bring along: the answer's format and the titles. The example answers are t
 evenly from the catalogue, so which films are good, and for whom, is left to the reinforcement
 learning.
 
-    python -m recipe.shape_grpo.small_policy --task outputs/movielens --output outputs/small_policy
+    python -m recipe.shape_grpo.policies.tiny_qwen3 --task FOLDER --output FOLDER
 
 The folder loads like any Hugging Face model (transformers, vLLM, verl).
 """
@@ -29,8 +29,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from transformers.utils import logging as transformers_logging
 
-from recipe.shape_grpo.prepare_movielens import prompt_messages
-from recipe.shape_grpo.reuse import STAMP, begin, is_current, write_stamp
+from recipe.shape_grpo.files import STAMP, begin, is_current, write_stamp
+from recipe.shape_grpo.tasks.movielens import prompt_messages
 from shape_grpo.candidates import parse_candidates
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
@@ -251,7 +251,7 @@ def train_policy(task: Path, output: Path, settings: PolicySettings, console: Co
     """
     if not (task / STAMP).is_file():
         raise FileNotFoundError(
-            f"no task in {task}: write it with `python -m recipe.shape_grpo.prepare_movielens "
+            f"no task in {task}: write it with `python -m recipe.shape_grpo.tasks.movielens "
             f"--output {task}`"
         )
     task_settings = json.loads((task / STAMP).read_text())

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from verl.utils.import_utils import load_module
 
-from recipe.shape_grpo.reuse import STAMP
+from recipe.shape_grpo.files import STAMP
 
 
 def check_task(config: DictConfig) -> None:

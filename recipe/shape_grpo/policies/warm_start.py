@@ -1,6 +1,6 @@
 """A tiny policy for one of the paper's tasks, for a machine without a GPU.
 
-    python -m recipe.shape_grpo.task_policy outputs/netflix-k5 --k 5
+    python -m recipe.shape_grpo.policies.warm_start outputs/netflix-k5 --k 5
 
 It has learnt to answer the task's prompts with K candidates that look like answers: the format, and
 nothing of which answer is right. Good for seeing the task's code run, and no more.
@@ -14,14 +14,14 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from recipe.shape_grpo.prepare_ds1000 import SUMS
-from recipe.shape_grpo.small_policy import (
+from recipe.shape_grpo.policies.tiny_qwen3 import (
     Example,
     PolicySettings,
     answer_text,
     make_policy,
     save_policy,
 )
+from recipe.shape_grpo.tasks.ds1000 import SUMS
 
 TINY = PolicySettings(width=64, positions=8192, steps=150, batch=4)
 PROMPTS = 32

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from recipe.shape_grpo import film_data
-from recipe.shape_grpo.film_data import KINDS, load_films
+from recipe.shape_grpo.tasks import film_data
+from recipe.shape_grpo.tasks.film_data import KINDS, load_films
 
 # The same five ratings of three films in every published format.
 PUBLISHED = {

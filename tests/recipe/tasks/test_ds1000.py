@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from ds1000_problems import PROBLEMS
 
-from recipe.shape_grpo import prepare_ds1000
-from recipe.shape_grpo.dry_run import compose_config
-from recipe.shape_grpo.prepare_ds1000 import (
+from recipe.shape_grpo.runs.check import compose_config
+from recipe.shape_grpo.tasks import ds1000
+from recipe.shape_grpo.tasks.ds1000 import (
     SUMS,
     TaskSettings,
     main,
@@ -86,7 +86,7 @@ def test_rows_have_verls_columns(task, problems):
 
 
 def test_same_settings_are_reused(task, file, capsys, monkeypatch):
-    monkeypatch.setattr(prepare_ds1000, "read_problems", None)
+    monkeypatch.setattr(ds1000, "read_problems", None)
     prepare(task, TaskSettings(file, test_share=0.34))
     assert "reusing" in capsys.readouterr().out
     with pytest.raises(TypeError):
@@ -96,7 +96,7 @@ def test_same_settings_are_reused(task, file, capsys, monkeypatch):
 @pytest.mark.parametrize("k", range(1, len(SUMS) + 1))
 def test_prompt_spells_k_and_shows_an_answer_of_k_candidates(k):
     (message,) = prompt_messages("Problem:\nSort x.\nBEGIN SOLUTION\n<code>\n", k)
-    word = prepare_ds1000.NUMBERS[k - 1]
+    word = ds1000.NUMBERS[k - 1]
     assert message["role"] == "user"
     assert f"write exactly {word}" in message["content"]
     assert f"Write {word} solutions" in message["content"]
