@@ -187,7 +187,7 @@ class Painter:
         return self._grid(
             name, title, setups, draw,
             f"Cumulative, all seeds, one value {what}: the standard deviation of the candidates' "
-            "lengths in tokens over their mean. 0: equal lengths, where reweighting brings no bias.",
+            "lengths in tokens over their mean. 0: equal lengths, where reweighting is unbiased.",
         )  # fmt: skip
 
     def steps_needed(self) -> Figure:
