@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from recipe.shape_grpo.report.curves import WINDOW
-from recipe.shape_grpo.runs.launch import METRICS, read_metrics
+from recipe.shape_grpo.runs.folder import METRICS, read_metrics
 
 SETTINGS = "settings.json"
 BASELINE = "grpo"
