@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,15 +95,14 @@ class Painter:
     folder: Path
     source: str
 
-    def all_figures(self) -> list[Figure]:
-        with matplotlib.rc_context(STYLE):
-            return [
-                self.rewards(),
-                self.candidates(),
-                self.lengths(),
-                self.steps_needed(),
-                self.health(),
-            ]
+    count = 5
+
+    def figures(self) -> Iterator[Figure]:
+        """All figures, drawn one after another."""
+        paint = (self.lengths, self.rewards, self.candidates, self.steps_needed, self.health)
+        for draw in paint:
+            with matplotlib.rc_context(STYLE):
+                yield draw()
 
     def rewards(self) -> Figure:
         """The paper's figure 3."""

@@ -17,10 +17,11 @@ from typing import Any
 
 import pandas as pd
 
+from recipe.shape_grpo.files import STAMP
+from recipe.shape_grpo.methods import METHODS, credit_options
 from recipe.shape_grpo.report.curves import WINDOW
 from recipe.shape_grpo.runs.folder import METRICS, read_metrics
 
-SETTINGS = "settings.json"
 BASELINE = "grpo"
 """The method that the others are compared with."""
 
@@ -111,8 +112,8 @@ def read_results(roots: Iterable[Path], split_by: Iterable[str] = ()) -> Results
     if not facts:
         raise FileNotFoundError(
             f"no whole run below {', '.join(map(str, roots))}: a run is a folder with {METRICS} "
-            f"and {SETTINGS}, or with TensorBoard's event files."
-            + "".join(f" Left out: {len(found)} {why}." for why, found in left_out.items())
+            f"and {STAMP}, or with TensorBoard's event files."
+            + "".join(f" Left out: {len(found)}, {why}." for why, found in left_out.items())
         )
     # TensorBoard's files do not know all facts.
     runs = pd.DataFrame([{**dict.fromkeys(_FACTS), **fact} for fact in facts])
@@ -147,29 +148,41 @@ def _run_folders(roots: Iterable[Path]) -> Iterator[tuple[Path, list[str]]]:
 
 
 def _read_facts(folder: Path, files: list[str]) -> dict[str, Any]:
-    if SETTINGS not in files:
+    if STAMP not in files:
         if METRICS in files:
-            raise _NotARun("unfinished")
+            raise _NotARun(f"unfinished (no {STAMP})")
         named = _EXPERIMENT.fullmatch(folder.name)
         if named is None:
             return {"trainer": "verl", "task": folder.resolve().parent.name, "method": folder.name}
         return {"trainer": "verl", **named.groupdict(), "candidates": int(named["candidates"])}
     try:
-        settings = json.loads((folder / SETTINGS).read_text())
+        settings = json.loads((folder / STAMP).read_text())
     except json.JSONDecodeError as error:
-        raise ValueError(f"{folder / SETTINGS} is not JSON: {error}") from None
+        raise ValueError(f"{folder / STAMP} is not JSON: {error}") from None
     missing = [name for name in _FACTS if name not in settings]
     if missing:
-        raise _NotARun(f"whose {SETTINGS} does not name {', '.join(missing)}")
+        raise _NotARun(f"{STAMP} does not name {', '.join(missing)}")
     for name, types in _FACTS.items():
         if not isinstance(settings[name], types) and settings[name] is not None:
             raise ValueError(
-                f"{folder / SETTINGS}: {name} is {settings[name]!r}; write "
+                f"{folder / STAMP}: {name} is {settings[name]!r}; write "
                 f"{' or '.join(kind.__name__ for kind in types)}."
             )
-    # The block of algorithm.shape_grpo may stand on its own, as in verl's configuration.
-    block = settings.pop("shape_grpo", None) or {}
-    return {**settings, **{name: block[name] for name in CREDIT if name in block}}
+    credit = credit_settings(settings)
+    settings.pop("shape_grpo", None)
+    return {**settings, **{name: credit[name] for name in CREDIT if name in credit}}
+
+
+def credit_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """What a run set of ``algorithm.shape_grpo``.
+
+    Its ``settings.json`` may hold the block ``shape_grpo``, or single settings of `CREDIT`; the
+    method's file in `config/method` says the rest.
+    """
+    method = settings.get("method")
+    of_method = credit_options(method) if method in METHODS else {}
+    single = {name: settings[name] for name in CREDIT if name in settings}
+    return {**of_method, **single, **settings.get("shape_grpo", {})}
 
 
 def _read_curve(folder: Path, files: list[str]) -> pd.DataFrame:
@@ -186,7 +199,7 @@ def _read_curve(folder: Path, files: list[str]) -> pd.DataFrame:
         rows.append({"step": step, "held_out": pd.Series(held_out, dtype=float).mean(), **row})
     curve = pd.DataFrame(rows, columns=["step", "held_out", *COLUMNS.values()])
     if curve["held_out"].isna().all():
-        raise _NotARun("without a held-out reward (trainer.test_freq sets when it is measured)")
+        raise _NotARun("no held-out reward (trainer.test_freq sets when it is measured)")
     curve = curve.astype({name: float for name in COLUMNS.values()})
     curve["training_mean"] = curve["training"].dropna().rolling(WINDOW).mean()
     return curve

@@ -1,7 +1,7 @@
 """Responses of a run: ``RUN/rollouts/STEP.jsonl``, as verl's ``trainer.rollout_data_dir``.
 
 A line is one response: ``input``, ``output``, ``score``, ``step``, in verl its ``uid``, and under
-``shape_grpo`` the JSON of a `shape_grpo.verl.record.CandidateRecord`.
+``shape_grpo`` the JSON of a `shape_grpo.advantage.CandidateRecord`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ROLLOUTS = "rollouts"
+from recipe.shape_grpo.runs.folder import ROLLOUTS
+
 RECORD = "shape_grpo"
-"""`shape_grpo.verl.record.KEY`, which cannot be imported without torch."""
+"""`shape_grpo.verl.checks.RECORD_KEY`, which cannot be imported without torch."""
 
 
 def rollout_files(run: Path) -> dict[int, Path]:

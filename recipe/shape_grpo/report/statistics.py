@@ -33,9 +33,8 @@ class Estimate:
     low: float | None = None
     high: float | None = None
 
-    def text(self, sign: bool = False) -> str:
-        """As in ``0.512 [0.490, 0.534]``; with ``sign``, as in ``+0.012 [-0.010, +0.034]``."""
-        form = "+.3f" if sign else ".3f"
+    def text(self, form: str = ".3f") -> str:
+        """As in ``0.512 [0.490, 0.534]``; ``form`` is of each number."""
         if self.low is None:
             return f"{self.value:{form}} ({ONE_SEED})"
         return f"{self.value:{form}} [{self.low:{form}}, {self.high:{form}}]"

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
 from recipe.shape_grpo.report import statistics
 from recipe.shape_grpo.report.curves import WINDOW
-from recipe.shape_grpo.report.results import BASELINE, Results
+from recipe.shape_grpo.report.results import BASELINE, CREDIT, Results
 from recipe.shape_grpo.report.statistics import (
     Estimate,
     mean_over_seeds,
@@ -21,6 +22,9 @@ from recipe.shape_grpo.report.statistics import (
 )
 
 NOTHING = "-"
+NARROW = 105
+"""Terminals below this width have no room for two intervals and a probability."""
+
 INTERVALS = (
     f"In brackets: 95% percentile bootstrap intervals over seeds (scipy.stats.bootstrap, "
     f"{statistics.RESAMPLES} resamples); with five seeds or fewer they are too narrow."
@@ -63,12 +67,18 @@ class Table:
         (folder / f"{self.name}.tex").write_text(latex)
 
     def print(self, console: Console) -> None:
-        table = RichTable(title=self.title, caption=self.caption, caption_justify="left")
-        for place, heading in enumerate(self.rows):
-            table.add_column(heading, justify="left" if place < 2 else "right")
-        for row in self.rows.values.tolist():
-            table.add_row(*row)
-        console.print(table)
+        """Print it, a table a task, on a narrow terminal without the last column."""
+        shown = self.rows if console.width >= NARROW else self.rows.iloc[:, :-1]
+        for task, rows in shown.groupby("task", sort=False):
+            title = f"{self.title}: {task}"
+            table = RichTable(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+            for place, heading in enumerate(rows.columns[1:]):
+                left = place == 0
+                table.add_column(heading, justify="left" if left else "right", no_wrap=left)
+            for row in rows.values.tolist():
+                table.add_row(*row[1:])
+            console.print(table)
+        console.print(self.caption)
 
 
 def all_tables(results: Results) -> list[Table]:
@@ -84,8 +94,8 @@ def main_table(results: Results) -> Table:
         difference = chance = NOTHING
         if method != BASELINE and len(baseline):
             paired = paired_difference(runs, baseline)
-            difference = "no seed in common" if paired is None else paired.text(sign=True)
-            chance = probability_of_improvement(runs["final"], baseline["final"]).text()
+            difference = "no seed in common" if paired is None else paired.text("+.3f")
+            chance = probability_of_improvement(runs["final"], baseline["final"]).text(".2f")
         rows.append(
             {
                 "task": setup,
@@ -135,7 +145,7 @@ def overall_table(results: Results) -> Table:
                     f"interquartile mean, {BASELINE} = 1": _without_interval(means[method], one)
                     if means
                     else NOTHING,
-                    f"P(better than {BASELINE})": _without_interval(chances[method], one)
+                    f"P(better than {BASELINE})": _without_interval(chances[method], one, ".2f")
                     if method in chances
                     else NOTHING,
                 }
@@ -153,19 +163,18 @@ def ablation_table(results: Results) -> Table:
     """Methods that differ in one thing: the reading, the allocator or the length correction."""
     runs = results.runs
     rows = []
-    if {"advantage", "allocator"} <= set(runs):
-        known = runs[(runs["method"] != BASELINE) & runs["advantage"].notna()]
-        choices = pd.DataFrame({name: _choices(known, name) for name in FACTORS})
-        known = known.assign(**{f"chosen {name}": choices[name] for name in FACTORS})
-        for factor in FACTORS:
-            fixed = [name for name in FACTORS if name != factor]
-            for key, group in known.groupby(["setup", *(f"chosen {name}" for name in fixed)]):
-                if group[f"chosen {factor}"].nunique() > 1:
-                    held = ", ".join(
-                        f"{FACTORS[name][0]} {value}"
-                        for name, value in zip(fixed, key[1:], strict=True)
-                    )
-                    rows += _compared(group, factor, held)
+    named = runs.reindex(columns=list(CREDIT)).notna().any(axis=1)
+    known = runs[(runs["method"] != BASELINE) & named]
+    known = known.assign(**{f"chosen {name}": _choices(known, name) for name in FACTORS})
+    for factor in FACTORS:
+        fixed = [name for name in FACTORS if name != factor]
+        for key, group in known.groupby(["setup", *(f"chosen {name}" for name in fixed)]):
+            if group[f"chosen {factor}"].nunique() > 1:
+                held = ", ".join(
+                    f"{FACTORS[name][0]} {value}"
+                    for name, value in zip(fixed, key[1:], strict=True)
+                )
+                rows += _compared(group, factor, held)
     caption = (
         "Final held-out reward of methods that differ in one setting; the difference is to the "
         f"first row of each block, over the same seeds. {INTERVALS}"
@@ -244,16 +253,15 @@ def _scores(results: Results, method: str) -> pd.DataFrame | None:
 
 
 def _choices(runs: pd.DataFrame, name: str) -> pd.Series:
-    """The setting ``name`` as text, an allocator with its options."""
-    if name not in runs:
-        return pd.Series("False", index=runs.index)
-    values = runs[name].where(runs[name].notna(), False).astype(str)
-    if name == "allocator" and "allocator_options" in runs:
-        options = runs["allocator_options"].map(
-            lambda of: f" {json.dumps(of)}" if isinstance(of, dict) and of else ""
-        )
-        values = values + options
-    return values
+    """The setting ``name`` as text, an allocator with its options; the default where not named."""
+    settings = runs.reindex(columns=[name, "allocator_options"])
+    texts = settings[name].where(settings[name].notna(), FACTORS[name][1]).astype(str)
+    if name != "allocator":
+        return texts
+    options = settings["allocator_options"].map(
+        lambda of: f" {json.dumps(of)}" if isinstance(of, dict) and of else ""
+    )
+    return texts + options
 
 
 def _compared(group: pd.DataFrame, factor: str, held: str) -> list[dict[str, str]]:
@@ -276,14 +284,14 @@ def _compared(group: pd.DataFrame, factor: str, held: str) -> list[dict[str, str
                 "the same": held,
                 "seeds": str(len(runs)),
                 "held-out reward": mean_over_seeds(runs["final"]).text(),
-                "minus the first": difference.text(sign=True) if difference else NOTHING,
+                "minus the first": difference.text("+.3f") if difference else NOTHING,
             }
         )
     return rows
 
 
-def _without_interval(estimate: Estimate, one_seed: bool) -> str:
-    return Estimate(estimate.value).text() if one_seed else estimate.text()
+def _without_interval(estimate: Estimate, one_seed: bool, form: str = ".3f") -> str:
+    return (Estimate(estimate.value) if one_seed else estimate).text(form)
 
 
 def _escaped(text: str) -> str:

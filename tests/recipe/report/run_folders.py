@@ -60,7 +60,7 @@ def write_rollouts(run, step=1, rewards=GROUP_REWARDS, inputs=None, text="film")
                 "input": inputs[number] if inputs else "Which film?",
                 "output": output,
                 "gts": None,
-                "score": max(of_response, default=0.0),
+                "score": max((reward for reward in of_response if reward), default=0.0),
                 "step": step,
                 "shape_grpo": json.dumps(record),
             }

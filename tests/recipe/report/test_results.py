@@ -51,14 +51,16 @@ def test_a_run_without_settings_is_unfinished_and_left_out(tmp_path):
         (write_run(tmp_path / name, [0.1]) / "settings.json").unlink()
     results = read_results([tmp_path])
     assert len(results.runs) == 1
-    assert results.left_out == {"unfinished": [tmp_path / "killed", tmp_path / "running"]}
+    assert results.left_out == {
+        "unfinished (no settings.json)": [tmp_path / "killed", tmp_path / "running"]
+    }
 
 
 def test_settings_of_something_else_are_left_out_with_the_reason(tmp_path):
     write_run(tmp_path / "whole", [0.1])
     other = write_run(tmp_path / "other", [0.1])
     (other / "settings.json").write_text('{"trainer": "verl", "task": "films", "candidates": 3}')
-    reason = "whose settings.json does not name method, seed, learning_rate, steps"
+    reason = "settings.json does not name method, seed, learning_rate, steps"
     assert read_results([tmp_path]).left_out == {reason: [other]}
 
 
@@ -71,7 +73,10 @@ def test_a_run_that_was_never_validated_is_left_out(tmp_path):
 
 def test_no_whole_run_is_an_error_that_counts_what_was_left_out(tmp_path):
     (write_run(tmp_path / "killed", [0.1]) / "settings.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no whole run below .* Left out: 1 unfinished\."):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"no whole run below .* Left out: 1, unfinished \(no settings.json\)\.",
+    ):
         read_results([tmp_path])
     with pytest.raises(FileNotFoundError, match="no such folder"):
         read_results([tmp_path / "nowhere"])

@@ -51,7 +51,7 @@ def test_means_and_paired_differences_with_their_intervals(tmp_path):
     assert difference == pytest.approx(2.75 / 3, abs=5e-4)
     assert interval == pytest.approx(percentile_interval([1.5, 0.25, 1.0]), abs=0.02)
     # Better in 2 + 2 + 3 of 9 pairs.
-    assert numbers(rows["praise"]["P(better than grpo)"])[0] == pytest.approx(7 / 9, abs=5e-4)
+    assert numbers(rows["praise"]["P(better than grpo)"])[0] == pytest.approx(7 / 9, abs=5e-3)
     assert rows["grpo"]["P(better than grpo)"] == "-"
 
 
@@ -72,7 +72,7 @@ def test_one_seed_has_no_interval(tmp_path):
     rows = rows_of(main_table(read_results([write_runs(tmp_path, finals)])))
     assert rows["grpo"]["held-out reward"] == "1.000 (one seed: an anecdote)"
     assert rows["praise"]["minus grpo, same seeds"] == "+1.000 (one seed: an anecdote)"
-    assert rows["praise"]["P(better than grpo)"] == "1.000 (one seed: an anecdote)"
+    assert rows["praise"]["P(better than grpo)"] == "1.00 (one seed: an anecdote)"
 
 
 def test_a_missing_baseline_is_said(tmp_path):
@@ -108,7 +108,7 @@ def test_over_all_tasks_each_counts_by_its_own_grpo(tmp_path):
     # 2.5, 2.25, 4 over a mean of 2, twice; the middle half of the six sorted values.
     value = numbers(rows["praise"]["interquartile mean, grpo = 1"])[0]
     assert value == pytest.approx(np.mean([1.125, 1.25, 1.25, 2.0]), abs=5e-4)
-    assert numbers(rows["praise"]["P(better than grpo)"])[0] == pytest.approx(7 / 9, abs=5e-4)
+    assert numbers(rows["praise"]["P(better than grpo)"])[0] == pytest.approx(7 / 9, abs=5e-3)
 
 
 def test_overall_numbers_are_the_same_each_time(tmp_path):
