@@ -17,7 +17,8 @@ from pathlib import Path
 from rich.console import Console
 
 from recipe.shape_grpo.files import is_current, write_stamp
-from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings, train_policy
+from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings
+from recipe.shape_grpo.policies.warm_start import train_policy
 from recipe.shape_grpo.report import Curve, plot_curves, print_table, read_curve
 from recipe.shape_grpo.runs.launch import METRICS, TrainingFailed, train_on_cpu
 from recipe.shape_grpo.tasks.movielens import TaskSettings, prepare

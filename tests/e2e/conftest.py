@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings, train_policy
+from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings
+from recipe.shape_grpo.policies.warm_start import train_policy
 from recipe.shape_grpo.quickstart import task_overrides
 from recipe.shape_grpo.runs.launch import cpu_environment
 from recipe.shape_grpo.tasks.movielens import TaskSettings, prepare

@@ -13,7 +13,8 @@ from statistics import mean, median
 from rich.console import Console
 from rich.table import Table
 
-from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings, train_policy
+from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings
+from recipe.shape_grpo.policies.warm_start import train_policy
 from recipe.shape_grpo.quickstart import task_overrides
 from recipe.shape_grpo.runs.launch import read_metrics, train_on_cpu
 from recipe.shape_grpo.tasks.movielens import TaskSettings, prepare

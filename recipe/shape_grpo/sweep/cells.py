@@ -17,8 +17,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from recipe.shape_grpo.policies.tiny_qwen3 import train_tokenizer
-from recipe.shape_grpo.policies.warm_start import train_task_policy
+from recipe.shape_grpo.policies.tiny_qwen3 import TINY, train_tokenizer
+from recipe.shape_grpo.policies.warm_start import train_policy
 from recipe.shape_grpo.runs.launch import TrainingFailed, read_metrics, train_on_cpu
 from recipe.shape_grpo.tasks import aclsum, ds1000, netflix
 
@@ -27,7 +27,7 @@ METHODS = ("grpo", "winner_takes_all", "shape_grpo")
 K = 3
 STEPS = 2
 NETFLIX = netflix.TaskSettings(
-    k=K, films=150, viewers=200, min_ratings=10, test_viewers=8, factors=8, epochs=3
+    candidates=K, films=150, viewers=200, min_ratings=10, test_viewers=8, factors=8, epochs=3
 )
 COLUMNS = {
     "set reward": "critic/score/mean",
@@ -56,12 +56,12 @@ def prepare_task(
         # Any tokenizer will do to count by; the policy's own is made from the prompts.
         train_tokenizer(["a summary of a paper"], 300).save_pretrained(folder / "tokenizer")
         counted = aclsum.TaskSettings(
-            tokenizer=str(folder / "tokenizer"), k=K, max_prompt_tokens=2048
+            tokenizer=str(folder / "tokenizer"), candidates=K, max_prompt_tokens=2048
         )
         aclsum.prepare(folder, counted)
     else:
-        ds1000.prepare(folder, ds1000.TaskSettings(problems=problems, k=K))
-    train_task_policy(folder, folder / "policy", K, console)
+        ds1000.prepare(folder, ds1000.TaskSettings(problems=problems, candidates=K))
+    train_policy(folder, folder / "policy", TINY, console)
 
 
 def judged_by(model: Path) -> list[str]:
