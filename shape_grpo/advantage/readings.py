@@ -9,7 +9,6 @@ from torch import Tensor
 
 from shape_grpo.advantage.statistics import GroupIndex, group_mean_std, group_numbers
 from shape_grpo.credit import (
-    Registry,
     Split,
     Utility,
     check_rewards,
@@ -17,6 +16,7 @@ from shape_grpo.credit import (
     set_utility,
     split_utility,
 )
+from shape_grpo.registry import Registry
 
 NO_SPREAD = 1e-6
 """Below this standard deviation there is nothing to learn from a group: a difference within it

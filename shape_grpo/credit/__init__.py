@@ -12,7 +12,6 @@ from shape_grpo.credit.choices import Custom, SoftmaxChoice, SubsetUtility
 from shape_grpo.credit.explanation import explain
 from shape_grpo.credit.inputs import check_rewards
 from shape_grpo.credit.ordered import Max, Mean, OrderedWeightedAverage, Sum, TopM
-from shape_grpo.credit.registry import Registry
 from shape_grpo.credit.semivalues import Banzhaf, LeaveOneOut, Semivalue, Shapley
 from shape_grpo.credit.subsets import sample_semivalue, subset_semivalue
 from shape_grpo.credit.unions import Coverage, NoisyOr
@@ -31,7 +30,6 @@ __all__ = [
     "Mean",
     "NoisyOr",
     "OrderedWeightedAverage",
-    "Registry",
     "Semivalue",
     "Shapley",
     "SoftmaxChoice",

@@ -8,9 +8,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from shape_grpo.credit.inputs import check_rewards
-from shape_grpo.credit.registry import Registry
 from shape_grpo.credit.semivalues import Banzhaf, LeaveOneOut, Shapley
 from shape_grpo.credit.utilities import Utility, make_utility
+from shape_grpo.registry import Registry
 
 Allocator = Callable[[Tensor, Tensor, Utility], Tensor]
 """``(rewards, mask, utility) -> shares`` (N, K), the arguments as `Utility` describes them."""

@@ -29,7 +29,8 @@ from recipe.shape_grpo.runs.launch import cpu_environment
 from recipe.shape_grpo.tasks.aclsum import EXAMPLES
 from recipe.shape_grpo.tasks.common import answer_text
 from reward_fns.aclsum import judge_messages
-from shape_grpo.verl.record import KEY, CandidateRecord
+from shape_grpo.advantage import CandidateRecord
+from shape_grpo.verl.checks import RECORD_KEY
 
 pytestmark = pytest.mark.e2e
 
@@ -137,7 +138,7 @@ def judged(router, tokenizer, monkeypatch, tmp_path):
             manager.loop = asyncio.get_running_loop()
             return (await manager.run_single(data))["reward_extra_info"]
 
-        return CandidateRecord.from_json(asyncio.run(main())[KEY])
+        return CandidateRecord.from_json(asyncio.run(main())[RECORD_KEY])
 
     return run
 

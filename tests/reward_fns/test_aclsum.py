@@ -24,7 +24,7 @@ from recipe.shape_grpo.tasks.aclsum import TaskSettings, prompt_messages
 from reward_fns.aclsum import ASPECTS, compute_score, judge_messages
 from reward_fns.aclsum_rouge import compute_score as rouge
 from reward_fns.judge import ANSWERS, JudgeSettings
-from shape_grpo.verl.config import check_trainer_config
+from shape_grpo.verl.checks import check_trainer_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -147,7 +147,8 @@ def task_config(monkeypatch):
 
 @pytest.mark.parametrize("name", ["aclsum", "aclsum_rouge"])
 def test_the_task_is_a_valid_configuration_of_verl(task_config, name):
-    config = task_config(name)
+    judge = "reward.custom_reward_function.reward_kwargs.base_url=http://localhost:8000/v1"
+    config = task_config(name, *([judge] if name == "aclsum" else []))
     check_trainer_config(config)
     validate_config(config, need_reference_policy(config), need_critic(config))
     options = config.algorithm.shape_grpo

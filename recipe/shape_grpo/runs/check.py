@@ -1,9 +1,11 @@
-"""Compose a run's configuration and check it, without a GPU and without starting anything.
+"""A run's configuration: composed and checked, without a GPU and without starting anything.
 
     python -m recipe.shape_grpo.runs.check +task=netflix +method=shape_grpo ...
 
-Takes the overrides of `main_shape_grpo`. Each must be a key of verl's configuration or of this
-project's; the result must pass verl's own checks, this project's, and batch sizes that divide.
+is the dry run: it takes the overrides of `main_shape_grpo`, and refuses what a run refuses before
+Ray starts. Each override must be a key of verl's configuration or of this project's; the result
+must pass verl's own checks and this project's (`shape_grpo.verl.checks`), and the prompts must ask
+for as many candidates as the configuration says. Data that are not there yet only a run refuses.
 """
 
 from __future__ import annotations
@@ -14,13 +16,12 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from recipe.shape_grpo.runs.task_check import check_task
-from shape_grpo.verl.config import check_trainer_config
-
-CONFIG = Path(__file__).parents[1] / "config"
+from recipe.shape_grpo.files import read_stamp
+from recipe.shape_grpo.methods import CONFIG
+from shape_grpo.verl.checks import check_trainer_config
 
 
 def compose_config(overrides: list[str]) -> DictConfig:
@@ -53,35 +54,49 @@ def check_config(config: DictConfig) -> None:
         validate_config(config, need_reference_policy(config), need_critic(config))
     except AssertionError as error:
         raise ValueError(str(error)) from None
-    _check_batch_sizes(config)
-    check_task(config)
+    if "dataset" in config:
+        _check_candidates(config.dataset)
 
 
-def _check_batch_sizes(config: DictConfig) -> None:
-    """What verl would only find out in its workers."""
-    actor, n = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout.n
-    gpus = config.trainer.n_gpus_per_node * config.trainer.nnodes
-    prompts, mini_batch = config.data.train_batch_size, actor.ppo_mini_batch_size
-    if prompts % mini_batch:
+def missing_data(config: DictConfig) -> list[str]:
+    """The local data files of a configuration that do not exist."""
+    files: list[str] = []
+    for paths in (config.data.train_files, config.data.val_files):
+        files += list(paths) if isinstance(paths, ListConfig) else [paths]
+    return [path for path in map(str, files) if "://" not in path and not Path(path).is_file()]
+
+
+def check_run(config: DictConfig) -> None:
+    """`check_config`, and that the data are there.
+
+    Raises:
+        ValueError: What is wrong, and what to write instead.
+    """
+    check_config(config)
+    for path in missing_data(config):
+        raise ValueError(f"data.train_files or data.val_files: there is no {path}. {HOW_TO_MAKE}")
+
+
+HOW_TO_MAKE = "The task's file in config/task says how to make it."
+
+
+def _check_candidates(dataset: DictConfig) -> None:
+    stamp = read_stamp(Path(dataset.folder))
+    if stamp is None:
+        return
+    prepared = stamp.get("candidates")
+    if prepared != dataset.candidates:
         raise ValueError(
-            f"data.train_batch_size={prompts} is no multiple of "
-            f"actor_rollout_ref.actor.ppo_mini_batch_size={mini_batch}."
-        )
-    if mini_batch * n % gpus:
-        raise ValueError(
-            f"ppo_mini_batch_size={mini_batch} times rollout.n={n} responses do not divide "
-            f"among {gpus} GPUs."
-        )
-    micro_batch = actor.ppo_micro_batch_size_per_gpu
-    if not actor.use_dynamic_bsz and mini_batch * n // gpus % micro_batch:
-        raise ValueError(
-            f"{mini_batch * n // gpus} responses a GPU and update are no multiple of "
-            f"ppo_micro_batch_size_per_gpu={micro_batch}."
+            f"dataset.candidates={dataset.candidates}, but the prompts in {dataset.folder} ask "
+            f"for {prepared}: prepare the data with --candidates {dataset.candidates}."
         )
 
 
-def main() -> None:
-    overrides = sys.argv[1:]
+def main(overrides: list[str]) -> None:
+    """The dry run: print the command, check its configuration, and say what is not there yet."""
+    if {"-h", "--help"} & set(overrides):
+        print(__doc__)
+        return
     command = ["python", "-m", "recipe.shape_grpo.main_shape_grpo", *overrides]
     print(" \\\n    ".join([shlex.join(command[:3]), *(shlex.quote(o) for o in overrides)]))
     try:
@@ -89,11 +104,10 @@ def main() -> None:
         check_config(config)
     except ValueError as error:
         sys.exit(f"Configuration error: {error}")
-    for files in (config.data.train_files, config.data.val_files):
-        if not Path(str(files)).is_file():
-            print(f"Not there yet: {files}. The task's file in config/task says how to make it.")
+    for path in missing_data(config):
+        print(f"Not there yet: {path}. {HOW_TO_MAKE}")
     print("The configuration is valid.")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,8 +1,8 @@
-"""Runs verl's trainer for the CPU scripts: quiet, with progress, its log in a file."""
+"""Runs verl's trainer: quiet, with progress, its log in a file, and a run that is there reused."""
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 import re
 import signal
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -23,26 +24,30 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-METRICS = "metrics.jsonl"
-LOG = "train.log"
-STARTING = "starting Ray, FSDP and vLLM (two to three minutes on two cores)"
+from recipe.shape_grpo.files import read_stamp
+from recipe.shape_grpo.runs.check import check_run, compose_config
+from recipe.shape_grpo.runs.folder import (
+    LOG,
+    METRICS,
+    RunSettings,
+    begin_run,
+    end_run,
+    is_whole,
+    read_metrics,
+)
+
+BACKENDS = {"cpu": ["+backend=cpu"], "gpu": []}
+"""Name to the overrides that choose it."""
+
+STARTING = {
+    "cpu": "starting Ray, FSDP and vLLM (two to three minutes on two cores)",
+    "gpu": "starting Ray, FSDP and vLLM",
+}
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class TrainingFailed(RuntimeError):
     """verl ended with an error; the message holds the end of its log."""
-
-
-def read_metrics(run: Path) -> dict[int, dict[str, Any]]:
-    """Metrics that verl's file logger wrote into the folder ``run``, by step; step 0 is the
-    validation before training."""
-    path = run / METRICS
-    if not path.exists():
-        return {}
-    lines = path.read_text().splitlines(keepends=True)
-    # The last line may still be on its way to the disk.
-    records = [json.loads(line) for line in lines if line.endswith("\n")]
-    return {record["step"]: record["data"] for record in records}
 
 
 def cpu_environment(metrics: Path) -> dict[str, str]:
@@ -58,23 +63,97 @@ def cpu_environment(metrics: Path) -> dict[str, str]:
     }
 
 
-def train_on_cpu(
+def train(
+    method: str,
+    overrides: Sequence[str],
+    run: Path,
+    *,
+    console: Console,
+    backend: str = "cpu",
+    verbose: bool = False,
+) -> None:
+    """Train by a method through `main_shape_grpo`, unless that very run is in the folder already.
+
+    Args:
+        method: A file of `config/method`.
+        overrides: Hydra overrides beside those for the method, the backend and logging.
+        run: The run's folder.
+        console: Where progress goes.
+        backend: One of `BACKENDS`.
+        verbose: Let verl write to the terminal instead of the log.
+
+    Raises:
+        ValueError: The configuration is refused; nothing was started.
+        TrainingFailed: The run ended with an error.
+    """
+    overrides = [f"+method={method}", *overrides]
+    config = compose_config(command_overrides(overrides, run, backend))
+    settings = RunSettings(
+        trainer="verl",
+        task=config.dataset.name,
+        method=method,
+        candidates=config.dataset.candidates,
+        seed=config.data.seed,
+        learning_rate=config.actor_rollout_ref.actor.optim.lr,
+        steps=config.trainer.total_training_steps,
+    )
+    made_from = _causes(config)
+    if is_whole(run, settings, made_from):
+        console.print(f"{method}: reusing {run}")
+        return
+    check_run(config)
+    begin_run(run)
+    launch(
+        f"{settings.task} by {method}",
+        overrides,
+        run,
+        steps=settings.steps,
+        console=console,
+        backend=backend,
+        verbose=verbose,
+    )
+    end_run(run, settings, made_from)
+
+
+def _causes(config: DictConfig) -> dict[str, Any]:
+    """What else a run was made from: the whole configuration, the data, and the policy's folder."""
+    text = OmegaConf.to_yaml(config, sort_keys=True)
+    return {
+        "config": hashlib.sha256(text.encode()).hexdigest(),
+        "data": read_stamp(Path(config.dataset.folder)),
+        "policy": read_stamp(Path(config.actor_rollout_ref.model.path)),
+    }
+
+
+def command_overrides(overrides: Sequence[str], run: Path, backend: str) -> list[str]:
+    """The overrides of a run that logs into its folder; those given come last."""
+    return [
+        *BACKENDS[backend],
+        "trainer.logger=[file]",
+        f"trainer.default_local_dir={run / 'checkpoints'}",
+        *overrides,
+    ]
+
+
+def launch(
     name: str,
     overrides: Sequence[str],
     run: Path,
     *,
     steps: int,
     console: Console,
+    backend: str = "cpu",
     verbose: bool = False,
 ) -> None:
-    """Run `main_shape_grpo` on the CPU backend until it ends.
+    """Run `main_shape_grpo` until it ends.
 
     Args:
         name: What the progress line calls the run.
-        overrides: Hydra overrides beside ``+backend=cpu`` and those for logging.
+        overrides: As `train`, the method included.
         run: Folder for the log, the metrics and hydra's own files.
-        steps: Training steps.
+        steps: Training steps that the overrides ask for.
         console: Where progress goes.
+        backend: One of `BACKENDS`.
         verbose: Let verl write to the terminal instead of the log.
 
     Raises:
@@ -82,19 +161,20 @@ def train_on_cpu(
     """
     # Also when this process is asked to end: Ray must not train on without it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    run.mkdir(parents=True, exist_ok=True)
-    (run / METRICS).unlink(missing_ok=True)
+    begin_run(run)
     command = [
-        *(sys.executable, "-m", "recipe.shape_grpo.main_shape_grpo", "+backend=cpu"),
-        f"trainer.total_training_steps={steps}",
-        "trainer.logger=[file]",
+        *(sys.executable, "-m", "recipe.shape_grpo.main_shape_grpo"),
+        *command_overrides(overrides, run, backend),
         f"hydra.run.dir={run / 'hydra'}",
-        *overrides,
     ]
+    metrics = run / METRICS
+    environment = {"VERL_FILE_LOGGER_PATH": str(metrics.resolve())}
+    if backend == "cpu":
+        environment = cpu_environment(metrics)
     with (run / LOG).open("w") as log:
         process = subprocess.Popen(
             command,
-            env={**os.environ, **cpu_environment(run / METRICS)},
+            env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=None if verbose else log,
             stderr=None if verbose else subprocess.STDOUT,
@@ -105,8 +185,9 @@ def train_on_cpu(
             if verbose:
                 process.wait()
             elif console.is_terminal:
-                _show_bar(done, name, steps, console)
+                _show_bar(done, f"{name}: {STARTING[backend]}", f"{name}: training", steps, console)
             else:
+                console.print(f"{name}: {STARTING[backend]}")
                 _print_lines(done, name, steps, console)
         finally:
             if process.poll() is None:
@@ -128,7 +209,7 @@ def _steps_done(process: subprocess.Popen[bytes], run: Path) -> Iterator[int]:
             announced = done
 
 
-def _show_bar(done: Iterable[int], name: str, steps: int, console: Console) -> None:
+def _show_bar(done: Iterable[int], before: str, during: str, steps: int, console: Console) -> None:
     """Progress on a terminal."""
     columns = (
         TextColumn("{task.description}"),
@@ -140,16 +221,15 @@ def _show_bar(done: Iterable[int], name: str, steps: int, console: Console) -> N
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task(f"{name}: {STARTING}", total=None)
+        bar = progress.add_task(before, total=None)
         for step in done:
             if progress.tasks[bar].total is None:
-                progress.reset(bar, total=steps, description=f"{name}: training")
+                progress.reset(bar, total=steps, description=during)
             progress.update(bar, completed=step)
 
 
 def _print_lines(done: Iterable[int], name: str, steps: int, console: Console) -> None:
     """Progress in a log: about six lines a run."""
-    console.print(f"{name}: {STARTING}")
     started = time.monotonic()
     first: tuple[int, float] | None = None
     printed = -1

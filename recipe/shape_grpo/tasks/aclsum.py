@@ -111,9 +111,9 @@ class TaskSettings:
     """What the task is made from; the same settings give the same files.
 
     Attributes:
-        tokenizer: folder or name of the policy's tokenizer, which measures the prompts; null where
-            it is made later, from the prompts (`policies tiny`): its tokens are at most as many as
-            the bytes of the messages, which are counted then.
+        tokenizer: folder or name of the policy's tokenizer, which measures the prompts; `bytes`
+            where it is made later, from the prompts (`policies tiny`): its tokens are at most as
+            many as the bytes of the messages, which are counted then.
         candidates: K, the number of summaries a prompt asks for.
         max_prompt_tokens: a prompt shows as many sentences of the paper as fit, chat template and
             worked examples included.
@@ -124,7 +124,7 @@ class TaskSettings:
 
     dataset: ClassVar[str] = "aclsum"
 
-    tokenizer: str | None
+    tokenizer: str
     candidates: int = 3
     max_prompt_tokens: int = 3072
     worked_examples: int = 0
@@ -222,9 +222,9 @@ def make_rows(
     return rows
 
 
-def token_counter(tokenizer: str | None) -> Callable[[Messages], int]:
+def token_counter(tokenizer: str) -> Callable[[Messages], int]:
     """What counts the tokens of a prompt; see `TaskSettings.tokenizer`."""
-    if tokenizer is None:
+    if tokenizer == "bytes":
         return lambda messages: sum(len(message["content"].encode()) for message in messages)
     from transformers import AutoTokenizer
 
@@ -254,10 +254,9 @@ def prepare(output: Path, settings: TaskSettings) -> None:
     begin(output)
     parts = {split: make_rows(split, count_tokens, settings) for split in ("train", "test")}
     if not all(parts.values()):
-        unit = f"tokens of {settings.tokenizer}" if settings.tokenizer else "bytes"
         raise ValueError(
-            f"no prompt fits into {settings.max_prompt_tokens} {unit}: give a larger "
-            "--max_prompt_tokens"
+            f"no prompt fits into {settings.max_prompt_tokens} tokens of {settings.tokenizer}: "
+            "give a larger --max_prompt_tokens"
         )
     write_task(output, stamp, **parts)
     print(f"task: {len(parts['train'])} training and {len(parts['test'])} test prompts -> {output}")

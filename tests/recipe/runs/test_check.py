@@ -1,6 +1,5 @@
 """Every cell of the paper's tables composes to a configuration that the installed verl accepts."""
 
-import json
 import os
 import subprocess
 from pathlib import Path
@@ -8,14 +7,15 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from recipe.shape_grpo.files import STAMP
-from recipe.shape_grpo.runs.check import check_config, compose_config
-from recipe.shape_grpo.runs.task_check import check_task
+from recipe.shape_grpo.files import write_stamp
+from recipe.shape_grpo.methods import METHODS, credit_options
+from recipe.shape_grpo.runs.check import check_config, check_run, compose_config
+from shape_grpo.verl.checks import check_reward_function
 
 ROOT = Path(__file__).parents[3]
 JUDGE = "reward.custom_reward_function.reward_kwargs.base_url=http://localhost:8000/v1"
-TASKS = ["netflix", "netflix_history", "aclsum", "aclsum_rouge", "ds1000"]
-METHODS = sorted(path.stem for path in (ROOT / "recipe/shape_grpo/config/method").glob("*.yaml"))
+TASKS = ["movielens", "netflix", "netflix_history", "aclsum", "aclsum_rouge", "ds1000"]
+SCALES = {"quickstart": "movielens", "smoke": "aclsum_rouge"}
 
 
 @pytest.fixture(autouse=True)
@@ -31,9 +31,8 @@ def test_every_cell_is_valid(task, method):
     config = compose_config([f"+task={task}", f"+method={method}", *judge])
     check_config(config)
     assert config.algorithm.adv_estimator == ("grpo" if method == "grpo" else "shape_grpo")
-    if method != "grpo":
-        allocator = config.algorithm.shape_grpo.allocator
-        assert allocator == ("shapley" if method == "shape_grpo" else method)
+    for name, value in ({} if method == "grpo" else credit_options(method)).items():
+        assert config.algorithm.shape_grpo[name] == value
     assert config.trainer.experiment_name.endswith(method)
     assert config.algorithm.shape_grpo.max_candidates == config.dataset.candidates
 
@@ -66,6 +65,23 @@ def test_every_cell_has_a_twin_without_a_gpu(task):
     check_config(config)
     assert config.trainer.device == "cpu"
     assert config.actor_rollout_ref.model.path == f"{config.dataset.folder}/policy"
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_quickstart_and_the_smoke_test_take_any_method(scale, method):
+    overrides = [f"+task={SCALES[scale]}", f"+scale={scale}", f"+method={method}", "+backend=cpu"]
+    config = compose_config(overrides)
+    check_config(config)
+    assert config.trainer.experiment_name == f"{config.dataset.name}-k3-{method}"
+    assert config.algorithm.shape_grpo.duplicate == "floor"
+    assert config.algorithm.shape_grpo.max_candidates == 3
+
+
+def test_one_seed_is_every_seed():
+    config = compose_config(["+task=netflix", "data.seed=7"])
+    assert config.actor_rollout_ref.rollout.seed == 7
+    assert config.actor_rollout_ref.actor.data_loader_seed == 7
 
 
 REFUSED = {
@@ -138,18 +154,46 @@ def test_the_check_reads_a_configuration_as_hydra_hands_it_over():
             },
         }
     )
-    check_task(config)
+    check_reward_function(config)
     config.reward.custom_reward_function.reward_kwargs.rating = "${dataset.folder}"
     with pytest.raises(ValueError, match=r"rating: .*Did you mean ratings"):
-        check_task(config)
+        check_reward_function(config)
 
 
-def test_prompts_for_another_k_are_refused(tmp_path):
-    (tmp_path / STAMP).write_text(json.dumps({"k": 3}))
+@pytest.mark.parametrize("task", TASKS)
+def test_prompts_for_another_number_of_candidates_are_refused(task, tmp_path):
+    write_stamp(tmp_path, {"candidates": 4})
+    overrides = [f"+task={task}", f"dataset.folder={tmp_path}"]
+    overrides += [JUDGE] if task == "aclsum" else []
+    check_config(compose_config([*overrides, "dataset.candidates=4"]))
+    with pytest.raises(ValueError, match=r"candidates=2, .*ask for 4: .*--candidates 2"):
+        check_config(compose_config([*overrides, "dataset.candidates=2"]))
+
+
+def test_a_run_refuses_data_that_are_not_there(tmp_path):
     overrides = ["+task=netflix", f"dataset.folder={tmp_path}"]
-    check_config(compose_config([*overrides, "dataset.candidates=3"]))
-    with pytest.raises(ValueError, match=r"candidates=5, .*ask for 3: .*--k 5"):
-        check_config(compose_config(overrides))
+    with pytest.raises(ValueError, match=r"there is no .*train.parquet.*config/task"):
+        check_run(compose_config(overrides))
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.parquet").touch()
+    check_run(compose_config(overrides))
+
+
+@pytest.mark.parametrize(("overrides", "says"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_run_refuses_what_a_dry_run_refuses(overrides, says, monkeypatch):
+    """Before verl is reached; in this process, as starting one takes ten seconds."""
+    from recipe.shape_grpo import main_shape_grpo
+
+    def must_not_run(config):
+        raise AssertionError("verl was started")
+
+    monkeypatch.setattr(main_shape_grpo.main_ppo, "main", must_not_run)
+    if not any(override.startswith("+task") for override in overrides):
+        overrides = ["+task=netflix", "+method=shape_grpo", *overrides]
+    monkeypatch.setattr(os.sys, "argv", ["main_shape_grpo", *overrides, "hydra.run.dir=/tmp"])
+    with pytest.raises(SystemExit) as ended:
+        main_shape_grpo.main()
+    assert ended.value.code not in (None, 0)
 
 
 def test_a_judge_that_is_nowhere_is_refused():
@@ -173,21 +217,26 @@ def run_script(script, *arguments, **environment):
 
 @pytest.mark.parametrize("script", sorted(path.name for path in ROOT.glob("run_scripts/run_*.sh")))
 def test_scripts_say_which_methods_there_are(script):
-    result = run_script(script)
-    assert result.returncode == 2
+    result, helped = run_script(script), run_script(script, "--help")
+    assert (result.returncode, helped.returncode) == (2, 0)
     for method in METHODS:
-        assert method in result.stderr
+        assert method in result.stderr and method in helped.stdout
 
 
-def test_a_script_prints_the_command_it_would_run(tmp_path):
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["winner_takes_all", "--dry-run", "data.seed=7", "dataset.candidates=3"],
+        ["--dry-run", "winner_takes_all", "data.seed=7", "dataset.candidates=3"],
+        ["winner_takes_all", "data.seed=7", "dataset.candidates=3", "--dry-run"],
+    ],
+)
+def test_a_script_prints_the_command_it_would_run(arguments):
     result = run_script(
         "run_netflix_history.sh",
-        "winner_takes_all",
-        "--dry-run",
-        "data.seed=7",
+        *arguments,
         PYTHON=os.sys.executable,
         PYTHONPATH=str(ROOT),
-        K="3",
         MODEL="Qwen/Qwen3-0.6B",
         N_GPUS="8",
         NNODES="2",

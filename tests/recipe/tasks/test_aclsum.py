@@ -199,7 +199,7 @@ def test_tidy_sentence(tokenised, text):
 
 
 def test_without_a_tokenizer_the_bytes_of_a_prompt_are_counted(tmp_path):
-    prepare(tmp_path, TaskSettings(None, max_prompt_tokens=2048, aspects=["approach"]))
+    prepare(tmp_path, TaskSettings("bytes", max_prompt_tokens=2048, aspects=["approach"]))
     lengths = [
         len(prompt[0]["content"].encode())
         for prompt in pd.read_parquet(tmp_path / "test.parquet")["prompt"]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from shape_grpo.verl.record import CandidateBatch, CandidateRecord
+from shape_grpo.advantage import CandidateBatch, CandidateRecord
 
 
 def test_json_keeps_everything():

@@ -1,8 +1,4 @@
-"""What the reward manager tells the trainer about one response, and many of them as tensors.
-
-It travels in verl's ``reward_extra_info`` as one JSON string: verl averages numbers and lists there
-into its validation metrics, and leaves strings alone.
-"""
+"""What is known of the candidates of one response, and of many as tensors."""
 
 from __future__ import annotations
 
@@ -16,9 +12,6 @@ from torch import Tensor
 
 Reward = float | list[float]
 """A vector for utilities that take one."""
-
-KEY = "shape_grpo"
-"""The key of the string in ``reward_extra_info``."""
 
 
 @dataclass
@@ -115,8 +108,8 @@ class CandidateBatch:
         written = torch.nn.functional.pad(counts, (1, 0))
         return (written.gather(1, self.ends) - written.gather(1, self.starts)).long()
 
-    def select(self, rows: Tensor) -> CandidateBatch:
-        """The responses at ``rows`` (int64 indices)."""
+    def select(self, rows: Tensor | slice) -> CandidateBatch:
+        """The responses at ``rows``: int64 indices, or a slice, which copies nothing."""
         return CandidateBatch(
             self.rewards[rows], self.mask[rows], self.starts[rows], self.ends[rows],
             self.unknown[rows],

@@ -1,4 +1,4 @@
-"""Metrics of the candidates of a step, beside verl's own.
+"""Metrics of the candidates of a step, beside the trainer's own.
 
 verl merges the metrics of several updates by words in their names ("max", "min", "sum", "total");
 the names here contain none, so that they are averaged.
@@ -11,15 +11,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from shape_grpo.credit import split_utility
-from shape_grpo.verl.config import ShapeGRPOConfig
-from shape_grpo.verl.record import CandidateBatch, CandidateRecord
+from shape_grpo.advantage.records import CandidateBatch, CandidateRecord
+from shape_grpo.credit import Utility, make_utility, split_utility
 
 HANDLED = ("truncated", "empty", "duplicate", "surplus", "fallback")
 
 
 def candidate_metrics(
-    records: Sequence[CandidateRecord], response_lengths: Sequence[int], config: ShapeGRPOConfig
+    records: Sequence[CandidateRecord],
+    response_lengths: Sequence[int],
+    *,
+    utility: str | Utility = "max",
+    allocator: str = "shapley",
 ) -> dict[str, float]:
     """What the candidates of N responses look like.
 
@@ -30,22 +33,22 @@ def candidate_metrics(
     Args:
         records: One a response.
         response_lengths: Tokens of each response.
-        config: Names the utility and the allocator for the spread of credit.
+        utility: A name in `shape_grpo.credit.UTILITIES`, or a `shape_grpo.credit.Utility`.
+        allocator: A name in `shape_grpo.credit.ALLOCATORS`; this and the utility say how credit is
+            spread.
 
     Returns:
         ``shape_grpo/...`` to a number. A figure that nothing stands behind (a mean over no
         candidates) is left out.
     """
-    utility = config.game
-    batch = CandidateBatch.collate(records, vectors=utility.takes_vectors)
+    game = make_utility(utility)
+    batch = CandidateBatch.collate(records, vectors=game.takes_vectors)
     counts = batch.mask.sum(-1)
     lengths = (batch.ends - batch.starts).double()
-    candidates = batch.mask.unsqueeze(-1) if utility.takes_vectors else batch.mask
+    candidates = batch.mask.unsqueeze(-1) if game.takes_vectors else batch.mask
     batch_rewards = batch.rewards.double().where(candidates, 0.0)
-    rewards = utility.ranking(batch_rewards)
-    split = split_utility(
-        batch_rewards, batch.mask, lengths, utility=utility, allocator=config.allocator
-    )
+    rewards = game.ranking(batch_rewards)
+    split = split_utility(batch_rewards, batch.mask, lengths, utility=game, allocator=allocator)
     metrics = {
         "num_candidates": _mean(counts),
         "responses_without_candidates": _mean(counts == 0),

@@ -1,4 +1,4 @@
-"""Compiles the kernels for GPUs that need not be there, as a launch would, and prints the widths of
+"""Compiles the kernel for GPUs that need not be there, as a launch would, and prints the widths of
 their stores, one line a compilation. Run in a process of its own, without Triton's interpreter."""
 
 import re
@@ -6,7 +6,7 @@ import re
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
-from shape_grpo.advantage.kernels import reweight, scatter
+from shape_grpo.advantage.kernels import scatter
 
 
 def compile_for(architecture, kernel, types, constants):
@@ -32,17 +32,9 @@ def main():
             types |= {"T": "i32", "K": "i32"}
             strides = ("candidate_column", "shared_row", "starts_column", "ends_column")
             constants = dict.fromkeys((*strides, "mask_column"), 1) | {"BLOCK": scatter.BLOCK}
-            ptx = [compile_for(architecture, scatter._scatter_kernel, types, constants)]
-
-            types |= {"rewards": "*fp64", "mask": "*i1", "lengths": "*i64", "no_reward": "fp32"}
-            for correction in (True, False):
-                constants = {"mask_column": 1, "LENGTH_CORRECTION": correction, "CANDIDATES": 8}
-                constants["BLOCK"] = reweight.BLOCK
-                kernel = reweight._reweight_max_kernel
-                ptx.append(compile_for(architecture, kernel, types, constants))
-            for name, text in zip(("scatter", "reweight", "reweight, corrected"), ptx, strict=True):
-                stores = sorted(set(re.findall(r"st\.global\S*", text)))
-                print(architecture, value, mask, name, *stores, sep=";")
+            ptx = compile_for(architecture, scatter._scatter_kernel, types, constants)
+            stores = sorted(set(re.findall(r"st\.global\S*", ptx)))
+            print(architecture, value, mask, *stores, sep=";")
 
 
 if __name__ == "__main__":
