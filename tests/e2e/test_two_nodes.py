@@ -34,7 +34,9 @@ def folder(tmp_path_factory):
     """Prompts of the Netflix task and a policy that has learnt its format."""
     output = tmp_path_factory.mktemp("sweep")
     for command in preparations(read_sweep("tiny", ["tasks=[netflix_history]"]), output):
-        assert run_command(command, output / "prepare.log") == 0, (output / "prepare.log").read_text()
+        assert run_command(command, output / "prepare.log") == 0, (
+            output / "prepare.log"
+        ).read_text()
     return output / "data" / "netflix_history-k3"
 
 

@@ -209,9 +209,7 @@ def _steps_done(process: subprocess.Popen[bytes], run: Path) -> Iterator[int]:
             announced = done
 
 
-def _show_bar(
-    done: Iterable[int], before: str, during: str, steps: int, console: Console
-) -> None:
+def _show_bar(done: Iterable[int], before: str, during: str, steps: int, console: Console) -> None:
     """Progress on a terminal."""
     columns = (
         TextColumn("{task.description}"),

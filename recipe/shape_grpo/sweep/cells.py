@@ -114,10 +114,14 @@ def read_sweep(name: str, changes: Sequence[str] = ()) -> Sweep:
         merged = OmegaConf.merge(OmegaConf.structured(Sweep), *given)
         sweep = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
+        where = f"{path}: {error.full_key}: " if error.full_key else f"{path}: "
+        raise ValueError(where + str(error).splitlines()[0]) from None
     assert isinstance(sweep, Sweep)
     for value, allowed, what in (
-        *((method, METHODS, "methods") for method in [*sweep.methods, *sweep.method_learning_rates]),
+        *(
+            (method, METHODS, "methods")
+            for method in [*sweep.methods, *sweep.method_learning_rates]
+        ),
         (sweep.trainer, TRAINERS, "trainer"),
         (sweep.backend, tuple(BACKENDS), "backend"),
     ):
@@ -127,8 +131,10 @@ def read_sweep(name: str, changes: Sequence[str] = ()) -> Sweep:
 
 
 def cells(sweep: Sweep, output: Path) -> Iterator[Cell]:
-    """The cells of a sweep whose results go to ``output``; seeds last, so that early cells compare
-    all methods."""
+    """The cells of a sweep whose results go to ``output``.
+
+    A seed comes after all of the one before it: early cells compare all methods.
+    """
     groups = [sweep.seeds] if sweep.seeds_at_once else [[seed] for seed in sweep.seeds]
     for seeds, task, k, method in itertools.product(
         groups, sweep.tasks, sweep.candidates, sweep.methods

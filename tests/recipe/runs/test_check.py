@@ -181,7 +181,7 @@ def test_a_run_refuses_data_that_are_not_there(tmp_path):
 
 @pytest.mark.parametrize(("overrides", "says"), REFUSED.values(), ids=REFUSED.keys())
 def test_a_run_refuses_what_a_dry_run_refuses(overrides, says, monkeypatch):
-    """Before verl's own entry point is reached; in this process, as starting one takes ten seconds."""
+    """Before verl is reached; in this process, as starting one takes ten seconds."""
     from recipe.shape_grpo import main_shape_grpo
 
     def must_not_run(config):

@@ -51,7 +51,7 @@ def test_the_same_run_is_used_again(task, started):
     [
         {"more": ["data.seed=1"]},
         {"more": ["actor_rollout_ref.actor.clip_ratio=0.3"]},
-        {"more": ["+algorithm.shape_grpo.utility_options.m=2", "algorithm.shape_grpo.utility=top_m"]},
+        {"more": ["algorithm.shape_grpo.length_correction=true"]},
         {"method": "grpo"},
     ],
 )
