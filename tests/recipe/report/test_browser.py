@@ -64,7 +64,7 @@ def test_tables_and_pictures_are_there_and_the_console_is_silent(browser, pages)
     opened(browser, pages / "report.html")
     assert browser.title == "ShapE-GRPO: report"
     rows = browser.execute_script(
-        "return [...document.querySelectorAll('#main tbody tr:not(.task)')].map(row => row.innerText)"
+        "return [...document.querySelectorAll('#main tbody tr:not(.task)')].map(tr => tr.innerText)"
     )
     assert len(rows) == 4 and "grpo" in rows[0] and "0.450 [0.300, 0.600]" in rows[0]
     drawn = browser.execute_script(
