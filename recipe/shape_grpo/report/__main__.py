@@ -38,7 +38,7 @@ def report_command() -> CommandParser:
         "--split-by", nargs="+", default=[], metavar="SETTING",
         help="further settings whose values are not to be compared with each other",
     )  # fmt: skip
-    parser.add_argument("--command", help="what to name as the maker; default: this command")
+    parser.add_argument("--command", help="what to name as the maker instead of this")
     return parser
 
 
@@ -49,9 +49,9 @@ def map_command() -> CommandParser:
         description="The responses of one step, coloured by the advantage of each candidate.",
     )
     parser.add_argument("run", type=Path, help="a run folder with rollouts/STEP.jsonl")
-    parser.add_argument("--step", type=int, help="default: the last one")
-    parser.add_argument("--prompts", type=int, default=8, help="how many; default: 8")
-    parser.add_argument("--output", type=Path, help="default: RUN/credit_map_STEP.html")
+    parser.add_argument("--step", type=int, help="without it, the last that has rollouts")
+    parser.add_argument("--prompts", type=int, default=8, help="how many are shown")
+    parser.add_argument("--output", type=Path, help="without it, RUN/credit_map_STEP.html")
     return parser
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from recipe.shape_grpo.files import read_stamp
+from recipe.shape_grpo.report.pieces import Piece, find_pieces, read_tokenizer
 from recipe.shape_grpo.report.results import credit_settings
 from recipe.shape_grpo.report.rollouts import RECORD, read_rollouts, rollout_files
 from shape_grpo.advantage import (
@@ -23,7 +24,6 @@ from shape_grpo.advantage import (
     CandidateRecord,
     candidate_advantages,
 )
-from shape_grpo.candidates import find_candidates
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.credit import ALLOCATORS
 
@@ -47,21 +47,6 @@ VIEWS = (
     View("praise, Beta(3, 1)", "praise", "beta_shapley", {"alpha": 3.0, "beta": 1.0}),
     View("contrast, leave-one-out", "contrast", "leave_one_out"),
 )
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Text that a reader sees in one colour: a token, a candidate, or what is between candidates.
-
-    Attributes:
-        text: The text.
-        candidate: Number of the candidate it belongs to; None for shared tokens.
-        ends: Whether the candidate ends with it.
-    """
-
-    text: str
-    candidate: int | None = None
-    ends: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,7 +135,7 @@ def map_step(run: Path, step: int | None = None, groups: int | None = None) -> S
         by_group.setdefault(_group(rollout), []).append(row)
     views = [view for view in VIEWS if view.advantage in READINGS and view.allocator in ALLOCATORS]
     advantages = {view.name: _advantages(rollouts, config, view) for view in views}
-    tokenizer = _tokenizer(settings)
+    tokenizer = read_tokenizer(settings)
     shown = []
     for rows in list(by_group.values())[:groups]:
         responses = []
@@ -214,7 +199,7 @@ def _map_response(
 ) -> ResponseMap:
     record = rollout[RECORD]
     spans = list(zip(record["starts"], record["ends"], strict=True))
-    pieces, note = _pieces(rollout["output"], spans, config, tokenizer)
+    pieces, note = find_pieces(rollout["output"], spans, config, tokenizer)
     # A candidate without a reward owns no tokens: they are shared tokens of the response.
     pieces = [
         Piece(piece.text)
@@ -230,72 +215,6 @@ def _map_response(
         advantages=advantages,
         note=note,
     )
-
-
-def _pieces(
-    text: str, spans: list[tuple[int, int]], config: ShapeGRPOConfig, tokenizer: Any
-) -> tuple[list[Piece], str]:
-    """The text in pieces, token by token where the tokens are known.
-
-    A rollout holds text, and the tokens that were sampled may be others than those that the
-    tokenizer makes of it. They are shown only if they put every candidate where the record has it.
-    """
-    if tokenizer is not None:
-        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        found = find_candidates(tokenizer, encoded["input_ids"], config, cut=False)
-        if found.spans == spans:
-            return _token_pieces(text, encoded["offset_mapping"], spans), ""
-    characters = [ord(character) for character in text]
-    kept = find_candidates(_CHARACTERS, characters, config, cut=False).candidates
-    if len(kept) != len(spans):
-        return [Piece(text)], (
-            f"The record has {len(spans)} candidates, the text {len(kept)}: it is not coloured."
-        )
-    pieces, at = [], 0
-    for number, candidate in enumerate(kept):
-        pieces.append(Piece(text[at : candidate.start]))
-        pieces.append(Piece(candidate.text, number, ends=True))
-        at = candidate.end
-    return [*pieces, Piece(text[at:])], ""
-
-
-def _token_pieces(
-    text: str, offsets: Sequence[tuple[int, int]], spans: list[tuple[int, int]]
-) -> list[Piece]:
-    owner = {token: n for n, (start, end) in enumerate(spans) for token in range(start, end)}
-    last = {end - 1 for start, end in spans if end > start}
-    pieces = []
-    # A token reaches to the next one: what is between two (white space) is shown with the first.
-    ends = [start for start, _ in offsets[1:]] + [len(text)]
-    for token, ((start, _), end) in enumerate(zip(offsets, ends, strict=True)):
-        pieces.append(Piece(text[start if token else 0 : end], owner.get(token), token in last))
-    return pieces
-
-
-class _Characters:
-    """A tokenizer whose tokens are characters: finds candidates in text by the rules for tokens."""
-
-    def __len__(self) -> int:
-        return 0x110000
-
-    def decode(self, token_ids: list[int], **kwargs: Any) -> str:
-        return "".join(map(chr, token_ids))
-
-    def convert_ids_to_tokens(self, ids: int) -> str:
-        return chr(ids)
-
-
-_CHARACTERS = _Characters()
-
-
-def _tokenizer(settings: dict[str, Any]) -> Any:
-    """The run's tokenizer, if its settings name a folder that is there; else None."""
-    folder = settings.get("tokenizer") or settings.get("policy")
-    if not isinstance(folder, str) or not (Path(folder) / "tokenizer.json").is_file():
-        return None
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
 def _scale(responses: Sequence[ResponseMap]) -> float:

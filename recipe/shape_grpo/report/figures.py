@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from recipe.shape_grpo.report import statistics
 from recipe.shape_grpo.report.curves import WINDOW
 from recipe.shape_grpo.report.results import BASELINE, Results
-from recipe.shape_grpo.report.rollouts import length_variations, read_rollouts, rollout_files
+from recipe.shape_grpo.report.rollouts import FILES_READ, length_samples
 from recipe.shape_grpo.report.statistics import ONE_SEED, mean_over_seeds
 from recipe.shape_grpo.report.tables import steps_to_baseline
 
@@ -36,9 +36,6 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 LINES = ("-", "--", ":", "-.")
 POINTS = 80
 """Steps at which a curve is drawn, at most."""
-
-ROLLOUT_FILES = 4
-"""Steps of a run whose responses figure 2 reads: the last ones."""
 
 STYLE: Any = {
     "font.size": 9,
@@ -163,7 +160,7 @@ class Painter:
     def lengths(self) -> Figure:
         """The paper's figure 2."""
         name, title = "figure2_lengths", "Figure 2: how unequal the lengths of candidates are"
-        samples, per_response = _length_samples(self.results)
+        samples, per_response = length_samples(self.results)
         if not samples:
             needs = "Needs RUN/rollouts/ or the metric shape_grpo/candidate_length_variation."
             return Figure(name, title, needs, None)
@@ -179,7 +176,7 @@ class Painter:
 
         setups = [setup for setup in self.results.setups if any(setup == of for of, _ in samples)]
         what = (
-            f"a response, of the last {ROLLOUT_FILES} steps with rollouts"
+            f"a response, of the last {FILES_READ} steps with rollouts"
             if per_response
             else "a step (the mean over its responses: there are runs without rollouts)"
         )
@@ -315,26 +312,3 @@ def _draw_curve(
     if seeds.shape[1] > 1:
         low, high = statistics.band(seeds.to_numpy())
         axes.fill_between(seeds.index, low, high, color=line["color"], alpha=0.18, lw=0)
-
-
-def _length_samples(results: Results) -> tuple[dict[tuple[str, str], Any], bool]:
-    """Coefficients of variation by setup and method, and whether they are of single responses.
-
-    Where a run has no rollouts, all are taken from the metrics, so that like is set beside like.
-    """
-    cells = results.runs.groupby(["setup", "method"])
-    responses = {}
-    for cell, runs in cells:
-        files = [list(rollout_files(Path(run)).values())[-ROLLOUT_FILES:] for run in runs["folder"]]
-        found = [length_variations(read_rollouts(file)) for of_run in files for file in of_run]
-        sample = np.concatenate([np.array([]), *found])
-        if len(sample):
-            responses[cell] = sample
-    if len(responses) == len(cells):
-        return responses, True
-    steps = {
-        cell: of["length_variation"].dropna().to_numpy()
-        for cell, of in results.steps.groupby(["setup", "method"])
-    }
-    steps = {cell: sample for cell, sample in steps.items() if len(sample)}
-    return (steps, False) if steps else (responses, True)

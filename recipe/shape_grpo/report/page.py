@@ -61,11 +61,12 @@ def write_report(
     page = _environment().get_template("page.html.jinja")
     drawn = [(figure, Markup(figure.svg)) if figure.svg else (figure, None) for figure in figures]
     path.write_text(
-        page.render(results=results, tables=tables, figures=drawn, maps=maps, source=source)
+        page.render(results=results, tables=tables, figures=drawn, maps=maps, source=source),
+        encoding="utf-8",
     )
 
 
 def write_credit_map(path: Path, step_map: StepMap, source: str) -> None:
     """Write the page of one step's credit map."""
     page = _environment().get_template("credit_map.html.jinja")
-    path.write_text(page.render(map=step_map, source=source))
+    path.write_text(page.render(map=step_map, source=source), encoding="utf-8")

@@ -13,10 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recipe.shape_grpo.report.results import Results
 from recipe.shape_grpo.runs.folder import ROLLOUTS
 
 RECORD = "shape_grpo"
 """`shape_grpo.verl.checks.RECORD_KEY`, which cannot be imported without torch."""
+
+
+FILES_READ = 4
+"""Steps of a run whose responses figure 2 shows: the last ones."""
 
 
 def rollout_files(run: Path) -> dict[int, Path]:
@@ -36,10 +41,9 @@ def read_rollouts(file: Path) -> list[dict[str, Any]]:
         ValueError: A line that is not JSON.
     """
     rollouts = []
-    lines = file.read_text().splitlines(keepends=True)
-    for number, line in enumerate(lines, start=1):
-        if not line.endswith("\n"):
-            continue
+    # Not by splitlines: verl leaves a line separator within a response (U+2028) as it is.
+    whole = file.read_text(encoding="utf-8").split("\n")[:-1]
+    for number, line in enumerate(whole, start=1):
         try:
             rollout = json.loads(line)
         except json.JSONDecodeError as error:
@@ -60,3 +64,26 @@ def length_variations(rollouts: list[dict[str, Any]]) -> NDArray[np.float64]:
         if len(lengths) > 1 and sum(lengths):
             variations.append(np.std(lengths) / np.mean(lengths))
     return np.array(variations, dtype=float)
+
+
+def length_samples(results: Results) -> tuple[dict[tuple[str, str], Any], bool]:
+    """Coefficients of variation by setup and method, and whether they are of single responses.
+
+    Where a run has no rollouts, all are taken from the metrics, so that like is set beside like.
+    """
+    cells = results.runs.groupby(["setup", "method"])
+    responses = {}
+    for cell, runs in cells:
+        files = [list(rollout_files(Path(run)).values())[-FILES_READ:] for run in runs["folder"]]
+        found = [length_variations(read_rollouts(file)) for of_run in files for file in of_run]
+        sample = np.concatenate([np.array([]), *found])
+        if len(sample):
+            responses[cell] = sample
+    if len(responses) == len(cells):
+        return responses, True
+    steps = {
+        cell: of["length_variation"].dropna().to_numpy()
+        for cell, of in results.steps.groupby(["setup", "method"])
+    }
+    steps = {cell: sample for cell, sample in steps.items() if len(sample)}
+    return (steps, False) if steps else (responses, True)

@@ -111,6 +111,20 @@ def test_rows_without_a_record_are_no_responses(run):
         map_step(run)
 
 
+def test_lines_end_where_json_lines_do(run):
+    write_rollouts(run, text="film\u2028two\x85three")
+    path = run / "rollouts/1.jsonl"
+    # As verl writes them, and the last one still on its way.
+    lines = [json.dumps(json.loads(line), ensure_ascii=False) for line in path.open()]
+    path.write_text("\n".join(lines))
+    responses = map_step(run).groups[0].responses
+    assert len(responses) == len(GROUP_REWARDS) - 1
+    assert responses[0].pieces[1].text == "film\u2028two\x85three 0"
+    path.write_text("\n".join([lines[0][:-5], *lines, ""]))
+    with pytest.raises(ValueError, match=r"1\.jsonl, line 1, is not JSON"):
+        map_step(run)
+
+
 def test_a_missing_step_names_those_there_are(run):
     with pytest.raises(FileNotFoundError, match=r"trainer\.rollout_data_dir="):
         map_step(run)

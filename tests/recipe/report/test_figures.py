@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from run_folders import write_rollouts, write_run, write_runs
 
-from recipe.shape_grpo.report.figures import INK, Painter, _length_samples
+from recipe.shape_grpo.report.figures import INK, Painter
 from recipe.shape_grpo.report.results import read_results
+from recipe.shape_grpo.report.rollouts import length_samples
 from recipe.shape_grpo.report.statistics import band
 
 FINALS = {"grpo": {1: 1.0, 2: 2.0}, "praise": {1: 2.0, 2: 4.0}}
@@ -92,7 +93,7 @@ def test_lengths_are_of_single_responses_where_there_are_rollouts(tmp_path):
     run = write_run(tmp_path / "a", [0.0])
     # The second response has one candidate with a reward, the third none: no variation.
     write_rollouts(run, rewards=[[5.0, 4.0, 3.0], [None, 1.0], [], [1.0, 2.0]])
-    samples, per_response = _length_samples(read_results([tmp_path]))
+    samples, per_response = length_samples(read_results([tmp_path]))
     assert per_response
     expected = [np.std(lengths) / np.mean(lengths) for lengths in ([1, 2, 3], [1, 2])]
     assert samples["films", "grpo"] == pytest.approx(expected)
