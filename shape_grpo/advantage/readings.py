@@ -1,7 +1,8 @@
 """From candidate rewards, lengths and groups to the advantage of each candidate."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from numpy.typing import ArrayLike
@@ -13,6 +14,7 @@ from shape_grpo.credit import (
     Split,
     Utility,
     check_rewards,
+    make_allocator,
     make_utility,
     set_utility,
     split_utility,
@@ -108,6 +110,7 @@ def candidate_advantages(
     *,
     utility: str | Utility = "max",
     allocator: str = "shapley",
+    allocator_options: Mapping[str, Any] | None = None,
     advantage: str = "reweight",
     length_correction: bool = False,
     norm_by_std: bool = True,
@@ -128,6 +131,7 @@ def candidate_advantages(
         index: (N,) group ids.
         utility: A name in `shape_grpo.credit.UTILITIES`, or a `shape_grpo.credit.Utility`.
         allocator: A name in `shape_grpo.credit.ALLOCATORS`. ``uniform`` is GRPO in every reading.
+        allocator_options: Its options, as ``{"alpha": 3, "beta": 1}`` of ``beta_shapley``.
         advantage: A name in `READINGS`. ``reweight``: w_ik * A_i, with w from
             `shape_grpo.credit.credit_weights`.
         length_correction: Make the mean of w over the tokens of a response's candidates 1, whatever
@@ -143,10 +147,12 @@ def candidate_advantages(
         floating type of ``rewards``, without gradient.
 
     Raises:
-        ValueError: An unknown name, shapes that do not fit, a candidate's reward NaN or infinite,
-            a negative length, or an infinite score.
+        ValueError: An unknown name, an option that is unknown, missing or not allowed, shapes that
+            do not fit, a candidate's reward NaN or infinite, a negative length, or an infinite
+            score.
     """
     read, game = READINGS.find(advantage), make_utility(utility)
+    make_allocator(allocator, **allocator_options or {})  # checks its options
     rewards, lengths = torch.as_tensor(rewards), torch.as_tensor(lengths)
     device = rewards.device
     group = group_numbers(index).to(device)
@@ -182,6 +188,7 @@ def candidate_advantages(
             lengths,
             utility=game,
             allocator=allocator,
+            allocator_options=allocator_options,
             length_correction=length_correction,
         )
         candidate = read(Credit(split, mask, group, shared, std, norm_by_std, epsilon))
