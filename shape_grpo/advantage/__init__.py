@@ -1,5 +1,6 @@
 """From candidate rewards, spans and groups to the advantages of response tokens."""
 
+from shape_grpo.advantage.explanation import explain
 from shape_grpo.advantage.readings import (
     READINGS,
     Credit,
@@ -15,6 +16,7 @@ __all__ = [
     "Credit",
     "candidate_advantages",
     "credit_weights",
+    "explain",
     "register_reading",
     "scatter_candidate_advantages",
 ]

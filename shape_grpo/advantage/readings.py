@@ -100,7 +100,8 @@ register_reading = READINGS.register
 
 @register_reading("reweight")
 def _reweight(credit: Credit) -> Tensor:
-    """w_ik * A_i: ShapE-GRPO as a reweighting of GRPO, Proposition 4.1 of arXiv 2603.29871."""
+    """w_ik * A_i: ShapE-GRPO as a reweighting of GRPO, Proposition 4.1 of arXiv 2603.29871. It
+    blames the best candidate of a poor set most."""
     return credit.split.weights * credit.advantages.unsqueeze(1)
 
 
@@ -114,8 +115,11 @@ def _reweight_positive(credit: Credit) -> Tensor:
 @register_reading("normalize")
 def _normalize(credit: Credit) -> Tensor:
     """(w_ik * R_i - mean) / (std + epsilon) = A_i + (w_ik - 1) * R_i / (std + epsilon): the reward
-    is allotted, then normalised as GRPO does. R_i is the utility that w_ik shares out, without
-    negative rewards: else the best candidate of a set would be allotted most of a negative sum."""
+    is allotted, then normalised as GRPO does.
+
+    R_i is the utility that w_ik shares out, without negative rewards: else the best candidate of a
+    set would be allotted most of a negative sum.
+    """
     extra = (credit.split.weights - 1) * credit.split.values.unsqueeze(1)
     extra = credit.normalized(extra, credit.std.unsqueeze(1).expand_as(extra))
     advantages = credit.advantages.masked_fill(credit.std < NO_SPREAD, 0.0)
@@ -124,7 +128,8 @@ def _normalize(credit: Credit) -> Tensor:
 
 @register_reading("pooled")
 def _pooled(credit: Credit) -> Tensor:
-    """(phi_ik - mean) / (std + epsilon) over all candidates of the group."""
+    """(phi_ik - mean) / (std + epsilon) over all candidates of the group: the shares as they are,
+    normalised."""
     mean, std = credit.pool_mean_std(credit.split.shares)
     return credit.normalized(credit.split.shares - mean, std)
 

@@ -2,6 +2,7 @@
 
 from shape_grpo.credit.allocators import (
     ALLOCATORS,
+    LAWS,
     Allocator,
     allocate,
     make_allocator,
@@ -9,8 +10,8 @@ from shape_grpo.credit.allocators import (
     set_utility,
     shapley_values,
 )
-from shape_grpo.credit.explanation import explain
 from shape_grpo.credit.inputs import check_rewards
+from shape_grpo.credit.objective import objective_weights
 from shape_grpo.credit.ordered import Max, Mean, OrderedWeightedAverage, Sum, TopM
 from shape_grpo.credit.registry import Registry
 from shape_grpo.credit.semivalues import (
@@ -29,6 +30,7 @@ from shape_grpo.credit.without_closed_form import Custom, SoftmaxChoice, SubsetU
 
 __all__ = [
     "ALLOCATORS",
+    "LAWS",
     "UTILITIES",
     "Allocator",
     "Attention",
@@ -53,9 +55,9 @@ __all__ = [
     "allocate",
     "check_rewards",
     "credit_weights",
-    "explain",
     "make_allocator",
     "make_utility",
+    "objective_weights",
     "register_allocator",
     "register_utility",
     "sample_semivalue",

@@ -54,8 +54,8 @@ def _shapley(rewards: Tensor, mask: Tensor, utility: Utility) -> Tensor:
 def _beta_shapley(
     rewards: Tensor, mask: Tensor, utility: Utility, *, alpha: float, beta: float
 ) -> Tensor:
-    """Shapley's kin, t of the law Beta(alpha, beta): the larger alpha, the nearer to leave-one-out.
-    The shares sum to U for alpha = beta = 1 alone."""
+    """From the Shapley value (alpha = beta = 1) to leave-one-out (alpha to infinity). The shares
+    sum to U for the former alone."""
     return utility.semivalue(rewards, mask, beta_shapley(alpha, beta))
 
 
@@ -96,7 +96,7 @@ def _attention(
 
 @register_allocator("uniform")
 def _uniform(rewards: Tensor, mask: Tensor, utility: Utility) -> Tensor:
-    """The same share for all."""
+    """The same share for all: GRPO."""
     value = utility.value(rewards, mask).unsqueeze(1)
     return mask * (value / mask.sum(dim=1, keepdim=True).clamp(min=1))
 
