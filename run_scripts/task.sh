@@ -1,23 +1,33 @@
 # One cell of the paper's tables; the run_*.sh scripts name the TASK and source this.
 #   ./run_scripts/run_TASK.sh METHOD [--dry-run] [hydra overrides]
 # METHOD: grpo, winner_takes_all, shape_grpo, or another file of recipe/shape_grpo/config/method.
-# From the environment: K (candidates; the data prepared for them), MODEL, N_GPUS (a node), NNODES.
-# CPU=1: two steps of a tiny policy without a GPU (python -m recipe.shape_grpo.task_policy makes it).
+# From the environment: MODEL, N_GPUS (a node), NNODES.
+# CPU=1: two steps of a tiny policy without a GPU (python -m recipe.shape_grpo.policies makes it).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-methods=$(basename -s .yaml recipe/shape_grpo/config/method/*.yaml | paste -sd ' ')
-METHOD=${1:-}
-if [ ! -f "recipe/shape_grpo/config/method/$METHOD.yaml" ]; then
-    echo "usage: [K=5] [MODEL=...] [N_GPUS=2] [NNODES=1] $0 METHOD [--dry-run] [hydra overrides]" >&2
-    echo "METHOD is one of: $methods" >&2
-    exit 2
-fi
-shift
+usage() {
+    echo "usage: [MODEL=...] [N_GPUS=2] [NNODES=1] [CPU=1] $0 METHOD [--dry-run] [hydra overrides]"
+    echo "METHOD is one of: $(basename -s .yaml recipe/shape_grpo/config/method/*.yaml | paste -sd ' ')"
+    echo "Candidates an answer: dataset.candidates=5; prepare the data with --candidates 5 first."
+}
+
 entry=recipe.shape_grpo.main_shape_grpo
-if [ "${1:-}" = --dry-run ]; then
-    entry=recipe.shape_grpo.dry_run
-    shift
+arguments=()
+for argument in "$@"; do
+    case $argument in
+        --dry-run) entry=recipe.shape_grpo.runs.check ;;
+        -h | --help)
+            usage
+            exit
+            ;;
+        *) arguments+=("$argument") ;;
+    esac
+done
+METHOD=${arguments[0]:-}
+if [ ! -f "recipe/shape_grpo/config/method/$METHOD.yaml" ]; then
+    usage >&2
+    exit 2
 fi
 
 overrides=("+task=$TASK" "+method=$METHOD")
@@ -26,8 +36,7 @@ if [ -n "${CPU:-}" ]; then
     export VLLM_CPU_KVCACHE_SPACE=1
     overrides+=(+backend=cpu +scale=tiny)
 fi
-[ -z "${K:-}" ] || overrides+=("dataset.candidates=$K")
 [ -z "${MODEL:-}" ] || overrides+=("actor_rollout_ref.model.path=$MODEL")
 [ -z "${N_GPUS:-}" ] || overrides+=("trainer.n_gpus_per_node=$N_GPUS")
 [ -z "${NNODES:-}" ] || overrides+=("trainer.nnodes=$NNODES")
-exec "${PYTHON:-python}" -m "$entry" "${overrides[@]}" "$@"
+exec "${PYTHON:-python}" -m "$entry" "${overrides[@]}" "${arguments[@]:1}"

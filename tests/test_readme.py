@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +14,8 @@ from hydra import compose, initialize_config_module
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 
-from shape_grpo.verl.config import ShapeGRPOConfig, check_trainer_config
+from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.verl.checks import check_trainer_config
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -46,7 +48,9 @@ def test_the_credit_example_prints_what_it_says(capsys):
     assert capsys.readouterr().out.strip() in code
 
 
-def test_the_command_for_gpus_is_a_valid_configuration_of_verl():
+def test_the_command_for_gpus_is_a_valid_configuration_of_verl(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("my_reward.py").write_text(block("python", "# my_reward.py"))
     command = shlex.split(block("bash", "verl.trainer.main_ppo").replace("\\\n", " "))
     with initialize_config_module("verl.trainer.config", version_base=None):
         config = compose("ppo_trainer", overrides=command[3:])
@@ -54,7 +58,7 @@ def test_the_command_for_gpus_is_a_valid_configuration_of_verl():
     check_trainer_config(config)
 
 
-@pytest.mark.parametrize("key", vars(ShapeGRPOConfig()))
+@pytest.mark.parametrize("key", asdict(ShapeGRPOConfig()))
 def test_the_config_table_names_every_key(key):
     assert f"`{key}`" in README
 
@@ -68,7 +72,7 @@ def test_an_allocator_of_ones_own_is_found_by_verl_and_by_the_config(tmp_path):
     program = """
 import verl
 from shape_grpo.credit import allocate
-from shape_grpo.verl.config import ShapeGRPOConfig
+from shape_grpo.config import ShapeGRPOConfig
 ShapeGRPOConfig.from_algorithm({"shape_grpo": {"allocator": "proportional"}})
 print(allocate([[6.0, 2.0]], allocator="proportional").tolist())
 """

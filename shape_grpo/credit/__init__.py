@@ -13,7 +13,6 @@ from shape_grpo.credit.allocators import (
 from shape_grpo.credit.inputs import check_rewards
 from shape_grpo.credit.objective import objective_weights
 from shape_grpo.credit.ordered import Max, Mean, OrderedWeightedAverage, Sum, TopM
-from shape_grpo.credit.registry import Registry
 from shape_grpo.credit.semivalues import (
     Attention,
     Banzhaf,
@@ -43,7 +42,6 @@ __all__ = [
     "Mean",
     "NoisyOr",
     "OrderedWeightedAverage",
-    "Registry",
     "Semivalue",
     "Shapley",
     "SoftmaxChoice",

@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from shape_grpo.credit.inputs import check_rewards
-from shape_grpo.credit.registry import Registry
 from shape_grpo.credit.semivalues import (
     Attention,
     Banzhaf,
@@ -21,6 +20,7 @@ from shape_grpo.credit.semivalues import (
     beta_shapley,
 )
 from shape_grpo.credit.utilities import Utility, make_utility
+from shape_grpo.registry import Registry
 
 Allocator = Callable[..., Tensor]
 """``(rewards, mask, utility, *, options) -> shares`` (N, K), the arguments as `Utility` describes

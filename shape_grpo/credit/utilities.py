@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from shape_grpo.credit.registry import Registry
 from shape_grpo.credit.semivalues import Semivalue
+from shape_grpo.registry import Registry
 
 
 class Utility(ABC):

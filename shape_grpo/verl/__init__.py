@@ -1,1 +1,1 @@
-"""The only place that imports verl: estimator, reward manager, trainers, metrics (verl 0.9.1)."""
+"""The only place that imports verl: checks, estimator, reward manager, trainers (verl 0.9.1)."""

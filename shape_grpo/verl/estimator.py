@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from verl.trainer.ppo.core_algos import register_adv_est
 
-from shape_grpo.advantage import candidate_advantages, scatter_candidate_advantages
-from shape_grpo.verl.config import ESTIMATOR, ShapeGRPOConfig
-from shape_grpo.verl.record import CandidateBatch
+from shape_grpo.advantage import CandidateBatch, token_advantages
+from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.verl.checks import ESTIMATOR
 
 _CANDIDATES: ContextVar[tuple[CandidateBatch, Tensor, ShapeGRPOConfig]] = ContextVar(
     "shape_grpo_candidates"
@@ -60,6 +60,7 @@ def compute_shape_grpo_advantage(
         response_mask: (B, T); 1 where the policy wrote the token.
         config: verl's ``algorithm`` config.
         index: (B,) group ids.
+        **kwargs: What else verl passes; not used.
 
     Returns:
         Advantages and returns, the same (B, T) float32 tensor, as in verl's GRPO.
@@ -75,31 +76,23 @@ def compute_shape_grpo_advantage(
             "trainer.v1.trainer_mode=shape_grpo and reward.reward_manager.name=multi_candidate."
         ) from None
     rows = torch.unique(final_rows)
-    final = candidates.select(rows)
-    scores = token_level_rewards.sum(-1)[rows].where(~final.unknown, float("nan"))
-    # Counting reads the whole mask; without the correction lengths are not used.
-    lengths = (
-        final.token_counts(response_mask[rows])
-        if options.length_correction
-        else final.ends - final.starts
-    )
-    credit, final_shared = candidate_advantages(
-        final.rewards,
-        final.mask,
-        lengths,
-        np.asarray(index)[rows.numpy()],
+    one_output_each = len(rows) == len(final_rows)
+    # A slice, because a copy of the mask would cost more than the credit.
+    final = slice(None) if one_output_each else rows
+    tokens, shared = token_advantages(
+        candidates.select(final),
+        token_level_rewards[final].sum(-1),
+        response_mask[final],
+        np.asarray(index)[final],
         utility=options.game,
         allocator=options.allocator,
         advantage=options.advantage,
         length_correction=options.length_correction,
         norm_by_std=config.get("norm_adv_by_std_in_grpo", True),
         epsilon=options.epsilon,
-        scores=scores,
     )
-    shared = final_shared[torch.searchsorted(rows, final_rows)]
-    candidate = shared.new_zeros(candidates.mask.shape)
-    candidate[rows] = credit
-    advantages = scatter_candidate_advantages(
-        candidate, shared, candidates.starts, candidates.ends, response_mask
-    )
+    if one_output_each:
+        return tokens, tokens
+    advantages = shared[torch.searchsorted(rows, final_rows)].unsqueeze(1) * response_mask
+    advantages[rows] = tokens
     return advantages, advantages

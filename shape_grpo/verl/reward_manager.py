@@ -7,7 +7,7 @@ import inspect
 import logging
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -19,17 +19,13 @@ from verl.experimental.reward_loop.reward_manager import register
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 from verl.utils.reward_score import default_compute_score
 
-from shape_grpo.candidates import Candidate, decode_response, parse_candidates, token_spans
+from shape_grpo.advantage import CandidateRecord, Reward, stack_rewards
+from shape_grpo.candidates import CandidateSet, find_candidates
+from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.credit import set_utility
-from shape_grpo.verl.config import REWARD_MANAGER, ShapeGRPOConfig
-from shape_grpo.verl.record import KEY, CandidateRecord, Reward, stack_rewards
+from shape_grpo.verl.checks import RECORD_KEY, REWARD_MANAGER
 
 logger = logging.getLogger(__name__)
-
-
-def _comparable(text: str) -> str:
-    """The text by which candidates count as equal: white space and case do not matter."""
-    return " ".join(text.casefold().split())
 
 
 @register(REWARD_MANAGER)
@@ -86,19 +82,23 @@ class MultiCandidateRewardManager(RewardManagerBase):
         responses = item.batch["responses"]
         valid = int(item.batch["attention_mask"][-responses.shape[-1] :].sum())
         ids = responses[:valid].tolist()
-        found, spans, handled = await self.loop.run_in_executor(None, self._find_candidates, ids)
+        cut = valid >= self.max_response_length and ids[-1] != self.tokenizer.eos_token_id
+        found = await self.loop.run_in_executor(
+            None, partial(find_candidates, self.tokenizer, ids, self.options, cut=cut)
+        )
         arguments = self._arguments(item.non_tensor_batch)
+        handled = found.handled.copy()
         results = await asyncio.gather(
             *(
-                self._reward(text, index, len(found), arguments, handled)
-                for index, text in enumerate(found)
+                self._reward(text, index, len(found.texts), arguments, handled)
+                for index, text in enumerate(found.texts)
             )
         )
         failures = [result for result in results if isinstance(result, str)]
         record = CandidateRecord(
             rewards=[None if isinstance(result, str) else result for result in results],
-            starts=[start for start, _ in spans],
-            ends=[end for _, end in spans],
+            starts=[start for start, _ in found.spans],
+            ends=[end for _, end in found.spans],
             handled=dict(handled),
             error=failures[0] if failures else None,
         )
@@ -107,41 +107,6 @@ class MultiCandidateRewardManager(RewardManagerBase):
             "reward_score": self._set_score(rewards),
             "reward_extra_info": self._extra_info(record, rewards, found),
         }
-
-    def _find_candidates(
-        self, ids: Sequence[int]
-    ) -> tuple[list[str | None], list[tuple[int, int]], Counter[str]]:
-        """The texts to be scored (None: floor_reward without a call), their spans, and how many
-        candidates fell under each rule."""
-        options = self.options
-        text = decode_response(self.tokenizer, ids)
-        cut = len(ids) >= self.max_response_length and ids[-1] != self.tokenizer.eos_token_id
-        candidates = parse_candidates(
-            text, format=options.format, ignore_thoughts=options.ignore_thoughts, truncated=cut
-        )
-        kept: list[Candidate] = []
-        texts: list[str | None] = []
-        handled: Counter[str] = Counter()
-        seen: set[str] = set()
-        for candidate in candidates:
-            name = _comparable(candidate.text)
-            if len(kept) == options.max_candidates:
-                problem, rule = "surplus", options.surplus
-            elif not candidate.closed:
-                problem, rule = "truncated", options.truncated
-            elif not candidate.text:
-                problem, rule = "empty", options.empty
-            elif name in seen:
-                problem, rule = "duplicate", options.duplicate
-            else:
-                problem, rule = None, "score"
-            seen.add(name)
-            if problem is not None:
-                handled[problem] += 1
-            if rule != "drop":
-                kept.append(candidate)
-                texts.append(candidate.text if rule == "score" else None)
-        return texts, token_spans(self.tokenizer, ids, kept), handled
 
     def _arguments(self, fields: dict[str, Any]) -> dict[str, Any]:
         """What verl's own managers pass to ``compute_score``, less the solution."""
@@ -213,15 +178,14 @@ class MultiCandidateRewardManager(RewardManagerBase):
         return set_utility(rewards, utility=self.utility).item()
 
     def _extra_info(
-        self, record: CandidateRecord, rewards: Tensor, texts: Sequence[str | None]
+        self, record: CandidateRecord, rewards: Tensor, found: CandidateSet
     ) -> dict[str, Any]:
         # A response without candidates is in verl's averages too.
         ranking = self.utility.ranking(rewards)[0].tolist() or [self.options.floor_reward]
-        distinct = {_comparable(text) for text in texts if text is not None}
         return {
-            KEY: record.to_json(),
-            "num_candidates": len(texts),
-            "distinct_candidates": len(distinct),
+            RECORD_KEY: record.to_json(),
+            "num_candidates": len(found.texts),
+            "distinct_candidates": found.num_distinct,
             "best_candidate": max(ranking),
             "mean_candidate": fmean(ranking),
             "reward_errors": record.num_errors,

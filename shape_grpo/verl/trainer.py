@@ -15,11 +15,15 @@ from omegaconf import DictConfig
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1 import get_trainer_cls, register_trainer
 
+from shape_grpo.advantage import CandidateBatch, CandidateRecord, candidate_metrics
 from shape_grpo.verl import cpu
-from shape_grpo.verl.config import REWARD_MANAGER, TRAINER_MODES, check_trainer_config
+from shape_grpo.verl.checks import (
+    RECORD_KEY,
+    REWARD_MANAGER,
+    TRAINER_MODES,
+    check_trainer_config,
+)
 from shape_grpo.verl.estimator import candidates_in_context
-from shape_grpo.verl.metrics import candidate_metrics
-from shape_grpo.verl.record import KEY, CandidateBatch, CandidateRecord
 
 
 class CandidateTrainerMixin:
@@ -51,7 +55,8 @@ class CandidateTrainerMixin:
             candidate_metrics(
                 [records[row] for row in answers],
                 [batch.tags[row]["response_len"] for row in answers],
-                self.shape_grpo_config,
+                utility=self.shape_grpo_config.game,
+                allocator=self.shape_grpo_config.allocator,
             )
         )
         return batch
@@ -70,7 +75,7 @@ class CandidateTrainerMixin:
             if not _is_answer(batch, final_rows, row):
                 records.append(CandidateRecord())
                 continue
-            record = CandidateRecord.from_json(fields["reward_extra_info"][KEY])
+            record = CandidateRecord.from_json(fields["reward_extra_info"][RECORD_KEY])
             if record.error is not None and self.shape_grpo_config.on_error == "raise":
                 raise RuntimeError(
                     "The reward function failed and algorithm.shape_grpo.on_error=raise; "
@@ -81,8 +86,10 @@ class CandidateTrainerMixin:
 
 
 def _final_rows(keys: list[str]) -> torch.Tensor:
-    """(B,) int64: the row of the last output of each row's rollout; keys are verl's
-    ``{uid}_{session}_{output}``."""
+    """(B,) int64: the row of the last output of each row's rollout.
+
+    Keys are verl's ``{uid}_{session}_{output}``.
+    """
     last: dict[str, tuple[int, int]] = {}
     for row, key in enumerate(keys):
         rollout, _, output = key.rpartition("_")

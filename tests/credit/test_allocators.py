@@ -6,7 +6,6 @@ import torch
 
 from shape_grpo.credit import (
     ALLOCATORS,
-    Registry,
     allocate,
     register_allocator,
     set_utility,
@@ -134,11 +133,3 @@ def test_an_allocator_of_ones_own():
         assert shares[0].tolist() == pytest.approx([4, 2, 0])
     finally:
         ALLOCATORS.pop(name)
-
-
-def test_a_name_is_bound_once():
-    registry = Registry("thing")
-    registry.register("a")(one := object())
-    registry.register("a")(one)
-    with pytest.raises(ValueError, match="thing 'a' is already registered"):
-        registry.register("a")(object())

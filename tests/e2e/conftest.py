@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from recipe.shape_grpo.launch import cpu_environment
-from recipe.shape_grpo.prepare_movielens import TaskSettings, prepare
-from recipe.shape_grpo.quickstart import task_overrides
-from recipe.shape_grpo.small_policy import PolicySettings, train_policy
+from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings
+from recipe.shape_grpo.policies.warm_start import train_policy
+from recipe.shape_grpo.quickstart import run_overrides
+from recipe.shape_grpo.runs.launch import cpu_environment
+from recipe.shape_grpo.tasks.movielens import TaskSettings, prepare
 
 ROOT = Path(__file__).parents[2]
 FILMS = ["Alien", "Brazil", "Casablanca", "Dune", "Élan vital", "Fargo", "Gandhi", "Heat 東京"]
@@ -56,11 +57,9 @@ def policy(task, tmp_path_factory):
 def overrides(task, policy):
     """Hydra overrides that both entry points take."""
     return [
-        *task_overrides(task, policy),
+        *run_overrides(task),
+        f"actor_rollout_ref.model.path={policy}",
         "data.train_batch_size=4",
-        "actor_rollout_ref.actor.ppo_mini_batch_size=4",
-        "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=16",
-        "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=16",
         "actor_rollout_ref.rollout.n=4",
         "trainer.test_freq=-1",
         "trainer.logger=[file]",

@@ -14,7 +14,8 @@ import torch
 from rich.console import Console
 from transformers import AutoTokenizer
 
-from recipe.shape_grpo.launch import TrainingFailed, read_metrics, train_on_cpu
+from recipe.shape_grpo.runs.folder import read_metrics
+from recipe.shape_grpo.runs.launch import TrainingFailed, launch
 
 pytestmark = pytest.mark.e2e
 
@@ -169,11 +170,11 @@ def test_on_error_raise_ends_the_run_with_the_traceback(overrides, tmp_path, mon
     monkeypatch.setenv("PYTHONPATH", PATHS)
     strict = [*overrides, FLAKY_REWARD, "algorithm.shape_grpo.on_error=raise"]
     with pytest.raises(TrainingFailed, match="the judge is out of order"):
-        train_on_cpu("strict", strict, tmp_path / "run", steps=1, console=Console(quiet=True))
+        launch("strict", strict, tmp_path / "run", steps=1, console=Console(quiet=True))
 
 
 def test_a_configuration_error_ends_before_ray_starts(overrides, tmp_path):
     wrong = [*overrides, "algorithm.shape_grpo.allocator=shapely"]
     with pytest.raises(TrainingFailed, match="Did you mean shapley"):
-        train_on_cpu("wrong", wrong, tmp_path / "run", steps=1, console=Console(quiet=True))
+        launch("wrong", wrong, tmp_path / "run", steps=1, console=Console(quiet=True))
     assert "Started a local Ray instance" not in (tmp_path / "run/train.log").read_text()

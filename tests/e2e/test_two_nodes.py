@@ -13,11 +13,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from rich.console import Console
 from verl.utils.net_utils import get_free_port
 
-from recipe.shape_grpo.grid import K, prepare_task
-from recipe.shape_grpo.launch import cpu_environment, read_metrics
+from recipe.shape_grpo.runs.folder import read_metrics
+from recipe.shape_grpo.runs.launch import cpu_environment
+from recipe.shape_grpo.sweep.cells import preparations, read_sweep
+from recipe.shape_grpo.sweep.run import run_command
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -31,9 +32,12 @@ NODE = [RAY, "start", "--block", "--num-cpus=8", "--num-gpus=1"]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Prompts of the Netflix task and a policy that has learnt its format."""
-    folder = tmp_path_factory.mktemp("netflix_history")
-    prepare_task("netflix_history", folder, Console(quiet=True), problems=None, ratings=None)
-    return folder
+    output = tmp_path_factory.mktemp("sweep")
+    for command in preparations(read_sweep("tiny", ["tasks=[netflix_history]"]), output):
+        assert run_command(command, output / "prepare.log") == 0, (
+            output / "prepare.log"
+        ).read_text()
+    return output / "data" / "netflix_history-k3"
 
 
 @contextmanager
@@ -70,7 +74,7 @@ def train(nodes, folder, run):
     # Nobody else may use the cluster.
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex()}
     overrides = [
-        *("+backend=cpu", "+scale=tiny", f"dataset.candidates={K}", f"dataset.folder={folder}"),
+        *("+backend=cpu", "+scale=tiny", "dataset.candidates=3", f"dataset.folder={folder}"),
         f"reward.custom_reward_function.path={Path(__file__).with_name('letters_reward.py')}",
         # Rollouts that do not depend on who draws them: one answer a prompt, the likeliest. verl
         # gives a group of one its reward as the advantage.

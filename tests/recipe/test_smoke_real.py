@@ -5,7 +5,7 @@ import json
 import pytest
 from rich.console import Console
 
-from recipe.shape_grpo import prepare_smollm2
+from recipe.shape_grpo.policies import smollm2
 from recipe.shape_grpo.smoke_real import find_model, print_example, print_steps
 
 
@@ -29,7 +29,7 @@ def test_a_step_without_candidates_shows_dashes(console):
         "actor/grad_norm": 0.0,
         "timing_s/step": 40.0,
     }
-    print_steps({1: full, 2: none, 3: full}, console)
+    print_steps({1: full, 2: none, 3: full}, console, "grpo")
     lines = console.export_text().splitlines()
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
     assert rows == [
@@ -63,7 +63,7 @@ def test_model_is_the_folder_given(tmp_path, monkeypatch):
     def must_not_run(*arguments):
         raise AssertionError("converted a model that nobody asked for")
 
-    monkeypatch.setattr(prepare_smollm2, "prepare", must_not_run)
+    monkeypatch.setattr(smollm2, "prepare", must_not_run)
     assert find_model(str(tmp_path), tmp_path / "output") == tmp_path
 
 

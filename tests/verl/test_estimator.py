@@ -8,9 +8,9 @@ from verl import DataProto
 from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage
 from verl.trainer.ppo.ray_trainer import compute_advantage
 
-from shape_grpo.verl.config import ShapeGRPOConfig
+from shape_grpo.advantage import CandidateBatch, CandidateRecord
+from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.verl.estimator import candidates_in_context
-from shape_grpo.verl.record import CandidateBatch, CandidateRecord
 
 LENGTH = 24
 

@@ -16,7 +16,8 @@ from transformers import PreTrainedTokenizerFast
 from verl import DataProto
 from verl.experimental.reward_loop.reward_manager import get_reward_manager_cls
 
-from shape_grpo.verl.record import KEY, CandidateRecord
+from shape_grpo.advantage import CandidateRecord
+from shape_grpo.verl.checks import RECORD_KEY
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def score(tokenizer, base_config):
 
         result = asyncio.run(main())
         info = result["reward_extra_info"]
-        return result["reward_score"], info, CandidateRecord.from_json(info[KEY])
+        return result["reward_score"], info, CandidateRecord.from_json(info[RECORD_KEY])
 
     return run
 

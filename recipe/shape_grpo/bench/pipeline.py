@@ -13,10 +13,12 @@ from statistics import mean, median
 from rich.console import Console
 from rich.table import Table
 
-from recipe.shape_grpo.launch import read_metrics, train_on_cpu
-from recipe.shape_grpo.prepare_movielens import TaskSettings, prepare
-from recipe.shape_grpo.quickstart import task_overrides
-from recipe.shape_grpo.small_policy import PolicySettings, train_policy
+from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings
+from recipe.shape_grpo.policies.warm_start import train_policy
+from recipe.shape_grpo.quickstart import run_overrides
+from recipe.shape_grpo.runs.folder import read_metrics
+from recipe.shape_grpo.runs.launch import train
+from recipe.shape_grpo.tasks.movielens import TaskSettings, prepare
 
 PARTS = ("step", "gen", "old_log_prob", "adv", "update_actor")
 WARM_UP = 2
@@ -27,14 +29,13 @@ def step_times(method: str, output: Path, steps: int, console: Console) -> dict[
     """Seconds of each part of each step of one run."""
     run = output / f"bench-{method}"
     overrides = [
-        *task_overrides(output / "task", output / "policy"),
-        f"algorithm.adv_estimator={method}",
+        *run_overrides(output / "task"),
+        f"trainer.total_training_steps={steps}",
         "actor_rollout_ref.actor.optim.lr=0",
         "trainer.val_before_train=false",
         "trainer.test_freq=-1",
-        f"trainer.default_local_dir={run}/checkpoints",
     ]
-    train_on_cpu(method, overrides, run, steps=steps, console=console)
+    train(method, overrides, run, console=console)
     measured = [data for step, data in read_metrics(run).items() if step > WARM_UP]
     times = {part: [data[f"timing_s/{part}"] for data in measured] for part in PARTS}
     times["response tokens"] = [data["response_length/mean"] for data in measured]
@@ -42,6 +43,7 @@ def step_times(method: str, output: Path, steps: int, console: Console) -> dict[
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its sizes."""
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--output", type=Path, default=Path("outputs/quickstart"))
 
@@ -49,8 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print the table."""
     console = Console(width=100)
-    prepare(options.output / "task", TaskSettings())
-    train_policy(options.output / "task", options.output / "policy", PolicySettings(), console)
+    task = options.output / "task"
+    prepare(task, TaskSettings())
+    train_policy(task, task / "policy", PolicySettings(), console)
     methods = ("grpo", "shape_grpo")
     grpo, ours = (step_times(m, options.output, options.steps, console) for m in methods)
     table = Table(title=f"Seconds a step, median of {options.steps - WARM_UP} steps")

@@ -44,40 +44,28 @@ def random_spans(n: int, t: int, k: int, device: str = "cpu") -> tuple[Tensor, T
 
 
 def on_gpu(console: Console) -> None:
-    """Bandwidth of the kernels against a copy of as many bytes."""
+    """Bandwidth of the kernel against a copy of as many bytes."""
     if not torch.cuda.is_available():
         console.print("CUDA: not measured, this machine has no GPU.")
         return
-    from shape_grpo.advantage import candidate_advantages, scatter_candidate_advantages
-    from shape_grpo.advantage.kernels.reweight import reweight_max
+    from shape_grpo.advantage import scatter_candidate_advantages
 
     name = torch.cuda.get_device_name()
     table = Table(title=f"{name}: GB/s of reading the mask (bool) and writing float32")
-    for heading in ("N, T, K", "MB", "kernel", "copy", "of copy", "full_like", "fused / in turn"):
+    for heading in ("N, T, K", "MB", "kernel", "copy", "of copy", "full_like"):
         table.add_column(heading, justify="right")
     for n, t, k in track(GPU_SHAPES, "CUDA", console=console, transient=True):
         starts, ends = random_spans(n, t, k, "cuda")
-        rewards, shared = torch.rand(n, k, device="cuda"), torch.randn(n, device="cuda")
-        candidate, mask = torch.randn(n, k, device="cuda"), torch.ones(n, t, device="cuda").bool()
-        present, lengths = torch.ones_like(rewards).bool(), ends - starts
+        candidate, shared = torch.randn(n, k, device="cuda"), torch.randn(n, device="cuda")
+        mask = torch.ones(n, t, device="cuda").bool()
         size = n * t * (4 + 1)
         source = torch.empty(size // 2, dtype=torch.uint8, device="cuda")
         target, tokens = torch.empty_like(source), torch.empty(n, t, device="cuda")
-        group = torch.arange(n, device="cuda") // GROUP
-
-        def in_turn(
-            arguments: tuple[Tensor, ...] = (rewards, present, lengths, group),
-            tokens: tuple[Tensor, ...] = (starts, ends, mask),
-        ) -> Tensor:
-            candidate, shared = candidate_advantages(*arguments)
-            return scatter_candidate_advantages(candidate, shared, *tokens)
-
         scatter = partial(scatter_candidate_advantages, candidate, shared, starts, ends, mask)
-        fused = partial(reweight_max, rewards, present, lengths, shared, starts, ends, mask)
         kernel, copy = size / seconds(scatter), size / seconds(partial(target.copy_, source))
         filled = n * t * 4 / seconds(partial(torch.full_like, tokens, 1.0))
-        cells = (kernel, copy, kernel / copy, filled, seconds(fused) / seconds(in_turn))
-        forms = ("{:.0f}", "{:.0f}", "{:.0%}", "{:.0f}", "{:.2f}")
+        cells = (kernel, copy, kernel / copy, filled)
+        forms = ("{:.0f}", "{:.0f}", "{:.0%}", "{:.0f}")
         table.add_row(
             f"{n}, {t}, {k}",
             f"{size / 1e6:.0f}",
@@ -95,9 +83,9 @@ def advantage_steps(
         compute_grpo_vectorized_outcome_advantage,
     )
 
-    from shape_grpo.verl.config import ShapeGRPOConfig
+    from shape_grpo.advantage import CandidateBatch
+    from shape_grpo.config import ShapeGRPOConfig
     from shape_grpo.verl.estimator import candidates_in_context, compute_shape_grpo_advantage
-    from shape_grpo.verl.record import CandidateBatch
 
     starts, ends = random_spans(n, t, k)
     rewards = torch.randint(1, 11, (n, k), generator=torch.Generator().manual_seed(0)) / 2

@@ -1,1 +1,1 @@
-"""Triton kernels, each beside a reference of the same signature in `naive`."""
+"""The Triton kernel, beside a reference of the same signature in `naive`."""

@@ -1,0 +1,24 @@
+"""The methods that can be compared: the files of `config/method`, and no other list."""
+
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+CONFIG = Path(__file__).parent / "config"
+METHODS = tuple(sorted(path.stem for path in (CONFIG / "method").glob("*.yaml")))
+
+
+def credit_options(method: str) -> dict[str, object]:
+    """What a method sets in the block `algorithm.shape_grpo`; GRPO is the allocator `uniform`.
+
+    Raises:
+        ValueError: There is no such method; names those that there are.
+    """
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; there are {', '.join(METHODS)}")
+    algorithm = OmegaConf.load(CONFIG / "method" / f"{method}.yaml").algorithm
+    if algorithm.adv_estimator == "grpo":
+        return {"allocator": "uniform"}
+    block = OmegaConf.to_container(algorithm.shape_grpo)
+    assert isinstance(block, dict)
+    return {str(name): value for name, value in block.items()}

@@ -1,0 +1,39 @@
+"""``python -m recipe.shape_grpo.runs METHOD FOLDER [hydra overrides]``: one quiet run of verl."""
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from recipe.shape_grpo.command import CommandParser, failing_in_one_line
+from recipe.shape_grpo.methods import METHODS
+from recipe.shape_grpo.runs.launch import BACKENDS, train
+
+EPILOG = """\
+The run takes the overrides of main_shape_grpo, as in +task=netflix data.seed=1. Its metrics, log
+and settings go into FOLDER; a run that is there and was made from the same is not run again."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train, with progress on the terminal and verl's own output in the run's log."""
+    prog = "python -m recipe.shape_grpo.runs"
+    parser = CommandParser(prog=prog, description=(__doc__ or "").strip(), epilog=EPILOG)
+    parser.add_argument("method", choices=METHODS)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("overrides", nargs="*", help="as main_shape_grpo takes them")
+    parser.add_argument("--backend", choices=list(BACKENDS), default="gpu")
+    parser.add_argument("--verbose", action="store_true", help="show all that verl prints")
+    options = parser.parse_args(arguments)
+    with failing_in_one_line("runs"):
+        train(
+            options.method,
+            options.overrides,
+            options.folder,
+            console=Console(),
+            backend=options.backend,
+            verbose=options.verbose,
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

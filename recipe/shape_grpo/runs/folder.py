@@ -1,0 +1,80 @@
+"""The folder of one training run, whatever trained it: metrics, log, rollouts, and what it was.
+
+- ``metrics.jsonl``: one line a step, ``{"step": 3, "data": {"critic/score/mean": 4.1, ...}}``, as
+  verl's file logger writes it; step 0 is the validation before training.
+- ``settings.json``, written last: `RunSettings`, and what the run was made from. Without it the run
+  is not whole.
+- ``train.log``: what the trainer printed. ``rollouts/STEP.jsonl``: the responses, one a line, as
+  verl's ``trainer.rollout_data_dir`` has them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from recipe.shape_grpo.files import STAMP, is_current, write_stamp
+
+METRICS = "metrics.jsonl"
+LOG = "train.log"
+ROLLOUTS = "rollouts"
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a run is compared by.
+
+    Attributes:
+        trainer: ``verl``, ``trl`` or ``simulate``.
+        task: The dataset's name.
+        method: A file of `config/method`.
+        candidates: K.
+        seed: Of everything random in the run.
+        learning_rate: Of the policy.
+        steps: Updates of the policy.
+    """
+
+    trainer: str
+    task: str
+    method: str
+    candidates: int
+    seed: int
+    learning_rate: float
+    steps: int
+
+
+def read_metrics(run: Path) -> dict[int, dict[str, Any]]:
+    """The metrics in the folder ``run``, by step."""
+    path = run / METRICS
+    if not path.exists():
+        return {}
+    lines = path.read_text().splitlines(keepends=True)
+    # The last line may still be on its way to the disk.
+    records = [json.loads(line) for line in lines if line.endswith("\n")]
+    return {record["step"]: record["data"] for record in records}
+
+
+def write_metrics(run: Path, step: int, data: Mapping[str, float]) -> None:
+    """Append the metrics of one step."""
+    with (run / METRICS).open("a") as file:
+        file.write(json.dumps({"step": step, "data": dict(data)}) + "\n")
+
+
+def is_whole(run: Path, settings: RunSettings, made_from: Mapping[str, Any]) -> bool:
+    """Whether the folder holds the run of these settings, made from the same, to its end."""
+    return is_current(run, {**asdict(settings), **made_from}, [METRICS])
+
+
+def begin_run(run: Path) -> None:
+    """Make the folder ready for a run; until `end_run` it is not whole."""
+    run.mkdir(parents=True, exist_ok=True)
+    for name in (STAMP, METRICS):
+        (run / name).unlink(missing_ok=True)
+
+
+def end_run(run: Path, settings: RunSettings, made_from: Mapping[str, Any]) -> None:
+    """Record what the run was; call it after its last step."""
+    write_stamp(run, {**asdict(settings), **made_from})

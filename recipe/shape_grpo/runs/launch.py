@@ -1,0 +1,251 @@
+"""Runs verl's trainer: quiet, with progress, its log in a file, and a run that is there reused."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from recipe.shape_grpo.files import read_stamp
+from recipe.shape_grpo.runs.check import check_run, compose_config
+from recipe.shape_grpo.runs.folder import (
+    LOG,
+    METRICS,
+    RunSettings,
+    begin_run,
+    end_run,
+    is_whole,
+    read_metrics,
+)
+
+BACKENDS = {"cpu": ["+backend=cpu"], "gpu": []}
+"""Name to the overrides that choose it."""
+
+STARTING = {
+    "cpu": "starting Ray, FSDP and vLLM (two to three minutes on two cores)",
+    "gpu": "starting Ray, FSDP and vLLM",
+}
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class TrainingFailed(RuntimeError):
+    """verl ended with an error; the message holds the end of its log."""
+
+
+def cpu_environment(metrics: Path) -> dict[str, str]:
+    """Environment variables of a CPU run whose metrics go to the file ``metrics``."""
+    return {
+        "VERL_PLATFORM": "cpu",
+        "VERL_FILE_LOGGER_PATH": str(metrics.resolve()),
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "OMP_NUM_THREADS": str(os.cpu_count()),
+        # Models and data are on this machine; a hub out of reach would be asked again and again.
+        "HF_HUB_OFFLINE": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+
+
+def train(
+    method: str,
+    overrides: Sequence[str],
+    run: Path,
+    *,
+    console: Console,
+    backend: str = "cpu",
+    verbose: bool = False,
+) -> None:
+    """Train by a method through `main_shape_grpo`, unless that very run is in the folder already.
+
+    Args:
+        method: A file of `config/method`.
+        overrides: Hydra overrides beside those for the method, the backend and logging.
+        run: The run's folder.
+        console: Where progress goes.
+        backend: One of `BACKENDS`.
+        verbose: Let verl write to the terminal instead of the log.
+
+    Raises:
+        ValueError: The configuration is refused; nothing was started.
+        TrainingFailed: The run ended with an error.
+    """
+    overrides = [f"+method={method}", *overrides]
+    config = compose_config(command_overrides(overrides, run, backend))
+    settings = RunSettings(
+        trainer="verl",
+        task=config.dataset.name,
+        method=method,
+        candidates=config.dataset.candidates,
+        seed=config.data.seed,
+        learning_rate=config.actor_rollout_ref.actor.optim.lr,
+        steps=config.trainer.total_training_steps,
+    )
+    made_from = _causes(config)
+    if is_whole(run, settings, made_from):
+        console.print(f"{method}: reusing {run}")
+        return
+    check_run(config)
+    begin_run(run)
+    launch(
+        f"{settings.task} by {method}",
+        overrides,
+        run,
+        steps=settings.steps,
+        console=console,
+        backend=backend,
+        verbose=verbose,
+    )
+    end_run(run, settings, made_from)
+
+
+def _causes(config: DictConfig) -> dict[str, Any]:
+    """What else a run was made from: the whole configuration, the data, and the policy's folder."""
+    text = OmegaConf.to_yaml(config, sort_keys=True)
+    return {
+        "config": hashlib.sha256(text.encode()).hexdigest(),
+        "data": read_stamp(Path(config.dataset.folder)),
+        "policy": read_stamp(Path(config.actor_rollout_ref.model.path)),
+    }
+
+
+def command_overrides(overrides: Sequence[str], run: Path, backend: str) -> list[str]:
+    """The overrides of a run that logs into its folder; those given come last."""
+    return [
+        *BACKENDS[backend],
+        "trainer.logger=[file]",
+        f"trainer.default_local_dir={run / 'checkpoints'}",
+        *overrides,
+    ]
+
+
+def launch(
+    name: str,
+    overrides: Sequence[str],
+    run: Path,
+    *,
+    steps: int,
+    console: Console,
+    backend: str = "cpu",
+    verbose: bool = False,
+) -> None:
+    """Run `main_shape_grpo` until it ends.
+
+    Args:
+        name: What the progress line calls the run.
+        overrides: As `train`, the method included.
+        run: Folder for the log, the metrics and hydra's own files.
+        steps: Training steps that the overrides ask for.
+        console: Where progress goes.
+        backend: One of `BACKENDS`.
+        verbose: Let verl write to the terminal instead of the log.
+
+    Raises:
+        TrainingFailed: The run ended with an error.
+    """
+    # Also when this process is asked to end: Ray must not train on without it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    begin_run(run)
+    command = [
+        *(sys.executable, "-m", "recipe.shape_grpo.main_shape_grpo"),
+        *command_overrides(overrides, run, backend),
+        f"hydra.run.dir={run / 'hydra'}",
+    ]
+    metrics = run / METRICS
+    environment = {"VERL_FILE_LOGGER_PATH": str(metrics.resolve())}
+    if backend == "cpu":
+        environment = cpu_environment(metrics)
+    with (run / LOG).open("w") as log:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=None if verbose else log,
+            stderr=None if verbose else subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            done = _steps_done(process, run)
+            if verbose:
+                process.wait()
+            elif console.is_terminal:
+                _show_bar(done, f"{name}: {STARTING[backend]}", f"{name}: training", steps, console)
+            else:
+                console.print(f"{name}: {STARTING[backend]}")
+                _print_lines(done, name, steps, console)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
+                process.wait()
+    if process.returncode != 0:
+        tail = "" if verbose else _end_of_log(run / LOG)
+        raise TrainingFailed(f"{name} failed (exit {process.returncode}).\n{tail}")
+
+
+def _steps_done(process: subprocess.Popen[bytes], run: Path) -> Iterator[int]:
+    """The number of steps done, each time it has grown, until the process ends."""
+    announced = -1
+    while process.poll() is None:
+        time.sleep(1)
+        done = max(read_metrics(run), default=-1)
+        if done > announced:
+            yield done
+            announced = done
+
+
+def _show_bar(done: Iterable[int], before: str, during: str, steps: int, console: Console) -> None:
+    """Progress on a terminal."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("elapsed"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task(before, total=None)
+        for step in done:
+            if progress.tasks[bar].total is None:
+                progress.reset(bar, total=steps, description=during)
+            progress.update(bar, completed=step)
+
+
+def _print_lines(done: Iterable[int], name: str, steps: int, console: Console) -> None:
+    """Progress in a log: about six lines a run."""
+    started = time.monotonic()
+    first: tuple[int, float] | None = None
+    printed = -1
+    for step in done:
+        now = time.monotonic()
+        first = first or (step, now)
+        if step // (steps / 6) == printed // (steps / 6):
+            continue
+        left = ""
+        if first[0] < step < steps:
+            per_step = (now - first[1]) / (step - first[0])
+            left = f", about {per_step * (steps - step):.0f} s left"
+        console.print(f"{name}: step {step} of {steps} after {now - started:.0f} s{left}")
+        printed = step
+
+
+def _end_of_log(log: Path, lines: int = 25) -> str:
+    text = _ANSI.sub("", log.read_text(errors="replace"))
+    return "\n".join(text.splitlines()[-lines:]) + f"\nThe whole log: {log}"

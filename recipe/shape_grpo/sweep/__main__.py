@@ -1,0 +1,132 @@
+"""``python -m recipe.shape_grpo.sweep SPEC --output FOLDER``: methods x tasks x K x rates x seeds.
+
+Runs what is not there yet. A cell that fails is recorded with its log, and the rest goes on. Killed
+and started again, a sweep goes on where it was; a finished cell is never run again.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from recipe.shape_grpo.command import CommandParser, failing_in_one_line
+from recipe.shape_grpo.runs.folder import read_metrics
+from recipe.shape_grpo.sweep.cells import (
+    SPECIFICATIONS,
+    Cell,
+    cells,
+    preparations,
+    read_sweep,
+)
+from recipe.shape_grpo.sweep.run import LOG, locked, run_command, run_here, run_on_ray
+
+
+def prepare(commands: list[tuple[str, ...]], output: Path, lock: int, console: Console) -> None:
+    """Make data and policies, all of them first: a source out of reach is known at once.
+
+    Raises:
+        RuntimeError: A command failed.
+    """
+    for number, command in enumerate(commands, start=1):
+        console.print(f"preparing {number} of {len(commands)}: {' '.join(command[1:3])}")
+        log = output / "data" / f"prepare-{number}.log"
+        if run_command(command, log, lock):
+            last_words = (log.read_text().strip() or "no message").splitlines()[-1]
+            raise RuntimeError(f"python {' '.join(command)} failed: {last_words}\nLog: {log}")
+
+
+def last_reward(run: Path) -> str:
+    """The last held-out reward of a run, else that of its training responses."""
+    found = "-"
+    for metrics in read_metrics(run).values():
+        held_out = [v for k, v in metrics.items() if k.startswith("val-core/") and "/reward/" in k]
+        training = [metrics["critic/score/mean"]] if "critic/score/mean" in metrics else []
+        for value in (held_out or training)[:1]:
+            found = f"{value:.3f}"
+    return found
+
+
+def print_table(every: list[Cell], output: Path, console: Console) -> int:
+    """One line a run; the number of cells that are not done."""
+    table = Table(title=str(output))
+    table.add_column("run", no_wrap=True)
+    table.add_column("last reward", justify="right")
+    table.add_column("state", overflow="fold")
+    failed = 0
+    for cell in every:
+        done = cell.is_done(output)
+        failed += not done
+        for run in cell.runs:
+            state = "done" if done else f"failed, log: {output / cell.name / LOG}"
+            table.add_row(str(run.relative_to(output)), last_reward(run) if done else "-", state)
+    console.print(table)
+    return failed
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a sweep to its end, whatever fails in it."""
+    parser = CommandParser(
+        prog="python -m recipe.shape_grpo.sweep", description=(__doc__ or "").split("\n\n")[1]
+    )
+    parser.add_argument("sweep", help=f"{', '.join(SPECIFICATIONS)}, or the path of a file")
+    parser.add_argument("changes", nargs="*", help="of its fields, as in methods=[grpo,shape_grpo]")
+    parser.add_argument("--output", type=Path, help="default: outputs/sweep-NAME")
+    parser.add_argument("--jobs", type=int, default=1, help="cells at a time, on this machine")
+    parser.add_argument("--ray", action="store_true", help="cells as tasks of a Ray cluster")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands alone")
+    options = parser.parse_args(arguments)
+    console = Console()
+    output = options.output or Path("outputs") / f"sweep-{Path(options.sweep).stem}"
+    with failing_in_one_line("sweep"):
+        specification = read_sweep(options.sweep, options.changes)
+        every = list(cells(specification, output))
+        before = list(preparations(specification, output))
+        if options.dry_run:
+            for command in [*before, *(cell.command for cell in every)]:
+                console.print(f"python {' '.join(command)}", soft_wrap=True, highlight=False)
+            return
+        with locked(output, console) as lock:
+            prepare(before, output, lock, console)
+            todo = [cell for cell in every if not cell.is_done(output)]
+            with Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=console,
+            ) as progress:
+                bar = progress.add_task("cells", total=len(every), completed=len(every) - len(todo))
+
+                def finished(cell: Cell, code: int) -> None:
+                    if code == 0:
+                        cell.mark_done(output)
+                    else:
+                        console.print(f"failed: {cell.name}, log: {output / cell.name / LOG}")
+                    progress.advance(bar)
+                    if not console.is_terminal:
+                        console.print(f"{progress.tasks[bar].completed:.0f} of {len(every)} cells")
+
+                if options.ray:
+                    run_on_ray(todo, output, finished)
+                else:
+                    run_here(todo, output, options.jobs, lock, finished)
+        failed = print_table(every, output, console)
+    if failed:
+        sys.exit(f"sweep: {failed} of {len(every)} cells failed")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Runs the cells of a sweep that are not done: in turn, several at a time, or on a Ray cluster.
+
+A sweep may be killed at any moment and started again. What it had started ends with it: each
+command is asked to stop when its parent is gone, and inherits a lock on the sweep's folder, for
+which the next sweep waits.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from recipe.shape_grpo.sweep.cells import Cell
+
+LOG = "sweep.log"
+_ASK_AT_PARENTS_DEATH = 1  # PR_SET_PDEATHSIG, linux/prctl.h
+
+
+@contextmanager
+def locked(output: Path, console: Console) -> Iterator[int]:
+    """Hold the folder for one sweep; the descriptor of the lock, for its commands to inherit."""
+    output.mkdir(parents=True, exist_ok=True)
+    lock = os.open(output / "lock", os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            console.print(f"Waiting for another sweep into {output}, or for what it left running.")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def run_command(command: tuple[str, ...], log: Path, lock: int | None = None) -> int:
+    """Run one command of the recipe to its end, its output in a file; its exit code."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as output:
+        return subprocess.run(
+            [sys.executable, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            pass_fds=() if lock is None else (lock,),
+            preexec_fn=_stop_with_parent if sys.platform == "linux" else None,
+            check=False,
+        ).returncode
+
+
+def _stop_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_ASK_AT_PARENTS_DEATH, signal.SIGTERM)
+
+
+def run_here(
+    todo: list[Cell], output: Path, jobs: int, lock: int, finished: Callable[[Cell, int], None]
+) -> None:
+    """Run cells on this machine, ``jobs`` at a time; ``finished`` hears of each exit code."""
+    with ThreadPoolExecutor(jobs) as pool:
+
+        def submit(cell: Cell) -> Future[int]:
+            return pool.submit(run_command, cell.command, output / cell.name / LOG, lock)
+
+        futures = {submit(cell): cell for cell in todo}
+        for future in as_completed(futures):
+            finished(futures[future], future.result())
+
+
+def run_on_ray(todo: list[Cell], output: Path, finished: Callable[[Cell, int], None]) -> None:
+    """Run cells as tasks of one CPU each on the cluster that `ray.init` finds, or on a local one.
+
+    The cluster's machines must see this folder and ``output`` at the same paths.
+    """
+    import ray
+
+    ray.init(log_to_driver=False, include_dashboard=False, runtime_env={"working_dir": None})
+    remote = ray.remote(num_cpus=1)(run_command)
+    waiting = {remote.remote(c.command, (output / c.name / LOG).resolve()): c for c in todo}
+    while waiting:
+        (ready,), _ = ray.wait(list(waiting), num_returns=1)
+        finished(waiting.pop(ready), ray.get(ready))
+    ray.shutdown()

@@ -1,0 +1,269 @@
+"""A summarisation task for multi-candidate training, from real papers and their summaries.
+
+Each prompt shows a paper's abstract, introduction and conclusion, as far as they fit, and asks for
+K different summaries of one aspect of it: the challenge it addresses, its approach, or its outcome.
+The reward compares each summary with the one an expert wrote, by a judge (`reward_fns/aclsum.py`)
+or by ROUGE (`reward_fns/aclsum_rouge.py`).
+
+    python -m recipe.shape_grpo.tasks aclsum --tokenizer Qwen/Qwen3-8B --candidates 5
+
+The question shows the answer's format by an example. Small models take it from whole conversations
+only: with `--worked_examples 2`, two come first, as earlier turns of the chat.
+
+It writes `train.parquet` and `test.parquet` (verl's columns), one row a paper and aspect.
+
+The data come with the `aclsum` package (MIT licence). Publications cite them as
+
+    Sotaro Takeshita, Tommaso Green, Ines Reinig, Kai Eckert and Simone Paolo Ponzetto. 2024.
+    ACLSum: A New Dataset for Aspect-based Summarization of Scientific Publications. NAACL 2024.
+    https://arxiv.org/abs/2403.05303
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from aclsum import ACLSum
+
+from recipe.shape_grpo.files import begin
+from recipe.shape_grpo.tasks.common import (
+    EXAMPLE_PROMPTS,
+    Examples,
+    Messages,
+    answer_text,
+    answers_to_prompts,
+    is_prepared,
+    require_positive,
+    task_stamp,
+    verl_row,
+    write_task,
+)
+from reward_fns.aclsum import ASPECTS
+
+FILES = ("train.parquet", "test.parquet")
+SECTIONS = ["abstract", "introduction", "conclusion"]
+
+
+@dataclass(frozen=True)
+class WorkedExample:
+    """A made-up paper with three summaries of each aspect; the model imitates their length."""
+
+    excerpt: str
+    summaries: dict[str, tuple[str, str, str]]
+
+
+EXAMPLES = (
+    WorkedExample(
+        "Parsers trained on newspaper text fail on short chat messages, and annotated chat data "
+        "are scarce. We train a parser on news and on messages that two older parsers label "
+        "alike. It makes a fifth fewer errors on chat than the best earlier parser.",
+        {
+            "challenge": (
+                "Parsers trained on newspapers fail on chat, for which annotated data are scarce.",
+                "Little annotated chat data exists, so parsers do badly on short messages.",
+                "Chat differs from the news that parsers learn from, which leads to many errors.",
+            ),
+            "approach": (
+                "They train a parser on news and on messages that two parsers label alike.",
+                "They use the agreement of two older parsers to obtain labelled chat messages.",
+                "They add automatically labelled messages to the news data of a parser.",
+            ),
+            "outcome": (
+                "The parser makes a fifth fewer errors on chat than the best earlier one.",
+                "Training on messages that two parsers agree on reduces errors on chat by a fifth.",
+                "The proposed parser outperforms all earlier parsers on chat messages.",
+            ),
+        },
+    ),
+    WorkedExample(
+        "Bilingual dictionaries are missing for most of the world's languages. We align word "
+        "vectors of two languages with a few hundred shared names and need no parallel text. On "
+        "twelve language pairs the dictionaries found are as good as those made from a million "
+        "translated sentences.",
+        {
+            "challenge": (
+                "Most languages lack bilingual dictionaries, which are costly to make.",
+                "Dictionaries are missing for most language pairs, and parallel text is rare.",
+                "Building dictionaries needs parallel text that most languages do not have.",
+            ),
+            "approach": (
+                "They align word vectors of two languages by a few hundred shared names.",
+                "They find dictionaries without parallel text, from word vectors and names.",
+                "They propose to use names that two languages share to align their word vectors.",
+            ),
+            "outcome": (
+                "The dictionaries are as good as those made from a million translated sentences.",
+                "The method matches dictionaries made from parallel text on twelve language pairs.",
+                "Shared names are enough to find good dictionaries for twelve language pairs.",
+            ),
+        },
+    ),
+)
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """What the task is made from; the same settings give the same files.
+
+    Attributes:
+        tokenizer: folder or name of the policy's tokenizer, which measures the prompts; `bytes`
+            where it is made later, from the prompts (`policies tiny`): its tokens are at most as
+            many as the bytes of the messages, which are counted then.
+        candidates: K, the number of summaries a prompt asks for.
+        max_prompt_tokens: a prompt shows as many sentences of the paper as fit, chat template and
+            worked examples included.
+        worked_examples: questions with their answers that come before the question, for up to 3
+            summaries each. With none, the question itself shows the format.
+        aspects: those that the prompts ask about, as [challenge, outcome].
+    """
+
+    dataset: ClassVar[str] = "aclsum"
+
+    tokenizer: str
+    candidates: int = 3
+    max_prompt_tokens: int = 3072
+    worked_examples: int = 0
+    aspects: list[str] = field(default_factory=lambda: list(ASPECTS))
+
+    def __post_init__(self) -> None:
+        require_positive(self, "candidates")
+        if not 0 <= self.worked_examples <= len(EXAMPLES):
+            raise ValueError(
+                f"there are {len(EXAMPLES)} worked examples, not {self.worked_examples}"
+            )
+        if self.worked_examples and self.candidates > 3:
+            raise ValueError(
+                "the worked examples have 3 summaries, too few for "
+                f"candidates={self.candidates}: ask for none"
+            )
+        if not self.aspects or not set(self.aspects) <= set(ASPECTS):
+            raise ValueError(f"aspects are {self.aspects}; there are {', '.join(ASPECTS)}")
+
+
+def question(excerpt: str, aspect: str, settings: TaskSettings) -> dict[str, str]:
+    """One question as a chat message."""
+    candidates = settings.candidates
+    summaries = "one summary" if candidates == 1 else f"{candidates} different summaries"
+    content = (
+        f"Paper: {excerpt}\n\nIn one sentence, summarise {ASPECTS[aspect]}. Write {summaries}, "
+        "each as <candidate>summary</candidate>."
+    )
+    if not settings.worked_examples:
+        example = answer_text(EXAMPLES[0].summaries[aspect][:candidates])
+        more = "" if candidates <= 3 else f"\n(and so on, {candidates} in all)"
+        content += f" For another paper, the answer could be:\n\n{example}{more}"
+    return {"role": "user", "content": content}
+
+
+def prompt_messages(excerpt: str, aspect: str, settings: TaskSettings) -> Messages:
+    """The prompt as chat messages: the worked examples, of the same aspect, and the question."""
+    messages = []
+    for example in EXAMPLES[: settings.worked_examples]:
+        answer = answer_text(example.summaries[aspect][: settings.candidates])
+        messages += [
+            question(example.excerpt, aspect, settings),
+            {"role": "assistant", "content": answer},
+        ]
+    return [*messages, question(excerpt, aspect, settings)]
+
+
+def tidy_sentence(sentence: str) -> str:
+    """ "parsers ( for chat ) , and" -> "parsers (for chat), and": the papers come tokenised."""
+    sentence = re.sub(r"\s+([,.;:!?%)\]])", r"\1", sentence)
+    return re.sub(r"([(\[])\s+", r"\1", sentence).strip()
+
+
+def longest_prompt(
+    sentences: list[str],
+    aspect: str,
+    count_tokens: Callable[[Messages], int],
+    settings: TaskSettings,
+) -> Messages | None:
+    """The prompt with as many of the first sentences as fit; None if not one does."""
+
+    def prompt(count: int) -> Messages:
+        return prompt_messages(" ".join(sentences[:count]), aspect, settings)
+
+    counts = range(1, len(sentences) + 1)
+    limit = settings.max_prompt_tokens
+    fitting = bisect_right(counts, limit, key=lambda count: count_tokens(prompt(count)))
+    return prompt(fitting) if fitting else None
+
+
+def make_rows(
+    split: str, count_tokens: Callable[[Messages], int], settings: TaskSettings
+) -> list[dict[str, Any]]:
+    """Rows in verl's columns, one a paper and aspect; papers whose first sentence does not fit are
+    left out."""
+    rows: list[dict[str, Any]] = []
+    for paper in ACLSum(split):
+        sentences = [tidy_sentence(sentence) for sentence in paper.get_all_sentences(SECTIONS)]
+        for aspect in settings.aspects:
+            messages = longest_prompt(sentences, aspect, count_tokens, settings)
+            if messages is None:
+                continue
+            rows.append(
+                verl_row(
+                    "aclsum",
+                    "summarisation",
+                    messages,
+                    paper.summaries[aspect],
+                    split=split,
+                    index=len(rows),
+                    paper=paper.id,
+                    aspect=aspect,
+                )
+            )
+    return rows
+
+
+def token_counter(tokenizer: str) -> Callable[[Messages], int]:
+    """What counts the tokens of a prompt; see `TaskSettings.tokenizer`."""
+    if tokenizer == "bytes":
+        return lambda messages: sum(len(message["content"].encode()) for message in messages)
+    from transformers import AutoTokenizer
+
+    loaded: Any = AutoTokenizer.from_pretrained(tokenizer)
+
+    def count_tokens(messages: Messages) -> int:
+        # Qwen3's template is longer without thinking, by an empty thought; others ignore the key.
+        ids = loaded.apply_chat_template(
+            messages, add_generation_prompt=True, enable_thinking=False
+        )["input_ids"]
+        return len(ids)
+
+    return count_tokens
+
+
+def prepare(output: Path, settings: TaskSettings) -> None:
+    """Write the task into `output`, unless the same task is there already.
+
+    Raises:
+        ValueError: No prompt fits into `settings.max_prompt_tokens`.
+    """
+    words = [prompt_messages("A paper.", aspect, settings) for aspect in settings.aspects]
+    stamp = task_stamp("aclsum", settings, *words)
+    if is_prepared(output, stamp, FILES):
+        return
+    count_tokens = token_counter(settings.tokenizer)
+    begin(output)
+    parts = {split: make_rows(split, count_tokens, settings) for split in ("train", "test")}
+    if not all(parts.values()):
+        raise ValueError(
+            f"no prompt fits into {settings.max_prompt_tokens} tokens of {settings.tokenizer}: "
+            "give a larger --max_prompt_tokens"
+        )
+    write_task(output, stamp, **parts)
+    print(f"task: {len(parts['train'])} training and {len(parts['test'])} test prompts -> {output}")
+
+
+def example_answers(folder: Path, rng: np.random.Generator) -> Examples:
+    """Examples from the task in `folder`: the references of any prompts."""
+    rows = pd.read_parquet(folder / "train.parquet").head(EXAMPLE_PROMPTS)
+    references = [row["ground_truth"] for row in rows["reward_model"]]
+    return answers_to_prompts(folder, references, rng)

@@ -1,0 +1,277 @@
+"""DS-1000 for multi-candidate training: prompts that ask for K solutions.
+
+    python -m recipe.shape_grpo.tasks ds1000
+
+writes `train.parquet` and `test.parquet` (verl's columns) and `summary.json`. The problems are
+downloaded from the hub (`xlangai/DS-1000`), or read from `--problems FILE.jsonl[.gz]`. Their
+authors ask that they are not republished: keep what this writes to yourself.
+
+DS-1000 has no training part. This project splits it at random, all variants of one original problem
+on the same side; the paper's split is not known here.
+
+Each problem's own reference solution is run first, in the sandbox and with the libraries installed
+here. A problem whose reference fails (written for older libraries, or with a result that cannot be
+handed from one sandbox to another) could reward nobody and is left out; the summary counts them.
+Matplotlib's problems are left out unless `--libraries` names them (`reward_fns/ds1000.py` says
+why).
+
+    Yuhang Lai et al. 2023. DS-1000: A Natural and Reliable Benchmark for Data Science Code
+    Generation. ICML 2023. https://ds1000-code-gen.github.io
+"""
+
+import gzip
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from rich.progress import track
+
+from recipe.shape_grpo.files import begin
+from recipe.shape_grpo.tasks.common import (
+    Examples,
+    Messages,
+    answers_to_prompts,
+    is_prepared,
+    task_stamp,
+    verl_row,
+    write_task,
+)
+from reward_fns.ds1000 import compute_score
+
+HUB = "xlangai/DS-1000"
+FILES = ("train.parquet", "test.parquet", "summary.json")
+FIELDS = ("prompt", "code_context", "reference_code", "metadata")
+LIBRARIES = ("Numpy", "Pandas", "Pytorch", "Scipy", "Sklearn", "Tensorflow")
+NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+TEMPLATE = """\
+{problem}
+
+Write {count} solutions to this problem, as different from each other as you can. Each is run \
+against hidden tests; the answer is as good as the best of the {count}.
+A solution is the Python code that stands where the problem says "BEGIN SOLUTION": no Markdown, \
+and nothing that the problem's own code has defined already. Write each solution between \
+<candidate> and </candidate>, and write exactly {count}. For another problem (put the sum of the \
+squares of the NumPy array x into result), an answer is:
+
+{example}"""
+SUMS = (
+    "result = (x ** 2).sum()",
+    "result = np.dot(x, x)",
+    "result = np.sum(np.square(x))",
+    "result = x @ x",
+    "result = np.linalg.norm(x) ** 2",
+    'result = np.einsum("i,i->", x, x)',
+    "result = sum(value * value for value in x)",
+    "result = np.inner(x, x)",
+    "result = 0\nfor value in x:\n    result += value ** 2",
+    "result = np.multiply(x, x).sum()",
+)
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """What the task is made from; the same settings give the same files.
+
+    Attributes:
+        problems: a jsonl or jsonl.gz file in DS-1000's schema, or None for the hub's.
+        candidates: K, the number of solutions a prompt asks for, at most ten.
+        libraries: problems of these libraries only, as [Numpy, Pandas].
+        test_share: of the original problems, for the test prompts.
+        check: leave out problems whose reference solution fails.
+        seconds: for each test of a reference solution.
+        seed: of the split.
+    """
+
+    dataset: ClassVar[str] = "ds1000"
+
+    problems: str | None = None
+    candidates: int = 3
+    libraries: tuple[str, ...] = LIBRARIES
+    test_share: float = 0.2
+    check: bool = True
+    seconds: float = 60.0
+    seed: int = 0
+
+
+def prompt_messages(problem: str, candidates: int) -> Messages:
+    """The prompt, as chat messages. The only place where its words are.
+
+    Raises:
+        ValueError: `candidates` is not from 1 to 10.
+    """
+    if not 1 <= candidates <= len(SUMS):
+        raise ValueError(
+            f"candidates is {candidates}: use 1 to {len(SUMS)}, as many as the prompt has examples"
+        )
+    # The benchmark's own prompts end where a base model would go on writing.
+    problem = problem.rstrip().removesuffix("<code>").rstrip()
+    example = "\n".join(f"<candidate>\n{code}\n</candidate>" for code in SUMS[:candidates])
+    content = TEMPLATE.format(problem=problem, count=NUMBERS[candidates - 1], example=example)
+    return [{"role": "user", "content": content}]
+
+
+def read_problems(path: str | None) -> list[dict[str, Any]]:
+    """The problems of a file, or of the hub.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        RuntimeError: the hub cannot be reached; says what to do instead.
+        ValueError: a line is not a problem in DS-1000's schema.
+    """
+    if path is None:
+        return download_problems()
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no problems at {path!r}: give a jsonl or jsonl.gz file")
+    with gzip.open(path, "rt") if path.endswith(".gz") else open(path) as lines:
+        problems = []
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                problem = json.loads(line)
+                missing = [name for name in FIELDS if name not in problem]
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"{path}, line {number} is no JSON object: {error}") from None
+            if missing or "library" not in problem["metadata"]:
+                what = missing[0] if missing else "metadata.library"
+                raise ValueError(f"{path}, line {number} has no {what!r}: not DS-1000's schema")
+            problems.append(problem)
+    return problems
+
+
+def download_problems() -> list[dict[str, Any]]:
+    try:
+        from datasets import load_dataset
+
+        return [dict(row) for row in load_dataset(HUB, split="test")]
+    except Exception as error:
+        raise RuntimeError(
+            f"cannot load {HUB} from the hub ({type(error).__name__}): {error}\n"
+            "Without a connection, copy the dataset's test.jsonl here and pass --problems FILE"
+        ) from error
+
+
+def fails(problem: dict[str, Any], settings: TaskSettings) -> str | None:
+    """Why the problem's own reference solution earns nothing; None if it is right."""
+    library = problem["metadata"]["library"]
+    try:
+        score = compute_score(
+            "ds1000",
+            problem["reference_code"],
+            problem["code_context"],
+            {"library": library},
+            together=("Matplotlib",),
+            seconds=settings.seconds,
+        )
+    except ValueError as error:
+        return str(error)
+    return None if score == 1 else "the reference solution fails the tests"
+
+
+def check_references(
+    problems: list[dict[str, Any]], settings: TaskSettings
+) -> tuple[list[dict[str, Any]], Counter[str]]:
+    """The problems whose reference solution is right, and how many are left out, by library."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(lambda problem: fails(problem, settings), problems)
+        reasons = list(track(found, "running the reference solutions", total=len(problems)))
+    kept = [problem for problem, why in zip(problems, reasons, strict=True) if why is None]
+    left_out = Counter(
+        problem["metadata"]["library"]
+        for problem, why in zip(problems, reasons, strict=True)
+        if why is not None
+    )
+    return kept, left_out
+
+
+def origin(problem: dict[str, Any]) -> tuple[str, Any]:
+    """The original problem of which this is a variant."""
+    metadata = problem["metadata"]
+    own = metadata.get("library_problem_id", metadata.get("problem_id"))
+    return metadata["library"], metadata.get("perturbation_origin_id", own)
+
+
+def split(
+    problems: list[dict[str, Any]], settings: TaskSettings
+) -> dict[str, list[dict[str, Any]]]:
+    """Training and test problems; of each library the same share of originals is for testing."""
+    rng = np.random.default_rng(settings.seed)
+    test: set[tuple[str, Any]] = set()
+    for library in sorted({problem["metadata"]["library"] for problem in problems}):
+        of_library = {origin(p) for p in problems if p["metadata"]["library"] == library}
+        origins = sorted(of_library, key=str)
+        count = round(settings.test_share * len(origins))
+        test |= {origins[i] for i in rng.permutation(len(origins))[:count]}
+    return {
+        "train": [problem for problem in problems if origin(problem) not in test],
+        "test": [problem for problem in problems if origin(problem) in test],
+    }
+
+
+def make_rows(
+    problems: Iterable[dict[str, Any]], name: str, candidates: int
+) -> list[dict[str, Any]]:
+    """Rows in verl's columns."""
+    return [
+        verl_row(
+            "ds1000",
+            "code",
+            prompt_messages(problem["prompt"], candidates),
+            problem["code_context"],
+            split=name,
+            index=index,
+            problem=str(problem["metadata"].get("problem_id", index)),
+            library=problem["metadata"]["library"],
+        )
+        for index, problem in enumerate(problems)
+    ]
+
+
+def prepare(output: Path, settings: TaskSettings) -> None:
+    """Write the task into `output`, unless the same task is there already.
+
+    Raises:
+        ValueError: K is not from 1 to 10; no problem is left for training or for testing; and as
+            `read_problems`.
+    """
+    stamp = task_stamp("ds1000", settings, prompt_messages("A problem.", settings.candidates))
+    if is_prepared(output, stamp, FILES):
+        return
+    every = read_problems(settings.problems)
+    problems = [p for p in every if p["metadata"]["library"] in settings.libraries]
+    left_out: Counter[str] = Counter()
+    if settings.check:
+        problems, left_out = check_references(problems, settings)
+    parts = split(problems, settings)
+    if not parts["train"] or not parts["test"]:
+        raise ValueError(
+            f"{len(every)} problems, {len(problems)} of them usable, leave {len(parts['train'])} "
+            f"for training and {len(parts['test'])} for testing: check --libraries and --test_share"
+        )
+    begin(output)
+    summary = {
+        "read": len(every),
+        "other_libraries": len(every) - len(problems) - left_out.total(),
+        "reference_fails": dict(left_out),
+        **{name: len(part) for name, part in parts.items()},
+    }
+    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    rows = {name: make_rows(part, name, settings.candidates) for name, part in parts.items()}
+    write_task(output, stamp, **rows)
+    failing = ", ".join(f"{library} {count}" for library, count in left_out.items()) or "none"
+    print(
+        f"task: {summary['train']} training and {summary['test']} test prompts of {len(every)} "
+        f"problems -> {output}\n  of other libraries: {summary['other_libraries']}; left out, "
+        f"because their own reference solution fails here: {failing}"
+    )
+
+
+def example_answers(folder: Path, rng: np.random.Generator) -> Examples:
+    """Examples from the task in `folder`: programs that solve another problem."""
+    return answers_to_prompts(folder, list(SUMS), rng)

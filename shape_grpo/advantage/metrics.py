@@ -1,0 +1,84 @@
+"""Metrics of the candidates of a step, beside the trainer's own.
+
+verl merges the metrics of several updates by words in their names ("max", "min", "sum", "total");
+the names here contain none, so that they are averaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from shape_grpo.advantage.records import CandidateBatch, CandidateRecord
+from shape_grpo.credit import Utility, make_utility, split_utility
+
+HANDLED = ("truncated", "empty", "duplicate", "surplus", "fallback")
+
+
+def candidate_metrics(
+    records: Sequence[CandidateRecord],
+    response_lengths: Sequence[int],
+    *,
+    utility: str | Utility = "max",
+    allocator: str = "shapley",
+) -> dict[str, float]:
+    """What the candidates of N responses look like.
+
+    ``credit_spread`` is the coefficient of variation of a set's shares, averaged over sets of two
+    and more (0 is GRPO); ``negative_weights`` the part of candidates whose tokens are paid against
+    their response's advantage, which only utilities that a candidate can harm bring about.
+
+    Args:
+        records: One a response.
+        response_lengths: Tokens of each response.
+        utility: A name in `shape_grpo.credit.UTILITIES`, or a `shape_grpo.credit.Utility`.
+        allocator: A name in `shape_grpo.credit.ALLOCATORS`; this and the utility say how credit is
+            spread.
+
+    Returns:
+        ``shape_grpo/...`` to a number. A figure that nothing stands behind (a mean over no
+        candidates) is left out.
+    """
+    game = make_utility(utility)
+    batch = CandidateBatch.collate(records, vectors=game.takes_vectors)
+    counts = batch.mask.sum(-1)
+    lengths = (batch.ends - batch.starts).double()
+    candidates = batch.mask.unsqueeze(-1) if game.takes_vectors else batch.mask
+    batch_rewards = batch.rewards.double().where(candidates, 0.0)
+    rewards = game.ranking(batch_rewards)
+    split = split_utility(batch_rewards, batch.mask, lengths, utility=game, allocator=allocator)
+    metrics = {
+        "num_candidates": _mean(counts),
+        "responses_without_candidates": _mean(counts == 0),
+        "candidate_reward": _mean(rewards[batch.mask]),
+        "best_candidate_reward": _mean(rewards.where(batch.mask, -torch.inf).amax(-1)[counts > 0])
+        if counts.any()
+        else None,
+        "candidate_length": _mean(lengths[batch.mask]),
+        "candidate_length_variation": _mean(_variation(lengths, batch.mask)),
+        "candidate_token_share": lengths[batch.mask].sum().item() / max(sum(response_lengths), 1),
+        "credit_spread": _mean(_variation(split.shares, batch.mask)),
+        "negative_weights": _mean(split.weights[batch.mask] < 0),
+        "reward_errors": float(sum(record.num_errors for record in records)),
+        **{
+            f"{rule}_candidates": float(sum(record.handled.get(rule, 0) for record in records))
+            for rule in HANDLED
+        },
+    }
+    return {f"shape_grpo/{name}": value for name, value in metrics.items() if value is not None}
+
+
+def _variation(values: Tensor, mask: Tensor) -> Tensor:
+    """Standard deviation (ddof 0) over mean of each row of two or more with a mean above 0."""
+    counts = mask.sum(-1)
+    values = values.where(mask, 0.0)
+    means = values.sum(-1) / counts.clamp(min=1)
+    squares = ((values - means.unsqueeze(-1)) ** 2).where(mask, 0.0).sum(-1) / counts.clamp(min=1)
+    kept = (counts >= 2) & (means > 0)
+    return squares[kept].sqrt() / means[kept]
+
+
+def _mean(values: Tensor) -> float | None:
+    return values.double().mean().item() if values.numel() else None

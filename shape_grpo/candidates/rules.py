@@ -1,0 +1,125 @@
+"""Which of a response's candidates count, and which of those are to be scored."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shape_grpo.candidates.parsing import FORMATS, Candidate, parse_candidates
+from shape_grpo.candidates.spans import Tokenizer, decode_response, token_spans
+from shape_grpo.registry import check_choice
+
+RULES = ("score", "floor", "drop")
+"""What happens to a candidate that is not as it should be.
+
+- ``score``: it goes to the reward function like any other.
+- ``floor``: it gets a fixed reward, ``floor_reward``, without a call of the reward function.
+- ``drop``: it is no candidate; its tokens are shared tokens of the response.
+"""
+
+
+@dataclass(frozen=True)
+class CandidateRules:
+    """How candidates are written, and the rule for each thing that can be wrong with one.
+
+    Of several things wrong with a candidate the first counts: surplus, truncated, empty, duplicate.
+
+    Attributes:
+        format: How candidates are written: ``xml`` or ``numbered``.
+        max_candidates: Candidates a response may have; those beyond fall under ``surplus``.
+        ignore_thoughts: Whether candidates before ``</think>`` are none.
+        truncated: Rule for a last candidate that the response's end cut off.
+        empty: Rule for a candidate without text.
+        duplicate: Rule for a candidate whose text equals an earlier one's, but for white space and
+            case. Under ``score`` both take part, and symmetry makes them share what one would get.
+        surplus: Rule for candidates beyond ``max_candidates``.
+
+    Raises:
+        ValueError: A value that is not allowed; the message names what is.
+    """
+
+    format: str = "xml"
+    max_candidates: int | None = None
+    ignore_thoughts: bool = True
+    truncated: str = "drop"
+    empty: str = "drop"
+    duplicate: str = "score"
+    surplus: str = "drop"
+
+    def __post_init__(self) -> None:
+        check_choice("format", self.format, FORMATS)
+        for problem in ("truncated", "empty", "duplicate", "surplus"):
+            check_choice(problem, getattr(self, problem), RULES)
+        if self.max_candidates is not None and self.max_candidates < 1:
+            raise ValueError(
+                f"max_candidates={self.max_candidates}: must be 1 or more, or null (None) for no "
+                "limit."
+            )
+
+
+@dataclass(frozen=True)
+class CandidateSet:
+    """The K candidates of a response that count.
+
+    Attributes:
+        candidates: In their order.
+        texts: What is to be scored; None for a candidate that gets the fixed reward.
+        spans: ``(start, end)`` of each candidate's tokens, as `token_spans` finds them.
+        handled: How many candidates were surplus, truncated, empty or duplicate, dropped ones
+            included; a problem that did not occur has no key.
+    """
+
+    candidates: list[Candidate]
+    texts: list[str | None]
+    spans: list[tuple[int, int]]
+    handled: Counter[str]
+
+    @property
+    def num_distinct(self) -> int:
+        """Different texts among those to be scored."""
+        return len({_comparable(text) for text in self.texts if text is not None})
+
+
+def find_candidates(
+    tokenizer: Tokenizer, response_ids: Sequence[int], rules: CandidateRules, *, cut: bool
+) -> CandidateSet:
+    """The candidates of a response under the rules.
+
+    Args:
+        tokenizer: A Hugging Face tokenizer.
+        response_ids: Token ids of the response, as sampled.
+        rules: Which candidates count.
+        cut: Whether the response ended at its length limit. A candidate without its closing tag is
+            truncated either way; the last item of a numbered list is only then.
+    """
+    text = decode_response(tokenizer, response_ids)
+    candidates = parse_candidates(
+        text, format=rules.format, ignore_thoughts=rules.ignore_thoughts, truncated=cut
+    )
+    kept: list[Candidate] = []
+    texts: list[str | None] = []
+    handled: Counter[str] = Counter()
+    seen: set[str] = set()
+    for candidate in candidates:
+        name = _comparable(candidate.text)
+        if rules.max_candidates is not None and len(kept) >= rules.max_candidates:
+            problem, rule = "surplus", rules.surplus
+        elif not candidate.closed:
+            problem, rule = "truncated", rules.truncated
+        elif not candidate.text:
+            problem, rule = "empty", rules.empty
+        elif name in seen:
+            problem, rule = "duplicate", rules.duplicate
+        else:
+            problem, rule = None, "score"
+        seen.add(name)
+        if problem is not None:
+            handled[problem] += 1
+        if rule != "drop":
+            kept.append(candidate)
+            texts.append(candidate.text if rule == "score" else None)
+    return CandidateSet(kept, texts, token_spans(tokenizer, response_ids, kept), handled)
+
+
+def _comparable(text: str) -> str:
+    """The text by which candidates count as equal: white space and case do not matter."""
+    return " ".join(text.casefold().split())

@@ -1,0 +1,115 @@
+"""The block ``algorithm.shape_grpo``: how a set is scored, split and credited. Needs no verl."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from shape_grpo.advantage import READINGS
+from shape_grpo.candidates import CandidateRules
+from shape_grpo.credit import ALLOCATORS, UTILITIES, Utility, make_utility
+from shape_grpo.registry import check_choice, did_you_mean
+
+BLOCK = "algorithm.shape_grpo"
+"""Where a verl configuration has it."""
+
+
+@dataclass(frozen=True)
+class ShapeGRPOConfig(CandidateRules):
+    """All settings of this package: the rules for candidates (`CandidateRules`), and these.
+
+    Attributes:
+        utility: The set's score U from its candidates' rewards.
+        utility_options: Options of the utility (``m`` of ``top_m``, for instance).
+        allocator: How U is split over the candidates.
+        advantage: How shares become advantages.
+        length_correction: Whether credit weights account for unequal candidate lengths
+            (``shape_grpo.advantage.candidate_advantages``).
+        epsilon: Added to the group's standard deviation, as in verl's GRPO.
+        floor_reward: The reward under the rule ``floor``, and the score of a response without any
+            candidate.
+        on_error: ``skip``: a candidate whose reward function raised, or returned no finite number,
+            leaves the set, and its tokens count as shared. ``raise``: the run ends at that step.
+
+    Raises:
+        ValueError: A value that is not allowed; the message names the setting and what is.
+    """
+
+    utility: str = "max"
+    utility_options: dict[str, Any] = field(default_factory=dict)
+    allocator: str = "shapley"
+    advantage: str = "reweight"
+    length_correction: bool = False
+    epsilon: float = 1e-6
+    floor_reward: float = 0.0
+    on_error: str = "skip"
+
+    def __post_init__(self) -> None:
+        self._convert_types()
+        super().__post_init__()
+        check_choice("utility", self.utility, UTILITIES)
+        check_choice("allocator", self.allocator, ALLOCATORS)
+        check_choice("advantage", self.advantage, READINGS)
+        check_choice("on_error", self.on_error, ("skip", "raise"))
+        utility = self.game
+        floor = torch.tensor(self.floor_reward)
+        if not utility.takes_vectors and not utility.allows(floor).all():
+            raise ValueError(
+                f"floor_reward={self.floor_reward}: utility {self.utility} takes {utility.domain}."
+            )
+        if not self.epsilon > 0:
+            raise ValueError(f"epsilon={self.epsilon}: must be positive.")
+
+    @classmethod
+    def from_algorithm(cls, algorithm: Any) -> ShapeGRPOConfig:
+        """The block of a verl ``algorithm`` config; defaults where it is absent.
+
+        Raises:
+            ValueError: An unknown key or a value that is not allowed; the message names what is.
+        """
+        block = algorithm.get("shape_grpo") or {}
+        if isinstance(block, DictConfig):
+            block = OmegaConf.to_container(block, resolve=True)
+        if not isinstance(block, Mapping):
+            raise ValueError(f"{BLOCK}={block}: must be a block of keys and values.")
+        known = [entry.name for entry in fields(cls)]
+        for key in map(str, block):
+            if key not in known:
+                raise ValueError(
+                    f"{BLOCK}.{key}: unknown key.{did_you_mean(key, known)} "
+                    f"Allowed: {', '.join(known)}."
+                )
+        try:
+            return cls(**block)
+        except ValueError as error:
+            raise ValueError(f"{BLOCK}.{error}") from error
+
+    @cached_property
+    def game(self) -> Utility:
+        """The utility with its options."""
+        try:
+            return make_utility(self.utility, **self.utility_options)
+        except ValueError as error:
+            raise ValueError(f"utility_options={self.utility_options}: {error}") from error
+
+    def _convert_types(self) -> None:
+        """As YAML and command lines need it: ``1e-6`` and ``"3"`` become numbers.
+
+        Raises:
+            ValueError: A value that is not of its field's type.
+        """
+        try:
+            typed = OmegaConf.structured(self, flags={"allow_objects": True})
+            values = OmegaConf.to_container(typed, throw_on_missing=True)
+        except OmegaConfBaseException as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"{error.full_key}: {reason}") from None
+        assert isinstance(values, dict)
+        for name, value in values.items():
+            object.__setattr__(self, str(name), value)

@@ -1,0 +1,64 @@
+import pytest
+import torch
+
+from shape_grpo.advantage import CandidateBatch, CandidateRecord
+
+
+def test_json_keeps_everything():
+    record = CandidateRecord([1.5, None], [0, 4], [3, 9], {"empty": 2}, "Traceback ...")
+    assert CandidateRecord.from_json(record.to_json()) == record
+
+
+def test_unknown_means_candidates_and_not_one_reward():
+    assert not CandidateRecord().is_unknown
+    assert not CandidateRecord([None, 2.0], [0, 1], [1, 2]).is_unknown
+    assert CandidateRecord([None, None], [0, 1], [1, 2]).is_unknown
+
+
+def test_collate_pads_and_gives_unscored_candidates_no_tokens():
+    batch = CandidateBatch.collate(
+        [
+            CandidateRecord([1.0, None, 3.0], [1, 4, 7], [3, 6, 9]),
+            CandidateRecord(),
+            CandidateRecord([2.0], [5], [8]),
+        ]
+    )
+    assert batch.mask.tolist() == [[True, False, True], [False] * 3, [True, False, False]]
+    assert batch.starts.tolist() == [[1, 0, 7], [0, 0, 0], [5, 0, 0]]
+    assert batch.ends.tolist() == [[3, 0, 9], [0, 0, 0], [8, 0, 0]]
+    assert batch.rewards[batch.mask].tolist() == [1.0, 3.0, 2.0]
+    assert batch.unknown.tolist() == [False, False, False]
+
+
+def test_collate_of_a_batch_without_any_candidate():
+    batch = CandidateBatch.collate([CandidateRecord(), CandidateRecord()])
+    assert batch.rewards.shape == batch.starts.shape == (2, 0)
+    assert batch.token_counts(torch.ones(2, 5)).shape == (2, 0)
+
+
+def test_collate_of_vectors_pads_them_with_tests_not_passed():
+    records = [
+        CandidateRecord([[1, 0, 1], None, []], [1, 4, 7], [3, 6, 9]),
+        CandidateRecord(),
+        CandidateRecord([[1.0]], [5], [8]),
+    ]
+    batch = CandidateBatch.collate(records, vectors=True)
+    assert batch.rewards.shape == (3, 3, 3) and batch.rewards.dtype == torch.float32
+    assert batch.mask.tolist() == [[True, False, True], [False] * 3, [True, False, False]]
+    assert batch.rewards[batch.mask].tolist() == [[1, 0, 1], [0, 0, 0], [1, 0, 0]]
+    assert batch.starts.tolist() == [[1, 0, 7], [0, 0, 0], [5, 0, 0]]
+    assert CandidateRecord.from_json(records[0].to_json()) == records[0]
+
+
+@pytest.mark.parametrize("records", [[], [CandidateRecord()], [CandidateRecord([[]], [0], [1])]])
+def test_collate_of_vectors_that_hold_nothing(records):
+    batch = CandidateBatch.collate(records, vectors=True)
+    width = max((len(record.rewards) for record in records), default=0)
+    assert batch.rewards.shape == (len(records), width, 1)
+    assert batch.mask.all()
+
+
+def test_token_counts_leave_out_tokens_the_policy_did_not_write():
+    batch = CandidateBatch.collate([CandidateRecord([1.0, 1.0], [0, 3], [3, 6])])
+    mask = torch.tensor([[1, 0, 1, 1, 1, 1, 0]])
+    assert batch.token_counts(mask).tolist() == [[2, 3]]

@@ -1,0 +1,281 @@
+"""Every cell of the paper's tables composes to a configuration that the installed verl accepts."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from recipe.shape_grpo.files import write_stamp
+from recipe.shape_grpo.methods import METHODS, credit_options
+from recipe.shape_grpo.runs.check import check_config, check_run, compose_config
+from shape_grpo.verl.checks import check_reward_function
+
+ROOT = Path(__file__).parents[3]
+JUDGE = "reward.custom_reward_function.reward_kwargs.base_url=http://localhost:8000/v1"
+TASKS = ["movielens", "netflix", "netflix_history", "aclsum", "aclsum_rouge", "ds1000"]
+SCALES = {"quickstart": "movielens", "smoke": "aclsum_rouge"}
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch):
+    """Reward functions are named by paths from there."""
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("task", TASKS)
+def test_every_cell_is_valid(task, method):
+    judge = [JUDGE] if task == "aclsum" else []
+    config = compose_config([f"+task={task}", f"+method={method}", *judge])
+    check_config(config)
+    assert config.algorithm.adv_estimator == ("grpo" if method == "grpo" else "shape_grpo")
+    for name, value in ({} if method == "grpo" else credit_options(method)).items():
+        assert config.algorithm.shape_grpo[name] == value
+    assert config.trainer.experiment_name.endswith(method)
+    assert config.algorithm.shape_grpo.max_candidates == config.dataset.candidates
+
+
+def keys_of(block, prefix=""):
+    """Dotted paths of all keys."""
+    for key, value in block.items():
+        yield prefix + key
+        if isinstance(value, dict):
+            yield from keys_of(value, f"{prefix}{key}.")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_sets_no_key_that_verl_does_not_know(task):
+    """Hydra takes any key from a file, and only checks those of the command line."""
+    task_config, plain = (
+        set(keys_of(OmegaConf.to_container(compose_config(overrides))))
+        for overrides in ([f"+task={task}"], [])
+    )
+    own = ("dataset", "reward.custom_reward_function.reward_kwargs")
+    added = {key for key in task_config - plain if not key.startswith(own)}
+    assert added == {"data.apply_chat_template_kwargs.enable_thinking"}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_cell_has_a_twin_without_a_gpu(task):
+    overrides = [f"+task={task}", "+method=shape_grpo", "+backend=cpu", "+scale=tiny"]
+    overrides += [JUDGE] if task == "aclsum" else []
+    config = compose_config(overrides)
+    check_config(config)
+    assert config.trainer.device == "cpu"
+    assert config.actor_rollout_ref.model.path == f"{config.dataset.folder}/policy"
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_quickstart_and_the_smoke_test_take_any_method(scale, method):
+    overrides = [f"+task={SCALES[scale]}", f"+scale={scale}", f"+method={method}", "+backend=cpu"]
+    config = compose_config(overrides)
+    check_config(config)
+    assert config.trainer.experiment_name == f"{config.dataset.name}-k3-{method}"
+    assert config.algorithm.shape_grpo.duplicate == "floor"
+    assert config.algorithm.shape_grpo.max_candidates == 3
+
+
+def test_one_seed_is_every_seed():
+    config = compose_config(["+task=netflix", "data.seed=7"])
+    assert config.actor_rollout_ref.rollout.seed == 7
+    assert config.actor_rollout_ref.actor.data_loader_seed == 7
+
+
+REFUSED = {
+    # overrides, what the message must say
+    "a key verl does not have": (["data.train_batch=8"], "Key 'train_batch' is not in struct"),
+    "a task there is none of": (["+task=chess"], "Could not find 'task/chess'"),
+    "mini-batches that leave a rest": (
+        ["actor_rollout_ref.actor.ppo_mini_batch_size=48"],
+        "train_batch_size=64 is no multiple of .*48",
+    ),
+    "responses that do not divide": (["trainer.n_gpus_per_node=3"], "divi"),
+    "micro-batches that leave a rest": (
+        [
+            "actor_rollout_ref.actor.use_dynamic_bsz=false",
+            "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=24",
+            "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=8",
+        ],
+        "256 responses a GPU and update are no multiple of .*24",
+    ),
+    "a reward function elsewhere": (
+        ["reward.custom_reward_function.path=no/such.py"],
+        "no/such.py: there is no such file",
+    ),
+    "a reward function in a package there is none of": (
+        ["reward.custom_reward_function.path=pkg://reward_fns.chess"],
+        "reward_fns.chess: it cannot be imported .*No module named 'reward_fns.chess'",
+    ),
+    "a reward function of another name": (
+        ["reward.custom_reward_function.name=score"],
+        "it has no function score",
+    ),
+    "a keyword misspelt": (
+        ["+reward.custom_reward_function.reward_kwargs.treshold=80"],
+        "reward_kwargs.treshold: .*Did you mean threshold",
+    ),
+    "an allocator there is none of": (
+        ["algorithm.shape_grpo.allocator=shapely"],
+        "Did you mean shapley",
+    ),
+}
+
+
+@pytest.mark.parametrize(("overrides", "says"), REFUSED.values(), ids=REFUSED.keys())
+def test_refused(overrides, says):
+    if not any(override.startswith("+task") for override in overrides):
+        overrides = ["+task=netflix", "+method=shape_grpo", *overrides]
+    with pytest.raises(ValueError, match=says):
+        check_config(compose_config(overrides))
+
+
+@pytest.mark.parametrize(
+    "path", ["pkg://reward_fns.netflix", f"file://{ROOT}/reward_fns/netflix.py"]
+)
+def test_reward_functions_are_found_as_verl_finds_them(path):
+    override = f"reward.custom_reward_function.path={path}"
+    check_config(compose_config(["+task=netflix", override]))
+
+
+def test_the_check_reads_a_configuration_as_hydra_hands_it_over():
+    """Its interpolations not yet resolved."""
+    config = OmegaConf.create(
+        {
+            "dataset": {"folder": "here", "candidates": 3},
+            "reward": {
+                "reward_model": {"enable": False},
+                "custom_reward_function": {
+                    "path": "reward_fns/netflix.py",
+                    "reward_kwargs": {"ratings": "${dataset.folder}/ratings.npz"},
+                },
+            },
+        }
+    )
+    check_reward_function(config)
+    config.reward.custom_reward_function.reward_kwargs.rating = "${dataset.folder}"
+    with pytest.raises(ValueError, match=r"rating: .*Did you mean ratings"):
+        check_reward_function(config)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_prompts_for_another_number_of_candidates_are_refused(task, tmp_path):
+    write_stamp(tmp_path, {"candidates": 4})
+    overrides = [f"+task={task}", f"dataset.folder={tmp_path}"]
+    overrides += [JUDGE] if task == "aclsum" else []
+    check_config(compose_config([*overrides, "dataset.candidates=4"]))
+    with pytest.raises(ValueError, match=r"candidates=2, .*ask for 4: .*--candidates 2"):
+        check_config(compose_config([*overrides, "dataset.candidates=2"]))
+
+
+def test_a_run_refuses_data_that_are_not_there(tmp_path):
+    overrides = ["+task=netflix", f"dataset.folder={tmp_path}"]
+    with pytest.raises(ValueError, match=r"there is no .*train.parquet.*config/task"):
+        check_run(compose_config(overrides))
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.parquet").touch()
+    check_run(compose_config(overrides))
+
+
+@pytest.mark.parametrize(("overrides", "says"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_run_refuses_what_a_dry_run_refuses(overrides, says, monkeypatch):
+    """Before verl is reached; in this process, as starting one takes ten seconds."""
+    from recipe.shape_grpo import main_shape_grpo
+
+    def must_not_run(config):
+        raise AssertionError("verl was started")
+
+    monkeypatch.setattr(main_shape_grpo.main_ppo, "main", must_not_run)
+    if not any(override.startswith("+task") for override in overrides):
+        overrides = ["+task=netflix", "+method=shape_grpo", *overrides]
+    monkeypatch.setattr(os.sys, "argv", ["main_shape_grpo", *overrides, "hydra.run.dir=/tmp"])
+    with pytest.raises(SystemExit) as ended:
+        main_shape_grpo.main()
+    assert ended.value.code not in (None, 0)
+
+
+def test_a_judge_that_is_nowhere_is_refused():
+    with pytest.raises(ValueError, match=r"no judge: write .*base_url"):
+        check_config(compose_config(["+task=aclsum"]))
+    with pytest.raises(ValueError, match="base_url='localhost'"):
+        check_config(compose_config(["+task=aclsum", JUDGE.split("=")[0] + "=localhost"]))
+    own = ["reward.reward_model.enable=true", "reward.reward_model.model_path=judge"]
+    check_config(compose_config(["+task=aclsum", *own]))
+
+
+def run_script(script, *arguments, **environment):
+    python = {"PYTHON": os.environ.get("PYTHON", "python")}
+    return subprocess.run(
+        [ROOT / "run_scripts" / script, *arguments],
+        env={**os.environ, **python, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in ROOT.glob("run_scripts/run_*.sh")))
+def test_scripts_say_which_methods_there_are(script):
+    result, helped = run_script(script), run_script(script, "--help")
+    assert (result.returncode, helped.returncode) == (2, 0)
+    for method in METHODS:
+        assert method in result.stderr and method in helped.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["winner_takes_all", "--dry-run", "data.seed=7", "dataset.candidates=3"],
+        ["--dry-run", "winner_takes_all", "data.seed=7", "dataset.candidates=3"],
+        ["winner_takes_all", "data.seed=7", "dataset.candidates=3", "--dry-run"],
+    ],
+)
+def test_a_script_prints_the_command_it_would_run(arguments):
+    result = run_script(
+        "run_netflix_history.sh",
+        *arguments,
+        PYTHON=os.sys.executable,
+        PYTHONPATH=str(ROOT),
+        MODEL="Qwen/Qwen3-0.6B",
+        N_GPUS="8",
+        NNODES="2",
+    )
+    assert result.returncode == 0, result.stderr
+    command = result.stdout.replace(" \\\n    ", " ")
+    assert command.startswith("python -m recipe.shape_grpo.main_shape_grpo +task=netflix_history")
+    for override in (
+        "+method=winner_takes_all",
+        "dataset.candidates=3",
+        "actor_rollout_ref.model.path=Qwen/Qwen3-0.6B",
+        "trainer.n_gpus_per_node=8",
+        "trainer.nnodes=2",
+        "data.seed=7",
+    ):
+        assert f" {override}" in command
+    assert "Not there yet: outputs/netflix_history-k3/train.parquet" in result.stdout
+    assert "The configuration is valid." in result.stdout
+
+
+def test_a_script_refuses_what_cannot_run():
+    result = run_script(
+        "run_ds1000.sh",
+        "grpo",
+        "--dry-run",
+        "trainer.nodes=2",
+        PYTHON=os.sys.executable,
+        PYTHONPATH=str(ROOT),
+    )
+    assert result.returncode == 1
+    assert "Configuration error: " in result.stderr and "nodes" in result.stderr
+
+
+def test_a_reward_function_that_takes_any_keyword_gets_any(tmp_path):
+    path = tmp_path / "reward.py"
+    path.write_text("def compute_score(solution_str, **settings):\n    return 1.0\n")
+    function = "reward.custom_reward_function"
+    kwargs = f"+{function}.reward_kwargs.threshold=3"
+    check_config(compose_config(["+task=aclsum_rouge", f"{function}.path={path}", kwargs]))
+    path.write_text("def compute_score(solution_str, limit=1):\n    return 1.0\n")
+    with pytest.raises(ValueError, match="threshold: the reward function does not name it"):
+        check_config(compose_config(["+task=aclsum_rouge", f"{function}.path={path}", kwargs]))

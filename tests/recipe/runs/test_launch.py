@@ -1,0 +1,94 @@
+"""What makes a run be made anew; what starting one looks like is in tests/e2e."""
+
+import pytest
+from rich.console import Console
+
+from recipe.shape_grpo.files import write_stamp
+from recipe.shape_grpo.runs import launch
+from recipe.shape_grpo.runs.folder import read_metrics, write_metrics
+
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture
+def task(tmp_path):
+    folder = tmp_path / "task"
+    (folder / "policy").mkdir(parents=True)
+    for split in ("train", "test"):
+        (folder / f"{split}.parquet").touch()
+    write_stamp(folder, {"candidates": 3, "words": "Suggest 3 films."})
+    write_stamp(folder / "policy", {"steps": 600})
+    return folder
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The names of the runs that were started; each writes one step."""
+    names = []
+
+    def start(name, overrides, run, **options):
+        names.append(name)
+        write_metrics(run, 1, {"critic/score/mean": 4.0})
+
+    monkeypatch.setattr(launch, "launch", start)
+    return names
+
+
+def train(task, *more, method="shape_grpo"):
+    overrides = ["+task=movielens", "+scale=quickstart", f"dataset.folder={task}", *more]
+    launch.train(method, overrides, task.parent / "run", console=QUIET)
+
+
+def test_the_same_run_is_used_again(task, started):
+    for _ in range(2):
+        train(task)
+    assert started == ["movielens by shape_grpo"]
+    assert read_metrics(task.parent / "run") == {1: {"critic/score/mean": 4.0}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"more": ["data.seed=1"]},
+        {"more": ["actor_rollout_ref.actor.clip_ratio=0.3"]},
+        {"more": ["algorithm.shape_grpo.length_correction=true"]},
+        {"method": "grpo"},
+    ],
+)
+def test_another_configuration_is_another_run(task, started, change):
+    train(task)
+    train(task, *change.get("more", []), method=change.get("method", "shape_grpo"))
+    assert len(started) == 2
+
+
+@pytest.mark.parametrize("folder", ["task", "task/policy"])
+def test_other_words_or_another_policy_make_another_run(task, started, folder):
+    train(task)
+    write_stamp(task.parent / folder, {"candidates": 3, "words": "Name 3 films."})
+    train(task)
+    assert len(started) == 2
+
+
+def test_a_run_that_was_cut_off_is_made_again(task, started, monkeypatch):
+    def cut_off(name, overrides, run, **options):
+        write_metrics(run, 1, {"critic/score/mean": 9.0})
+        raise launch.TrainingFailed("killed")
+
+    start = launch.launch
+    monkeypatch.setattr(launch, "launch", cut_off)
+    with pytest.raises(launch.TrainingFailed):
+        train(task)
+    monkeypatch.setattr(launch, "launch", start)
+    train(task)
+    assert started and read_metrics(task.parent / "run") == {1: {"critic/score/mean": 4.0}}
+
+
+def test_nothing_is_started_for_a_configuration_that_is_refused(task, started):
+    with pytest.raises(ValueError, match="no multiple of"):
+        train(task, "actor_rollout_ref.actor.ppo_mini_batch_size=3")
+    with pytest.raises(ValueError, match="ask for 3"):
+        train(task, "dataset.candidates=5")
+    (task / "train.parquet").unlink()
+    with pytest.raises(ValueError, match="there is no"):
+        train(task)
+    assert started == []

@@ -1,0 +1,118 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from recipe.shape_grpo.methods import METHODS
+from recipe.shape_grpo.runs.check import check_config, compose_config
+from recipe.shape_grpo.sweep.cells import SPECIFICATIONS, cells, preparations, read_sweep
+
+SMALL = """
+trainer: verl
+backend: cpu
+tasks: [netflix, ds1000]
+methods: [grpo, shape_grpo]
+candidates: [3, 5]
+learning_rates: [1.0e-3]
+method_learning_rates: {grpo: [1.0e-3, 3.0e-4]}
+seeds: [0, 1]
+overrides: [trainer.test_freq=7]
+task_overrides: {ds1000: ["actor_rollout_ref.model.path={data}/judge"]}
+prepare: {netflix: ["tasks netflix --output {data} --candidates {candidates}"]}
+"""
+
+
+@pytest.fixture
+def small(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    return read_sweep(str(path))
+
+
+def test_cells_are_the_product_of_the_axes(small):
+    found = list(cells(small, Path("out")))
+    # 2 tasks x 2 K x 2 seeds x (2 learning rates of grpo + 1 of shape_grpo)
+    assert len(found) == len({cell.name for cell in found}) == 24
+    assert "netflix-k5/grpo/lr-0.0003/seed-1" in {cell.name for cell in found}
+    # The first half compares all methods on the first seed.
+    assert all(cell.name.endswith("seed-0") for cell in found[:12])
+
+
+def test_a_cell_is_a_run_of_its_own_with_the_overrides_of_its_task(small):
+    by_name = {cell.name: cell for cell in cells(small, Path("out"))}
+    cell = by_name["ds1000-k3/shape_grpo/lr-0.001/seed-1"]
+    assert cell.command[:5] == (
+        *("-m", "recipe.shape_grpo.runs", "shape_grpo"),
+        *("out/ds1000-k3/shape_grpo/lr-0.001/seed-1", "--backend=cpu"),
+    )
+    assert set(cell.command[5:]) == {
+        *("+task=ds1000", "dataset.candidates=3", "data.seed=1", "trainer.test_freq=7"),
+        "actor_rollout_ref.actor.optim.lr=0.001",
+        "actor_rollout_ref.model.path=out/data/ds1000-k3/judge",
+    }
+    # Its data are prepared by the sweep, so the run is told where.
+    netflix = by_name["netflix-k5/grpo/lr-0.001/seed-0"]
+    assert "dataset.folder=out/data/netflix-k5" in netflix.command
+
+
+def test_data_are_prepared_once_for_each_number_of_candidates(small):
+    assert list(preparations(small, Path("out"))) == [
+        (
+            *("-m", "recipe.shape_grpo.tasks", "netflix"),
+            *("--output", f"out/data/netflix-k{k}", "--candidates", str(k)),
+        )
+        for k in (3, 5)
+    ]
+
+
+def test_a_cell_is_done_while_its_command_and_data_stay_the_same(small, tmp_path):
+    cell = next(cells(small, tmp_path))
+    run = cell.runs[0]
+    run.mkdir(parents=True)
+    cell.mark_done(tmp_path)
+    assert not cell.is_done(tmp_path), "the run itself is not whole"
+    (run / "settings.json").write_text("{}")
+    assert cell.is_done(tmp_path)
+    cell.data.mkdir(parents=True)
+    (cell.data / "settings.json").write_text(json.dumps({"words": "others"}))
+    assert not cell.is_done(tmp_path)
+    cell.mark_done(tmp_path)
+    assert cell.is_done(tmp_path)
+    other = read_sweep(str(tmp_path / "small.yaml"), ["overrides=[trainer.test_freq=8]"])
+    assert not next(cells(other, tmp_path)).is_done(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("methods=[grpoo]", "methods: 'grpoo' is none of .*grpo"),
+        ("seeds=[one]", "seeds"),
+        ("sedes=[1]", "sedes"),
+        ("trainer=trlx", "trainer: 'trlx' is none of"),
+        ("backend=tpu", "backend: 'tpu' is none of"),
+    ],
+)
+def test_a_wrong_specification_is_refused(change, says, tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    with pytest.raises(ValueError, match=says):
+        read_sweep(str(path), [change])
+
+
+def test_a_specification_that_is_nowhere_is_named():
+    with pytest.raises(ValueError, match=r"no sweep 'no.such'; there are .*tiny"):
+        read_sweep("no.such")
+
+
+@pytest.mark.parametrize("name", SPECIFICATIONS)
+def test_every_cell_of_the_specifications_here_is_valid(name, tmp_path):
+    """One seed of each; runs of verl compose to a configuration that it accepts."""
+    sweep = read_sweep(name)
+    assert set(sweep.methods) <= set(METHODS)
+    sweep.seeds = sweep.seeds[:1]
+    judge = "reward.custom_reward_function.reward_kwargs.base_url=http://localhost:8000/v1"
+    for cell in cells(sweep, tmp_path) if sweep.trainer == "verl" else ():
+        method, overrides = cell.command[2], [*cell.command[5:]]
+        overrides += ["+backend=cpu"] if sweep.backend == "cpu" else []
+        overrides += [judge] if "+task=aclsum" in overrides and sweep.backend == "gpu" else []
+        check_config(compose_config([f"+method={method}", *overrides]))

@@ -1,0 +1,90 @@
+"""The block algorithm.shape_grpo fails at start, with the allowed values in the message."""
+
+from dataclasses import FrozenInstanceError, asdict
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from shape_grpo.config import ShapeGRPOConfig
+
+
+def read(**block):
+    return ShapeGRPOConfig.from_algorithm(OmegaConf.create({"shape_grpo": block}))
+
+
+def test_absent_block_gives_the_defaults():
+    assert ShapeGRPOConfig.from_algorithm(OmegaConf.create({})) == ShapeGRPOConfig()
+
+
+def test_yaml_of_the_recipe_states_the_defaults_and_every_key():
+    yaml = Path(__file__).parents[1] / "recipe/shape_grpo/config/shape_grpo_trainer.yaml"
+    written = OmegaConf.to_container(OmegaConf.load(yaml).algorithm.shape_grpo)
+    assert written == asdict(ShapeGRPOConfig())
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ({"utillity": "max"}, r"utillity: unknown key\. Did you mean utility\?.*allocator"),
+        ({"utility": "median"}, r"utility=median: unknown value.*Allowed: .*max"),
+        ({"utility": "top_m"}, r"utility_options=\{\}: .*needs the option 'm'"),
+        ({"utility_options": {"m": 2}}, r"utility_options=\{'m': 2\}: .*'max' has no option 'm'"),
+        ({"utility": "noisy_or", "floor_reward": -1}, r"floor_reward=-1.*noisy_or.*0 to 1"),
+        ({"utility": "custom", "utility_options": {"function": "f"}}, r"package\.module:function"),
+        ({"allocator": "shapely"}, r"allocator=shapely.*Did you mean shapley\?"),
+        ({"advantage": "normalise"}, r"advantage=normalise: unknown value.*reweight"),
+        ({"format": "json"}, r"format=json.*xml, numbered"),
+        ({"truncated": "keep"}, r"truncated=keep.*score, floor, drop"),
+        ({"on_error": "ignore"}, r"on_error=ignore.*skip, raise"),
+        ({"max_candidates": 0}, r"max_candidates=0: must be 1 or more"),
+        ({"max_candidates": "many"}, r"algorithm\.shape_grpo\.max_candidates.*many"),
+        ({"epsilon": 0.0}, r"epsilon=0\.0: must be positive"),
+        ({"length_correction": "maybe"}, r"algorithm\.shape_grpo\.length_correction.*maybe"),
+    ],
+)
+def test_a_wrong_block_says_what_to_write(block, message):
+    with pytest.raises(ValueError, match=message):
+        read(**block)
+
+
+def test_a_block_that_is_none_is_refused():
+    with pytest.raises(ValueError, match=r"algorithm\.shape_grpo=shapley: must be a block"):
+        ShapeGRPOConfig.from_algorithm({"shape_grpo": "shapley"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"advantage": "pool"}, r"^advantage=pool: unknown value\. Did you mean pooled\?"),
+        ({"max_candidates": 0}, r"^max_candidates=0: must be 1 or more"),
+        ({"max_candidates": "many"}, r"^max_candidates: .*many"),
+        ({"utility": "top_m"}, r"^utility_options=\{\}: .*needs the option 'm'"),
+        ({"surplus": "keep"}, r"^surplus=keep: unknown value.*score, floor, drop"),
+        ({"epsilon": "???"}, r"^epsilon: .*[Mm]issing"),
+    ],
+)
+def test_without_verl_the_message_names_the_field(settings, message):
+    with pytest.raises(ValueError, match=message):
+        ShapeGRPOConfig(**settings)
+
+
+def test_values_get_the_types_of_their_fields():
+    config = ShapeGRPOConfig(epsilon="1e-5", max_candidates="3", floor_reward=1)
+    assert (config.epsilon, config.max_candidates) == (1e-5, 3)
+    assert type(config.floor_reward) is float
+
+
+def test_a_utility_of_ones_own_may_be_the_function_itself():
+    def longest(rewards, coalitions):
+        return (rewards * coalitions).amax(dim=1)
+
+    config = ShapeGRPOConfig(utility="custom", utility_options={"function": longest})
+    rewards = torch.tensor([[1.0, 3.0]])
+    assert config.game.value(rewards, torch.ones(1, 2, dtype=torch.bool)).tolist() == [3.0]
+
+
+def test_a_validated_configuration_stays_as_it_is():
+    with pytest.raises(FrozenInstanceError):
+        ShapeGRPOConfig().allocator = "shapely"
