@@ -64,8 +64,9 @@ def test_the_config_table_names_every_key(key):
 
 
 def test_an_allocator_of_ones_own_is_found_by_verl_and_by_the_config(tmp_path):
-    """The five lines in docs/credit.md, loaded as they say, in a process that knows only verl."""
-    text = (Path(__file__).parents[1] / "recipe/shape_grpo/docs/credit.md").read_text()
+    """The five lines in shape_grpo/credit/README.md, loaded as they say, in a process that knows
+    only verl."""
+    text = (Path(__file__).parents[1] / "shape_grpo/credit/README.md").read_text()
     (code,) = re.findall(r"```python\n(# my_credit.py.*?)```", text, flags=re.DOTALL)
     (tmp_path / "my_credit.py").write_text(code)
     program = """

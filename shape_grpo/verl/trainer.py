@@ -7,6 +7,7 @@ Registered as ``shape_grpo`` (on verl's "sync"), ``shape_grpo_colocate_async`` a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ class CandidateTrainerMixin:
 
     verl_trainer_mode: str
     config: DictConfig
+    _records_to_write: Mapping[str, str | None] = {}
 
     def __init__(self, config: DictConfig) -> None:
         self.shape_grpo_config = check_trainer_config(config)
@@ -83,6 +85,31 @@ class CandidateTrainerMixin:
                 )
             records.append(record)
         return records
+
+    def _log_rollout_data(
+        self, batch: KVBatchMeta, timing_raw: dict[str, float], rollout_data_dir: str
+    ) -> None:
+        """Write the step's responses as verl does, with the records of their candidates."""
+        if self.config.reward.reward_manager.name == REWARD_MANAGER:
+            final_rows = _final_rows(batch.keys)
+            records = self._read_records(batch, final_rows)
+            self._records_to_write = {
+                key: record.to_json() if _is_answer(batch, final_rows, row) else None
+                for row, (key, record) in enumerate(zip(batch.keys, records, strict=True))
+            }
+        super()._log_rollout_data(batch, timing_raw, rollout_data_dir)  # type: ignore[misc]
+        self._records_to_write = {}
+
+    def _dump_generations(
+        self, *, reward_extra_infos_dict: dict[str, list[Any]], **fields: Any
+    ) -> None:
+        # verl 0.9.1 leaves reward_extra_info out of training rollouts, not out of validation's.
+        if self._records_to_write:
+            records = [self._records_to_write[key] for key in reward_extra_infos_dict["uid"]]
+            reward_extra_infos_dict = {**reward_extra_infos_dict, RECORD_KEY: records}
+        super()._dump_generations(  # type: ignore[misc]
+            reward_extra_infos_dict=reward_extra_infos_dict, **fields
+        )
 
 
 def _final_rows(keys: list[str]) -> torch.Tensor:

@@ -4,7 +4,7 @@ import json
 import pytest
 from rich.console import Console
 
-from recipe.shape_grpo.report import WINDOW, plot_curves, print_table, read_curve
+from recipe.shape_grpo.report.curves import WINDOW, plot_curves, print_table, read_curve
 
 
 def write_run(folder, scores, validation):

@@ -1,0 +1,142 @@
+"""``python -m recipe.shape_grpo.report RUNS ... --output DIR``: tables, figures, one HTML page.
+
+``python -m recipe.shape_grpo.report credit-map RUN --step N``: who gets what in one step.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import track
+
+from recipe.shape_grpo.command import CommandParser, failing_in_one_line
+
+if TYPE_CHECKING:
+    from recipe.shape_grpo.report.credit_map import GroupMap, StepMap
+    from recipe.shape_grpo.report.results import Results
+
+PROG = "python -m recipe.shape_grpo.report"
+PAGE = "report.html"
+MAPS = 12
+"""Credit maps in a page, at most: one a method and task, as long as there are rollouts."""
+
+
+def report_command() -> CommandParser:
+    """The options of the report."""
+    parser = CommandParser(
+        prog=PROG,
+        description="Tables, figures and one HTML page from run folders.",
+        epilog=f"{PROG} credit-map RUN --step N (--help) shows who gets what in one step of a run.",
+    )
+    parser.add_argument("runs", nargs="+", type=Path, help="folders; runs are found below them")
+    parser.add_argument("--output", type=Path, required=True, help="folder for all files")
+    parser.add_argument(
+        "--split-by", nargs="+", default=[], metavar="SETTING",
+        help="further settings whose values are not to be compared with each other",
+    )  # fmt: skip
+    parser.add_argument("--command", help="what to name as the maker instead of this")
+    return parser
+
+
+def map_command() -> CommandParser:
+    """The options of a credit map."""
+    parser = CommandParser(
+        prog=f"{PROG} credit-map",
+        description="The responses of one step, coloured by the advantage of each candidate.",
+    )
+    parser.add_argument("run", type=Path, help="a run folder with rollouts/STEP.jsonl")
+    parser.add_argument("--step", type=int, help="without it, the last that has rollouts")
+    parser.add_argument("--prompts", type=int, default=8, help="how many are shown")
+    parser.add_argument("--output", type=Path, help="without it, RUN/credit_map_STEP.html")
+    return parser
+
+
+def main(arguments: list[str]) -> None:
+    """Write a report, or a credit map."""
+    command = f"{PROG} {shlex.join(arguments)}"
+    console = Console()
+    with failing_in_one_line("report"):
+        if arguments[:1] == ["credit-map"]:
+            _write_map(arguments[1:], command, console)
+        else:
+            _write_report(arguments, command, console)
+
+
+def _write_report(arguments: list[str], command: str, console: Console) -> None:
+    options = report_command().parse_args(arguments)
+    # Here, so that --help and a wrong option do not wait for them.
+    from recipe.shape_grpo.report.figures import Painter
+    from recipe.shape_grpo.report.page import write_report
+    from recipe.shape_grpo.report.results import read_results
+    from recipe.shape_grpo.report.tables import all_tables
+
+    output = options.output
+    results = read_results(options.runs, options.split_by)
+    output.mkdir(parents=True, exist_ok=True)
+    source = _source(results, options.runs, options.command or command)
+    tables = all_tables(results)
+    for table in tables:
+        table.write(output)
+    painter = Painter(results, output, source)
+    drawing = track(
+        painter.figures(), "drawing", total=painter.count, console=console, transient=True,
+        disable=not console.is_terminal,
+    )  # fmt: skip
+    write_report(
+        output / PAGE,
+        results=results,
+        tables=tables,
+        figures=list(drawing),
+        maps=_maps(results),
+        source=source,
+    )
+    tables[0].print(console)
+    for why, folders in results.left_out.items():
+        console.print(f"{len(folders)} left out: {why}.")
+    console.print(f"Page: {output / PAGE}", soft_wrap=True)
+
+
+def _source(results: Results, roots: list[Path], command: str) -> str:
+    sizes = results.runs.groupby(["setup", "method"]).size()
+    seeds = f"{sizes.min()}" if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
+    word = "seed" if seeds == "1" else "seeds"
+    where = ", ".join(map(str, roots))
+    return f"{len(results.runs)} runs below {where}, {seeds} {word} a method. Made by: {command}"
+
+
+def _maps(results: Results) -> list[tuple[str, StepMap, GroupMap]]:
+    """The last step of the first run with rollouts of each method and setup."""
+    from recipe.shape_grpo.report.rollouts import read_rollouts, rollout_files
+
+    maps: list[tuple[str, StepMap, GroupMap]] = []
+    for (setup, method), runs in results.runs.groupby(["setup", "method"]):
+        for folder in map(Path, runs["folder"]):
+            files = rollout_files(folder)
+            if not files or not read_rollouts(files[max(files)]) or len(maps) == MAPS:
+                continue
+            from recipe.shape_grpo.report.credit_map import map_step, telling_responses
+
+            step_map = map_step(folder)
+            maps.append((f"{method} on {setup}", step_map, telling_responses(step_map)))
+            break
+    return maps
+
+
+def _write_map(arguments: list[str], command: str, console: Console) -> None:
+    options = map_command().parse_args(arguments)
+    from recipe.shape_grpo.report.credit_map import map_step
+    from recipe.shape_grpo.report.page import write_credit_map
+
+    step_map = map_step(options.run, options.step, options.prompts)
+    path = options.output or options.run / f"credit_map_{step_map.step}.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_credit_map(path, step_map, command)
+    console.print(f"Page: {path}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,261 @@
+"""Run folders to one table: a row for each step of each run.
+
+A run is a folder with ``metrics.jsonl`` (verl's file logger) and ``settings.json``, which is
+written when the run is whole. A run of verl that somebody started by hand has neither, but may have
+TensorBoard's event files: its task, K and method are read from its name, and its seed is unknown.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from recipe.shape_grpo.files import STAMP
+from recipe.shape_grpo.methods import METHODS, credit_options
+from recipe.shape_grpo.report.curves import WINDOW
+from recipe.shape_grpo.runs.folder import METRICS, read_metrics
+
+BASELINE = "grpo"
+"""The method that the others are compared with."""
+
+COLUMNS = {
+    "critic/score/mean": "training",
+    "actor/entropy": "entropy",
+    "actor/grad_norm": "gradient_norm",
+    "timing_s/step": "seconds",
+    "shape_grpo/distinct_candidates": "distinct_candidates",
+    "shape_grpo/candidate_length_variation": "length_variation",
+}
+"""verl's names of the metrics that the report shows, and their columns."""
+
+CREDIT = ("utility", "utility_options", "allocator", "allocator_options", "advantage",
+          "length_correction")  # fmt: skip
+"""Settings of ``algorithm.shape_grpo`` that say what a method is."""
+
+_HELD_OUT = re.compile(r"val-core/.+/reward/mean@\d+")
+_EVENTS = "events.out.tfevents."
+_EXPERIMENT = re.compile(r"(?P<task>.+)-k(?P<candidates>\d+)-(?P<method>.+)")
+_FACTS: dict[str, tuple[type, ...]] = {
+    "trainer": (str,),
+    "task": (str,),
+    "method": (str,),
+    "candidates": (int,),
+    "seed": (int,),
+    "learning_rate": (int, float),
+    "steps": (int,),
+}
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the report is made from.
+
+    Attributes:
+        runs: One row a run: the facts of its settings, ``setup`` (what its method and seed are
+            compared under), ``folder``, and ``final``, the last held-out reward.
+        steps: One row a step of a run: the columns of ``runs``, ``run`` (its index there), ``step``
+            (0: before training), ``held_out``, the columns of `COLUMNS`, and ``training_mean``, the
+            running mean of ``training`` over `WINDOW` steps. NaN where nothing was logged.
+        left_out: Why folders were left out, with the folders.
+    """
+
+    runs: pd.DataFrame
+    steps: pd.DataFrame
+    left_out: dict[str, list[Path]]
+
+    @property
+    def setups(self) -> list[str]:
+        return list(self.runs["setup"].unique())
+
+    @property
+    def methods(self) -> list[str]:
+        """All methods, the baseline first."""
+        return sorted(self.runs["method"].unique(), key=lambda method: (method != BASELINE, method))
+
+    def of(self, setup: str, method: str) -> pd.DataFrame:
+        """The runs of one method in one setup."""
+        runs = self.runs
+        return runs[(runs["setup"] == setup) & (runs["method"] == method)]
+
+
+def read_results(roots: Iterable[Path], split_by: Iterable[str] = ()) -> Results:
+    """Read all runs below ``roots``.
+
+    Args:
+        roots: Folders.
+        split_by: Further settings whose values are not to be compared with each other.
+
+    Raises:
+        FileNotFoundError: A root does not exist, or no run is whole.
+        ValueError: A file that cannot be read, or two runs that the report could not tell apart.
+    """
+    left_out: dict[str, list[Path]] = {}
+    facts, curves = [], []
+    for folder, files in _run_folders(roots):
+        try:
+            fact = _read_facts(folder, files)
+            curve = _read_curve(folder, files)
+        except _NotARun as reason:
+            left_out.setdefault(str(reason), []).append(folder)
+            continue
+        fact.setdefault("steps", int(curve["step"].iloc[-1]))
+        final = curve["held_out"].dropna().iloc[-1]
+        facts.append({**fact, "folder": str(folder), "final": final})
+        curves.append(curve)
+    if not facts:
+        raise FileNotFoundError(
+            f"no whole run below {', '.join(map(str, roots))}: a run is a folder with {METRICS} "
+            f"and {STAMP}, or with TensorBoard's event files."
+            + "".join(f" Left out: {len(found)}, {why}." for why, found in left_out.items())
+        )
+    # TensorBoard's files do not know all facts.
+    runs = pd.DataFrame([{**dict.fromkeys(_FACTS), **fact} for fact in facts])
+    runs["setup"] = _setups(runs, split_by)
+    runs["is_baseline"] = runs["method"] == BASELINE
+    order = ["setup", "is_baseline", "method", "seed", "folder"]
+    runs = runs.sort_values(order, ascending=[True, False, True, True, True])
+    _check_distinct(runs)
+    curves = [curves[old].assign(run=new) for new, old in enumerate(runs.index)]
+    runs = runs.drop(columns="is_baseline").reset_index(drop=True)
+    steps = pd.concat(curves, ignore_index=True).merge(runs, left_on="run", right_index=True)
+    return Results(runs, steps, left_out)
+
+
+class _NotARun(Exception):
+    """Why a folder is left out."""
+
+
+def _run_folders(roots: Iterable[Path]) -> Iterator[tuple[Path, list[str]]]:
+    """Folders that hold metrics of any form, once each, with the names of their files."""
+    seen = set()
+    for root in roots:
+        if not root.is_dir():
+            raise FileNotFoundError(f"{root}: no such folder.")
+        for name, folders, files in os.walk(root):
+            folders.sort()
+            folder = Path(name)
+            has_metrics = METRICS in files or any(file.startswith(_EVENTS) for file in files)
+            if has_metrics and folder.resolve() not in seen:
+                seen.add(folder.resolve())
+                yield folder, files
+
+
+def _read_facts(folder: Path, files: list[str]) -> dict[str, Any]:
+    if STAMP not in files:
+        if METRICS in files:
+            raise _NotARun(f"unfinished (no {STAMP})")
+        named = _EXPERIMENT.fullmatch(folder.name)
+        if named is None:
+            return {"trainer": "verl", "task": folder.resolve().parent.name, "method": folder.name}
+        return {"trainer": "verl", **named.groupdict(), "candidates": int(named["candidates"])}
+    try:
+        settings = json.loads((folder / STAMP).read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{folder / STAMP} is not JSON: {error}") from None
+    missing = [name for name in _FACTS if name not in settings]
+    if missing:
+        raise _NotARun(f"{STAMP} does not name {', '.join(missing)}")
+    for name, types in _FACTS.items():
+        if not isinstance(settings[name], types) and settings[name] is not None:
+            raise ValueError(
+                f"{folder / STAMP}: {name} is {settings[name]!r}; write "
+                f"{' or '.join(kind.__name__ for kind in types)}."
+            )
+    credit = credit_settings(settings)
+    settings.pop("shape_grpo", None)
+    return {**settings, **{name: credit[name] for name in CREDIT if name in credit}}
+
+
+def credit_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """What a run set of ``algorithm.shape_grpo``.
+
+    Its ``settings.json`` may hold the block ``shape_grpo``, or single settings of `CREDIT`; the
+    method's file in `config/method` says the rest.
+    """
+    method = settings.get("method")
+    of_method = credit_options(method) if method in METHODS else {}
+    single = {name: settings[name] for name in CREDIT if name in settings}
+    return {**of_method, **single, **settings.get("shape_grpo", {})}
+
+
+def _read_curve(folder: Path, files: list[str]) -> pd.DataFrame:
+    """One row a step, as `Results` describes them."""
+    try:
+        metrics = read_metrics(folder) if METRICS in files else _read_events(folder)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{folder / METRICS} holds a line that is not JSON: {error}") from None
+    rows = []
+    for step, values in sorted(metrics.items()):
+        row = {name: values.get(key) for key, name in COLUMNS.items()}
+        # A run may have several held-out sets.
+        held_out = [value for key, value in values.items() if _HELD_OUT.fullmatch(key)]
+        rows.append({"step": step, "held_out": pd.Series(held_out, dtype=float).mean(), **row})
+    curve = pd.DataFrame(rows, columns=["step", "held_out", *COLUMNS.values()])
+    if curve["held_out"].isna().all():
+        raise _NotARun("no held-out reward (trainer.test_freq sets when it is measured)")
+    curve = curve.astype({name: float for name in COLUMNS.values()})
+    curve["training_mean"] = curve["training"].dropna().rolling(WINDOW).mean()
+    return curve
+
+
+def _read_events(folder: Path) -> dict[int, dict[str, float]]:
+    """Scalars of TensorBoard's event files, by step."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events.Reload()
+    metrics: dict[int, dict[str, float]] = {}
+    for name in events.Tags()["scalars"]:
+        for event in events.Scalars(name):
+            metrics.setdefault(event.step, {})[name] = event.value
+    return metrics
+
+
+def _setups(runs: pd.DataFrame, split_by: Iterable[str]) -> list[str]:
+    """The task of each run, and what else is not the same in all of them."""
+    unknown = [name for name in split_by if name not in runs]
+    if unknown:
+        known = ", ".join(name for name in runs if name not in ("folder", "final"))
+        raise ValueError(f"--split-by {unknown[0]}: no run has this setting. There are: {known}.")
+    shown = {"trainer": "{}", "candidates": "K={:.0f}", "learning_rate": "learning rate {:g}",
+             "steps": "{:.0f} steps", **{name: name + " {}" for name in split_by}}  # fmt: skip
+    varies = {name: text for name, text in shown.items() if runs[name].astype(str).nunique() > 1}
+    labels = []
+    for _, run in runs.iterrows():
+        parts = [text.format(run[name]) for name, text in varies.items() if not _missing(run[name])]
+        labels.append(", ".join([run["task"], *parts]))
+    return labels
+
+
+def _missing(value: Any) -> bool:
+    return bool(value is None or value != value)
+
+
+def _check_distinct(runs: pd.DataFrame) -> None:
+    """Two runs of one method, seed and setup would be counted as two seeds."""
+    known = runs.dropna(subset="seed").groupby(["setup", "method", "seed"])
+    for (setup, method, seed), twins in known:
+        if len(twins) == 1:
+            continue
+        first, second = twins.iloc[0], twins.iloc[1]
+        differing = [
+            name
+            for name in runs
+            if name not in ("folder", "final") and str(first[name]) != str(second[name])
+        ]
+        advice = (
+            f"they differ in {', '.join(differing)}: write --split-by {differing[0]}"
+            if differing
+            else "leave one of them out"
+        )
+        raise ValueError(
+            f"{first['folder']} and {second['folder']} are both {setup}, {method}, seed "
+            f"{seed:.0f}; {advice}."
+        )

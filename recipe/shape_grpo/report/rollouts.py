@@ -1,0 +1,89 @@
+"""Responses of a run: ``RUN/rollouts/STEP.jsonl``, as verl's ``trainer.rollout_data_dir``.
+
+A line is one response: ``input``, ``output``, ``score``, ``step``, in verl its ``uid``, and under
+``shape_grpo`` the JSON of a `shape_grpo.advantage.CandidateRecord`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recipe.shape_grpo.report.results import Results
+from recipe.shape_grpo.runs.folder import ROLLOUTS
+
+RECORD = "shape_grpo"
+"""`shape_grpo.verl.checks.RECORD_KEY`, which cannot be imported without torch."""
+
+
+FILES_READ = 4
+"""Steps of a run whose responses figure 2 shows: the last ones."""
+
+
+def rollout_files(run: Path) -> dict[int, Path]:
+    """The files of a run's rollouts, by step."""
+    files = {int(file.stem): file for file in (run / ROLLOUTS).glob("*.jsonl")
+             if file.stem.isdecimal()}  # fmt: skip
+    return dict(sorted(files.items()))
+
+
+def read_rollouts(file: Path) -> list[dict[str, Any]]:
+    """The responses in one file that have a record of their candidates, parsed.
+
+    Others are padding, earlier outputs of a rollout, or not from this package's trainer. A last
+    line that is still being written is ignored.
+
+    Raises:
+        ValueError: A line that is not JSON.
+    """
+    rollouts = []
+    # Not by splitlines: verl leaves a line separator within a response (U+2028) as it is.
+    whole = file.read_text(encoding="utf-8").split("\n")[:-1]
+    for number, line in enumerate(whole, start=1):
+        try:
+            rollout = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{file}, line {number}, is not JSON: {error}") from None
+        if rollout.get(RECORD):
+            rollouts.append({**rollout, RECORD: json.loads(rollout[RECORD])})
+    return rollouts
+
+
+def length_variations(rollouts: list[dict[str, Any]]) -> NDArray[np.float64]:
+    """Standard deviation (ddof 0) over mean of the candidates' lengths in tokens, one a response of
+    two or more candidates with a reward."""
+    variations = []
+    for rollout in rollouts:
+        record = rollout[RECORD]
+        spans = zip(record["rewards"], record["starts"], record["ends"], strict=True)
+        lengths = [end - start for reward, start, end in spans if reward is not None]
+        if len(lengths) > 1 and sum(lengths):
+            variations.append(np.std(lengths) / np.mean(lengths))
+    return np.array(variations, dtype=float)
+
+
+def length_samples(results: Results) -> tuple[dict[tuple[str, str], Any], bool]:
+    """Coefficients of variation by setup and method, and whether they are of single responses.
+
+    Where a run has no rollouts, all are taken from the metrics, so that like is set beside like.
+    """
+    cells = results.runs.groupby(["setup", "method"])
+    responses = {}
+    for cell, runs in cells:
+        files = [list(rollout_files(Path(run)).values())[-FILES_READ:] for run in runs["folder"]]
+        found = [length_variations(read_rollouts(file)) for of_run in files for file in of_run]
+        sample = np.concatenate([np.array([]), *found])
+        if len(sample):
+            responses[cell] = sample
+    if len(responses) == len(cells):
+        return responses, True
+    steps = {
+        cell: of["length_variation"].dropna().to_numpy()
+        for cell, of in results.steps.groupby(["setup", "method"])
+    }
+    steps = {cell: sample for cell, sample in steps.items() if len(sample)}
+    return (steps, False) if steps else (responses, True)

@@ -1,0 +1,192 @@
+import json
+
+import numpy as np
+import pytest
+from run_folders import GROUP_REWARDS, write_rollouts, write_run
+
+from recipe.shape_grpo.report.credit_map import map_step, telling_responses
+from shape_grpo.candidates import parse_candidates, token_spans
+
+PAPER = "the paper: reweight, Shapley"
+
+
+@pytest.fixture
+def run(tmp_path):
+    return write_run(tmp_path / "run", [0.0])
+
+
+def edit_rollouts(run, change, step=1):
+    path = run / "rollouts" / f"{step}.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for number, line in enumerate(lines):
+        change(number, line)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_advantages_are_those_of_the_methods(run):
+    step_map = map_step(write_rollouts(run))
+    (group,) = step_map.groups
+    scores = np.array([max(rewards) for rewards in GROUP_REWARDS])
+    grpo = (scores - scores.mean()) / (scores.std(ddof=1) + 1e-6)
+    # Figure 1 of the paper: 5, 4, 3 share 2.5, 1.5, 1.0 of 5, weights 1.5, 0.9, 0.6.
+    for response, advantage in zip(group.responses, grpo, strict=True):
+        candidates, shared = response.advantages["GRPO"]
+        assert shared == pytest.approx(advantage)
+        assert candidates == pytest.approx([advantage] * 3)
+    first = group.responses[0].advantages
+    assert first[PAPER][0] == pytest.approx([w * grpo[0] for w in (1.5, 0.9, 0.6)])
+    assert first["winner takes all"][0] == pytest.approx([3 * grpo[0], 0, 0])
+    assert group.scale == pytest.approx(
+        max(abs(a) for r in group.responses for view in r.advantages.values() for a in view[0])
+    )
+
+
+def test_each_view_is_there_once_its_reading_is(run):
+    names = [view.name for view in map_step(write_rollouts(run)).views]
+    assert names[:3] == ["GRPO", "winner takes all", PAPER]
+
+
+def test_text_is_cut_at_its_candidates(run):
+    response = map_step(write_rollouts(run)).groups[0].responses[0]
+    assert [(piece.text, piece.candidate) for piece in response.pieces] == [
+        ("I would watch: <candidate>", None),
+        ("film 0", 0),
+        ("</candidate> <candidate>", None),
+        ("film 1", 1),
+        ("</candidate> <candidate>", None),
+        ("film 2", 2),
+        ("</candidate>", None),
+    ]
+    assert response.lengths == [1, 2, 3]
+
+
+def test_candidates_that_the_rules_dropped_are_shared_text(run):
+    write_rollouts(run)
+
+    def empty_and_cut(number, line):
+        line["output"] = "<candidate> </candidate>" + line["output"] + "<candidate>half a fi"
+
+    edit_rollouts(run, empty_and_cut)
+    response = map_step(run).groups[0].responses[0]
+    assert not response.note
+    assert [piece.text for piece in response.pieces if piece.candidate is not None] == [
+        "film 0", "film 1", "film 2",
+    ]  # fmt: skip
+    assert "".join(piece.text for piece in response.pieces).endswith("half a fi")
+
+
+def test_text_that_does_not_fit_its_record_is_shown_without_colour(run):
+    write_rollouts(run)
+    edit_rollouts(run, lambda number, line: line.update(output="no candidates at all"))
+    response = map_step(run).groups[0].responses[0]
+    assert response.note == "The record has 3 candidates, the text 0: it is not coloured."
+    assert [piece.text for piece in response.pieces] == ["no candidates at all"]
+
+
+def test_a_candidate_without_a_reward_owns_no_tokens(run):
+    write_rollouts(run, rewards=[[5.0, None, 3.0], [1.0, 2.0, 2.0]])
+    response = map_step(run).groups[0].responses[0]
+    assert {piece.candidate for piece in response.pieces} == {None, 0, 2}
+    # 5 and 3: shares 3.5 and 1.5 of 5, weights 1.4 and 0.6.
+    shared = response.advantages[PAPER][1]
+    assert response.advantages[PAPER][0] == pytest.approx([1.4 * shared, 0, 0.6 * shared])
+
+
+def test_groups_are_by_prompt_or_by_verls_uid(run):
+    write_rollouts(run, rewards=GROUP_REWARDS * 2, inputs=["a", "b"] * 3)
+    assert [len(group.responses) for group in map_step(run).groups] == [3, 3]
+    uids = ["x_0_0", "x_1_0", "y_0_0", "y_1_0", "z_0_0", "z_1_0"]
+    edit_rollouts(run, lambda number, line: line.update(uid=uids[number]))
+    step_map = map_step(run, groups=2)
+    assert [len(group.responses) for group in step_map.groups] == [2, 2]
+    assert step_map.num_groups == 3
+
+
+def test_rows_without_a_record_are_no_responses(run):
+    write_rollouts(run)
+    edit_rollouts(run, lambda n, line: line.update(shape_grpo=None) if n == 1 else None)
+    assert len(map_step(run).groups[0].responses) == 2
+    edit_rollouts(run, lambda n, line: line.pop("shape_grpo"))
+    with pytest.raises(ValueError, match="holds no record of candidates"):
+        map_step(run)
+
+
+def test_lines_end_where_json_lines_do(run):
+    write_rollouts(run, text="film\u2028two\x85three")
+    path = run / "rollouts/1.jsonl"
+    # As verl writes them, and the last one still on its way.
+    lines = [json.dumps(json.loads(line), ensure_ascii=False) for line in path.open()]
+    path.write_text("\n".join(lines))
+    responses = map_step(run).groups[0].responses
+    assert len(responses) == len(GROUP_REWARDS) - 1
+    assert responses[0].pieces[1].text == "film\u2028two\x85three 0"
+    path.write_text("\n".join([lines[0][:-5], *lines, ""]))
+    with pytest.raises(ValueError, match=r"1\.jsonl, line 1, is not JSON"):
+        map_step(run)
+
+
+def test_a_missing_step_names_those_there_are(run):
+    with pytest.raises(FileNotFoundError, match=r"trainer\.rollout_data_dir="):
+        map_step(run)
+    write_rollouts(run, step=3)
+    write_rollouts(run, step=12)
+    with pytest.raises(FileNotFoundError, match="no rollouts of step 4; there are steps 3, 12"):
+        map_step(run, 4)
+    assert map_step(run).step == 12
+
+
+def test_the_utility_of_the_run_is_used(tmp_path):
+    block = {"utility": "sum", "allocator": "shapley", "advantage": "reweight"}
+    run = write_run(tmp_path / "sum", [0.0], settings={"shape_grpo": block})
+    write_rollouts(run)
+    edit_rollouts(run, lambda n, line: line.update(score=sum(GROUP_REWARDS[n])))
+    weights = map_step(run).groups[0].responses[0].advantages[PAPER]
+    # Under the sum every candidate's share is its own reward: weights 3 r / 12.
+    assert weights[0] == pytest.approx([weights[1] * r / 4 for r in (5, 4, 3)])
+
+
+def test_the_telling_responses_are_best_worst_and_most_uneven(run):
+    rewards = [[3.0, 3.0], [5.0, 5.0], [4.0, 0.0], [1.0, 1.0]]
+    write_rollouts(run, rewards=[[2.0], [2.0], *rewards], inputs=["same"] * 2 + ["differ"] * 4)
+    chosen = telling_responses(map_step(run))
+    assert chosen.prompt == "differ"
+    assert [response.rewards for response in chosen.responses] == [
+        [5.0, 5.0], [1.0, 1.0], [4.0, 0.0],
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def tokenizer(tmp_path):
+    """A byte-level tokenizer with a few merges, saved as a run's settings would name it."""
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    trained = ByteLevelBPETokenizer()
+    trained.train_from_iterator(["I would watch a film candidate"] * 50, vocab_size=300)
+    fast = PreTrainedTokenizerFast(tokenizer_object=trained._tokenizer)
+    fast.save_pretrained(tmp_path / "tokenizer")
+    return fast
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_tokens_are_shown_where_they_fit_the_record(tmp_path, tokenizer, right):
+    run = write_run(tmp_path / "run", [0.0], tokenizer=str(tmp_path / "tokenizer"))
+    write_rollouts(run)
+
+    def place(number, line):
+        ids = tokenizer(line["output"])["input_ids"]
+        spans = token_spans(tokenizer, ids, parse_candidates(line["output"]))
+        record = json.loads(line["shape_grpo"])
+        record["starts"] = [start for start, _ in spans]
+        # As if other tokens had been sampled for the same text.
+        record["ends"] = [end + (not right) for _, end in spans]
+        line["shape_grpo"] = json.dumps(record)
+
+    edit_rollouts(run, place)
+    response = map_step(run).groups[0].responses[0]
+    text = "".join(piece.text for piece in response.pieces)
+    assert text.startswith("I would watch: <candidate>film 0</candidate>")
+    of_first = [piece.text for piece in response.pieces if piece.candidate == 0]
+    assert "film 0" in "".join(of_first)
+    assert (len(response.pieces) > 7) == right
+    assert [piece.ends for piece in response.pieces if piece.candidate == 0][-1]

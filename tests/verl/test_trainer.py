@@ -1,0 +1,62 @@
+"""What the trainer adds to verl's files of rollouts, by verl's own code that writes them."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import transfer_queue
+from omegaconf import OmegaConf
+from verl.trainer.ppo.v1 import get_trainer_cls
+
+from shape_grpo.advantage import CandidateRecord
+from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.verl.checks import RECORD_KEY
+
+KEYS = ["b_1_0", "a_0_0", "b_0_0", "b_0_1", "padding_0_0"]
+"""In the order of the queue; b_0 gave two outputs, of which the last is scored."""
+
+
+@pytest.fixture
+def batch(monkeypatch):
+    rows = range(len(KEYS))
+    records = [CandidateRecord([float(row)], [row], [row + 1]) for row in rows]
+    fields = {
+        "uid": np.array(KEYS),
+        "prompts": torch.nested.nested_tensor([torch.tensor([1])] * len(KEYS)),
+        "responses": torch.nested.nested_tensor([torch.tensor([row]) for row in rows]),
+        "rm_scores": torch.arange(len(KEYS)).float().unsqueeze(1),
+        "extra_fields": [{"reward_extra_info": {RECORD_KEY: r.to_json()}} for r in records],
+    }
+    monkeypatch.setattr(
+        transfer_queue, "kv_batch_get", lambda select_fields, **_: {
+            name: fields[name] for name in select_fields if name in fields
+        },
+    )  # fmt: skip
+    tags = [{"is_padding": key.startswith("padding")} for key in KEYS]
+    return SimpleNamespace(keys=KEYS, partition_id="train", tags=tags)
+
+
+@pytest.mark.parametrize("manager", ["multi_candidate", "naive"])
+def test_rollouts_hold_the_record_of_each_answer(batch, tmp_path, manager):
+    trainer = object.__new__(get_trainer_cls("shape_grpo"))
+    trainer.config = OmegaConf.create({"reward": {"reward_manager": {"name": manager}}})
+    trainer.shape_grpo_config = ShapeGRPOConfig()
+    trainer.tokenizer = SimpleNamespace(pad_token_id=0, decode=lambda ids, **_: str(ids.tolist()))
+    trainer.timing_raw, trainer.global_steps = {}, 7
+    trainer._init_dump_executor()
+    trainer._log_rollout_data(batch, {}, str(tmp_path))
+    trainer._shutdown_dump_executor()
+
+    lines = [json.loads(line) for line in (tmp_path / "7.jsonl").read_text().splitlines()]
+    # Sorted by verl.
+    assert [line["uid"] for line in lines] == ["a_0_0", "b_0_0", "b_0_1", "b_1_0", "padding_0_0"]
+    if manager == "naive":
+        assert not any(RECORD_KEY in line for line in lines)
+        return
+    rewards = {
+        line["uid"]: json.loads(line[RECORD_KEY])["rewards"] for line in lines if line[RECORD_KEY]
+    }
+    assert rewards == {"a_0_0": [1.0], "b_0_1": [3.0], "b_1_0": [0.0]}
+    assert trainer._records_to_write == {}
