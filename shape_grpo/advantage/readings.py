@@ -1,21 +1,31 @@
 """From candidate rewards, lengths and groups to the advantage of each candidate."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from shape_grpo.advantage.statistics import GroupIndex, group_mean_std, group_numbers
+from shape_grpo.advantage.statistics import (
+    GroupIndex,
+    group_lowest,
+    group_mean_std,
+    group_numbers,
+)
 from shape_grpo.credit import (
     Split,
     Utility,
     check_rewards,
+    make_allocator,
     make_utility,
     set_utility,
     split_utility,
 )
+from shape_grpo.credit.allocators import share_checked
+from shape_grpo.credit.weights import NO_REWARD
 from shape_grpo.registry import Registry
 
 NO_SPREAD = 1e-6
@@ -25,11 +35,15 @@ would be divided by almost nothing."""
 
 @dataclass(frozen=True)
 class Credit:
-    """What a reading of the paper works from, in float64.
+    """What a reading works from, in float64.
 
     Attributes:
-        split: Credit weights, utilities and shares of the N sets of K candidates.
+        rewards: (N, K) or (N, K, M), 0 where there is no candidate.
         mask: (N, K) where there is a candidate.
+        tokens: (N, K) how many times a candidate counts in the mean over those of its response:
+            once, or with ``length_correction`` once a token.
+        split: Credit weights, utilities and shares of the N sets.
+        share_out: The shares (N, K) psi of other rewards of the same candidates.
         group: (N,) group numbers of responses.
         advantages: (N,) their GRPO advantages A_i.
         std: (N,) standard deviations of their groups.
@@ -37,8 +51,11 @@ class Credit:
         epsilon: As in verl.
     """
 
-    split: Split
+    rewards: Tensor
     mask: Tensor
+    tokens: Tensor
+    split: Split
+    share_out: Callable[[Tensor], Tensor]
     group: Tensor
     advantages: Tensor
     std: Tensor
@@ -51,6 +68,25 @@ class Credit:
         if self.norm_by_std:
             differences = differences / (std + self.epsilon)
         return differences.masked_fill(std < NO_SPREAD, 0.0)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """(N, 1): mean of (N, K) values over the candidates of each response."""
+        total = (values * self.tokens).sum(dim=1, keepdim=True)
+        return total / self.tokens.sum(dim=1, keepdim=True).clamp(min=1)
+
+    def pool_mean_std(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, K) each: mean and standard deviation of (N, K) values over all candidates of the
+        group."""
+        group = self.group.unsqueeze(1).expand_as(values)[self.mask]
+        alone = (torch.bincount(self.group)[group] == 1) & (torch.bincount(group)[group] == 1)
+        statistics = group_mean_std(values[self.mask], group, torch.ones_like(alone), alone)
+        mean, std = (torch.zeros_like(values).masked_scatter(self.mask, x) for x in statistics)
+        return mean, std
+
+    def lowest(self) -> Tensor:
+        """The lowest reward of the group in the place of each candidate's; of vectors, the lowest
+        of each component."""
+        return group_lowest(self.rewards, self.mask, self.group)
 
 
 Reading = Callable[[Credit], Tensor]
@@ -89,14 +125,49 @@ def _normalize(credit: Credit) -> Tensor:
 @register_reading("pooled")
 def _pooled(credit: Credit) -> Tensor:
     """(phi_ik - mean) / (std + epsilon) over all candidates of the group."""
-    shares = credit.split.shares
-    group = credit.group.unsqueeze(1).expand_as(shares)[credit.mask]
-    alone = (torch.bincount(credit.group)[group] == 1) & (torch.bincount(group)[group] == 1)
-    pool = shares[credit.mask]
-    mean, std = group_mean_std(pool, group, torch.ones_like(alone), alone)
-    advantages = torch.zeros_like(shares)
-    advantages[credit.mask] = credit.normalized(pool - mean, std)
-    return advantages
+    mean, std = credit.pool_mean_std(credit.split.shares)
+    return credit.normalized(credit.split.shares - mean, std)
+
+
+@register_reading("contrast")
+def _contrast(credit: Credit) -> Tensor:
+    """A_i + (psi_ik - mean of psi over the response) / (std of psi over the group + epsilon): GRPO
+    between sets, credit within a set. Not from the paper.
+
+    psi is the share of the rewards as they are, less what it would be if every candidate had the
+    lowest reward of the group: one number for all sets of one size, so it matters to the standard
+    deviation alone, and there only in a group of sets of different size.
+
+    The token mean over a response's candidates is A_i at equal lengths, or at any with
+    ``length_correction``, under every utility and allocator. A constant added to all rewards
+    changes nothing but A_i if the allocator is a semivalue that is not scaled (not ``banzhaf``,
+    ``winner_takes_all``) and the constant changes U by the size of the set alone (not
+    ``noisy_or``); nor does a factor, but for epsilon, if it is a factor of U too.
+    """
+    psi = credit.share_out(credit.rewards) - credit.share_out(credit.lowest())
+    _, std = credit.pool_mean_std(psi)
+    within = credit.normalized(psi - credit.mean(psi), std)
+    return credit.advantages.unsqueeze(1) + within.masked_fill(credit.tokens == 0, 0.0)
+
+
+@register_reading("praise")
+def _praise(credit: Credit) -> Tensor:
+    """A_i * psi_ik / (mean of psi over the response) if A_i > 0, else A_i: praise by share, blame
+    evenly, under any allocator. Not from the paper.
+
+    psi is the share of the rewards less the lowest reward of the group, which earns nobody credit.
+    Below 0, for a candidate that harms its set as under ``mean`` or ``softmax``, it counts as 0: no
+    candidate is paid against its response's sign. Where its mean is below `NO_REWARD` all get A_i.
+
+    The token mean over a response's candidates is A_i at equal lengths, or at any with
+    ``length_correction``, and a constant added to all rewards changes nothing but A_i, under every
+    utility and allocator; nor does a factor, but for the limits, if it is a factor of U too.
+    """
+    psi = credit.share_out(credit.rewards - credit.lowest()).clamp(min=0)
+    mean = credit.mean(psi)
+    weights = (psi / mean).masked_fill((mean < NO_REWARD) | (credit.tokens == 0), 1.0)
+    advantages = credit.advantages.unsqueeze(1)
+    return torch.where(advantages > 0, weights * advantages, advantages)
 
 
 @torch.no_grad()
@@ -108,6 +179,7 @@ def candidate_advantages(
     *,
     utility: str | Utility = "max",
     allocator: str = "shapley",
+    allocator_options: Mapping[str, Any] | None = None,
     advantage: str = "reweight",
     length_correction: bool = False,
     norm_by_std: bool = True,
@@ -128,6 +200,7 @@ def candidate_advantages(
         index: (N,) group ids.
         utility: A name in `shape_grpo.credit.UTILITIES`, or a `shape_grpo.credit.Utility`.
         allocator: A name in `shape_grpo.credit.ALLOCATORS`. ``uniform`` is GRPO in every reading.
+        allocator_options: Its options, as ``{"alpha": 3, "beta": 1}`` of ``beta_shapley``.
         advantage: A name in `READINGS`. ``reweight``: w_ik * A_i, with w from
             `shape_grpo.credit.credit_weights`.
         length_correction: Make the mean of w over the tokens of a response's candidates 1, whatever
@@ -143,10 +216,12 @@ def candidate_advantages(
         floating type of ``rewards``, without gradient.
 
     Raises:
-        ValueError: An unknown name, shapes that do not fit, a candidate's reward NaN or infinite,
-            a negative length, or an infinite score.
+        ValueError: An unknown name, an option that is unknown, missing or not allowed, shapes that
+            do not fit, a candidate's reward NaN or infinite, a negative length, or an infinite
+            score.
     """
     read, game = READINGS.find(advantage), make_utility(utility)
+    share_out = make_allocator(allocator, **allocator_options or {})
     rewards, lengths = torch.as_tensor(rewards), torch.as_tensor(lengths)
     device = rewards.device
     group = group_numbers(index).to(device)
@@ -182,9 +257,23 @@ def candidate_advantages(
             lengths,
             utility=game,
             allocator=allocator,
+            allocator_options=allocator_options,
             length_correction=length_correction,
         )
-        candidate = read(Credit(split, mask, group, shared, std, norm_by_std, epsilon))
+        candidate = read(
+            Credit(
+                rewards=rewards,
+                mask=mask,
+                tokens=(lengths if length_correction else mask).double().masked_fill(~mask, 0.0),
+                split=split,
+                share_out=partial(share_checked, mask=mask, game=game, share_out=share_out),
+                group=group,
+                advantages=shared,
+                std=std,
+                norm_by_std=norm_by_std,
+                epsilon=epsilon,
+            )
+        )
     return candidate.masked_fill(~mask, 0.0).to(dtype), shared.to(dtype)
 
 

@@ -46,3 +46,25 @@ def group_mean_std(
     mean = total(scores) / count.clamp(min=1)
     std = (total((scores - mean) ** 2) / (count - 1).clamp(min=1)).sqrt()
     return mean.masked_fill(alone, 0.0), std.masked_fill(alone, 1.0)
+
+
+def group_lowest(rewards: Tensor, mask: Tensor, group: Tensor) -> Tensor:
+    """The lowest reward of each candidate's group; of vectors, the lowest of each component.
+
+    Args:
+        rewards: (N, K) or (N, K, M) floating.
+        mask: (N, K) bool, where there is a candidate.
+        group: (N,) group numbers of responses.
+
+    Returns:
+        In the shape of ``rewards``, 0 where there is no candidate.
+    """
+    groups = int(group.max()) + 1 if len(group) else 0
+    of_candidates = group.unsqueeze(1).expand_as(mask)[mask]
+    candidates = rewards[mask]
+    lowest = candidates.new_full((groups, *rewards.shape[2:]), torch.inf)
+    where = of_candidates.view(-1, *[1] * (rewards.dim() - 2)).expand_as(candidates)
+    lowest = lowest.scatter_reduce(0, where, candidates, "amin")
+    result = torch.zeros_like(rewards)
+    result[mask] = lowest[of_candidates]
+    return result

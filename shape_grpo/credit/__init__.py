@@ -4,25 +4,35 @@ from shape_grpo.credit.allocators import (
     ALLOCATORS,
     Allocator,
     allocate,
+    make_allocator,
     register_allocator,
     set_utility,
     shapley_values,
 )
-from shape_grpo.credit.choices import Custom, SoftmaxChoice, SubsetUtility
 from shape_grpo.credit.explanation import explain
 from shape_grpo.credit.inputs import check_rewards
 from shape_grpo.credit.ordered import Max, Mean, OrderedWeightedAverage, Sum, TopM
-from shape_grpo.credit.semivalues import Banzhaf, LeaveOneOut, Semivalue, Shapley
+from shape_grpo.credit.semivalues import (
+    Attention,
+    Banzhaf,
+    BetaShapley,
+    LeaveOneOut,
+    Semivalue,
+    Shapley,
+)
 from shape_grpo.credit.subsets import sample_semivalue, subset_semivalue
 from shape_grpo.credit.unions import Coverage, NoisyOr
 from shape_grpo.credit.utilities import UTILITIES, Utility, make_utility, register_utility
 from shape_grpo.credit.weights import Split, credit_weights, split_utility
+from shape_grpo.credit.without_closed_form import Custom, SoftmaxChoice, SubsetUtility
 
 __all__ = [
     "ALLOCATORS",
     "UTILITIES",
     "Allocator",
+    "Attention",
     "Banzhaf",
+    "BetaShapley",
     "Coverage",
     "Custom",
     "LeaveOneOut",
@@ -42,6 +52,7 @@ __all__ = [
     "check_rewards",
     "credit_weights",
     "explain",
+    "make_allocator",
     "make_utility",
     "register_allocator",
     "register_utility",

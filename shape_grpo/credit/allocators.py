@@ -1,24 +1,44 @@
 """Allocators: how the utility of a set is shared out over its candidates."""
 
+import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from shape_grpo.credit.inputs import check_rewards
-from shape_grpo.credit.semivalues import Banzhaf, LeaveOneOut, Shapley
+from shape_grpo.credit.semivalues import (
+    Attention,
+    Banzhaf,
+    LeaveOneOut,
+    Semivalue,
+    Shapley,
+    beta_shapley,
+)
 from shape_grpo.credit.utilities import Utility, make_utility
 from shape_grpo.registry import Registry
 
-Allocator = Callable[[Tensor, Tensor, Utility], Tensor]
-"""``(rewards, mask, utility) -> shares`` (N, K), the arguments as `Utility` describes them."""
+Allocator = Callable[..., Tensor]
+"""``(rewards, mask, utility, *, options) -> shares`` (N, K), the arguments as `Utility` describes
+them. Its options are its keyword-only parameters."""
 
 ALLOCATORS: Registry[Allocator] = Registry("allocator")
 """Name to function; `register_allocator` adds one."""
 
 register_allocator = ALLOCATORS.register
+
+LAWS: dict[str, Callable[..., Semivalue]] = {
+    "shapley": Shapley,
+    "beta_shapley": beta_shapley,
+    "banzhaf": Banzhaf,
+    "leave_one_out": LeaveOneOut,
+    "attention": Attention,
+}
+"""The allocators that are semivalues, each with what makes its law of its options."""
 
 ELEMENTS_IN_CACHE = 2**16
 """Rewards that a CPU computes with at once: float64 copies of more would leave its cache."""
@@ -28,6 +48,15 @@ ELEMENTS_IN_CACHE = 2**16
 def _shapley(rewards: Tensor, mask: Tensor, utility: Utility) -> Tensor:
     """The Shapley value: shares sum to U."""
     return utility.semivalue(rewards, mask, Shapley())
+
+
+@register_allocator("beta_shapley")
+def _beta_shapley(
+    rewards: Tensor, mask: Tensor, utility: Utility, *, alpha: float, beta: float
+) -> Tensor:
+    """Shapley's kin, t of the law Beta(alpha, beta): the larger alpha, the nearer to leave-one-out.
+    The shares sum to U for alpha = beta = 1 alone."""
+    return utility.semivalue(rewards, mask, beta_shapley(alpha, beta))
 
 
 @register_allocator("banzhaf")
@@ -46,6 +75,25 @@ def _leave_one_out(rewards: Tensor, mask: Tensor, utility: Utility) -> Tensor:
     return utility.semivalue(rewards, mask, LeaveOneOut())
 
 
+@register_allocator("attention")
+def _attention(
+    rewards: Tensor, mask: Tensor, utility: Utility, *, looks: Sequence[float]
+) -> Tensor:
+    """What k adds for a user who looks at s of the candidates with probability ``looks[s - 1]``.
+    The shares do not sum to U."""
+    law, counts = Attention(looks), mask.sum(dim=1)
+    shares = torch.zeros_like(mask, dtype=torch.float64)
+    # A set's law depends on its size only where that is more than there are looks.
+    places = counts.clamp(min=len(law.looks))
+    for count in places.unique().tolist():
+        rows = (places == count).nonzero()
+        columns = mask[rows.squeeze(1)].int().argsort(dim=1, descending=True, stable=True)
+        columns = columns[:, :count]
+        values = utility.semivalue(rewards[rows, columns], mask[rows, columns], law)
+        shares[rows, columns] = values.double()
+    return shares
+
+
 @register_allocator("uniform")
 def _uniform(rewards: Tensor, mask: Tensor, utility: Utility) -> Tensor:
     """The same share for all."""
@@ -62,6 +110,33 @@ def _winner_takes_all(rewards: Tensor, mask: Tensor, utility: Utility) -> Tensor
     return winners * (value / winners.sum(dim=1, keepdim=True).clamp(min=1))
 
 
+def make_allocator(allocator: str, **options: Any) -> Allocator:
+    """An allocator from its name in `ALLOCATORS` and its options: ``(rewards, mask, utility) ->
+    shares``.
+
+    Raises:
+        ValueError: An unknown name, or an option that is unknown, missing or not allowed. The
+            values of options of one's own allocators are for these to check.
+    """
+    share_out = ALLOCATORS.find(allocator)
+    known = [
+        parameter
+        for parameter in inspect.signature(share_out).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    ]
+    names = [parameter.name for parameter in known]
+    for option in options:
+        if option not in names:
+            allowed = f"it takes: {', '.join(names)}" if names else "it takes none"
+            raise ValueError(f"allocator {allocator!r} has no option {option!r}; {allowed}")
+    for parameter in known:
+        if parameter.name not in options and parameter.default is parameter.empty:
+            raise ValueError(f"allocator {allocator!r} needs the option {parameter.name!r}")
+    if allocator in LAWS:
+        LAWS[allocator](**options)  # checks their values
+    return partial(share_out, **options)
+
+
 @torch.no_grad()
 def allocate(
     rewards: Tensor | ArrayLike,
@@ -69,6 +144,7 @@ def allocate(
     *,
     utility: str | Utility = "max",
     allocator: str = "shapley",
+    allocator_options: Mapping[str, Any] | None = None,
 ) -> Tensor:
     """Share out the utility of each set over its candidates.
 
@@ -79,15 +155,17 @@ def allocate(
             stands elsewhere in ``rewards`` is not read.
         utility: A name in `UTILITIES`, or `make_utility` of one with options.
         allocator: A name in `ALLOCATORS`.
+        allocator_options: Its options, as ``{"alpha": 3, "beta": 1}`` of ``beta_shapley``.
 
     Returns:
         Shares (N, K) in the floating type of ``rewards``, without gradient; 0 where there is no
         candidate.
 
     Raises:
-        ValueError: An unknown name, shapes that do not fit, or a reward that is not allowed.
+        ValueError: An unknown name, an option that is unknown, missing or not allowed, shapes that
+            do not fit, or a reward that is not allowed.
     """
-    share_out, game = ALLOCATORS.find(allocator), make_utility(utility)
+    share_out, game = make_allocator(allocator, **allocator_options or {}), make_utility(utility)
     rewards, mask = check_rewards(rewards, mask, game)
     return share_checked(rewards, mask, game, share_out)
 

@@ -1,6 +1,6 @@
 """Utilities of the sorted rewards: max, sum, mean, the m best, and any weights on the ranks.
 
-The closed forms and their proofs: recipe/shape_grpo/docs/credit.md.
+The closed forms and their proofs: README.md in this folder.
 """
 
 import math

@@ -1,11 +1,13 @@
 """From shares to credit weights: how many times its GRPO credit a candidate's token gets."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from shape_grpo.credit.allocators import ALLOCATORS, share_checked, value_checked
+from shape_grpo.credit.allocators import make_allocator, share_checked, value_checked
 from shape_grpo.credit.utilities import Utility, make_utility
 
 NO_REWARD = 1e-8
@@ -37,6 +39,7 @@ def split_utility(
     *,
     utility: str | Utility = "max",
     allocator: str = "shapley",
+    allocator_options: Mapping[str, Any] | None = None,
     length_correction: bool = False,
 ) -> Split:
     """Shares, and the weights that follow from them.
@@ -60,9 +63,10 @@ def split_utility(
         lengths: (N, K) tokens of each candidate; not read outside the mask.
         utility: A name in `UTILITIES`, or a `Utility`.
         allocator: A name in `ALLOCATORS`.
+        allocator_options: Its options.
         length_correction: Whether to divide a share by the candidate's part of the tokens.
     """
-    game, share_out = make_utility(utility), ALLOCATORS.find(allocator)
+    game, share_out = make_utility(utility), make_allocator(allocator, **allocator_options or {})
     shares = share_checked(rewards, mask, game, share_out)
     values = value_checked(rewards, mask, game)
     candidates = mask.sum(dim=1, keepdim=True).to(rewards.dtype)
@@ -95,6 +99,7 @@ def credit_weights(
     *,
     utility: str | Utility = "max",
     allocator: str = "shapley",
+    allocator_options: Mapping[str, Any] | None = None,
     length_correction: bool = False,
 ) -> Tensor:
     """The weights (N, K) of `split_utility`, which describes the arguments."""
@@ -104,6 +109,7 @@ def credit_weights(
         lengths,
         utility=utility,
         allocator=allocator,
+        allocator_options=allocator_options,
         length_correction=length_correction,
     ).weights
 

@@ -1,4 +1,4 @@
-"""The four readings of the paper: by hand, their guards, and what they have in common."""
+"""All readings: by hand, their guards, and what they have in common."""
 
 import numpy as np
 import pytest
@@ -17,6 +17,11 @@ OPTIONS = {
 NUMBERS = [name for name in sorted(UTILITIES) if name != "coverage"]
 EVERY_READING = sorted(READINGS)
 EFFICIENT = ["shapley", "banzhaf", "uniform", "winner_takes_all"]
+ALLOCATOR_OPTIONS = {
+    "beta_shapley": {"alpha": 3, "beta": 1},
+    "attention": {"looks": [0.3, 0, 0.5, 0, 0, 0.2]},
+}
+EVERY_ALLOCATOR = [*EFFICIENT, "leave_one_out", *ALLOCATOR_OPTIONS]
 
 
 def utility(name):
@@ -47,16 +52,18 @@ def advantages(sets, index=None, **options):
 
 
 # Two responses of utilities 5 and 3: mean 4, standard deviation sqrt(2). Shares 2.5, 1.5, 1 and
-# 2, 1, so weights 1.5, 0.9, 0.6 and 4/3, 2/3. Pool of shares: mean 1.6, variance 1.7 / 4.
+# 2, 1, so weights 1.5, 0.9, 0.6 and 4/3, 2/3. Pool of shares: mean 1.6, variance 1.7 / 4. Less the
+# lowest reward, 2, the shares of the first are 11/6, 5/6, 1/3, on average 1.
 BY_HAND = {
     "reweight": [[1.5, 0.9, 0.6], [-4 / 3, -2 / 3]],
     "reweight_positive": [[1.5, 0.9, 0.6], [-1, -1]],
     "normalize": [[7.5 - 4, 4.5 - 4, 3.0 - 4], [4.0 - 4, 2.0 - 4]],
     "pooled": [[0.9, -0.1, -0.6], [0.4, -0.6]],
+    "praise": [[11 / 6, 5 / 6, 1 / 3], [-1, -1]],
 }
 
 
-@pytest.mark.parametrize("reading", EVERY_READING)
+@pytest.mark.parametrize("reading", BY_HAND)
 @pytest.mark.parametrize("norm_by_std", [True, False])
 def test_by_hand(reading, norm_by_std):
     candidate, shared = advantages(
@@ -71,7 +78,7 @@ def test_by_hand(reading, norm_by_std):
 
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("reading", EVERY_READING)
-@pytest.mark.parametrize("allocator", [*EFFICIENT, "leave_one_out"])
+@pytest.mark.parametrize("allocator", EVERY_ALLOCATOR)
 @pytest.mark.parametrize("length_correction", [True, False])
 def test_one_candidate_is_grpo(name, reading, allocator, length_correction):
     """A group of one response among them; verl's own GRPO is held against the shared tokens in
@@ -84,6 +91,7 @@ def test_one_candidate_is_grpo(name, reading, allocator, length_correction):
         index,
         utility=utility(name),
         allocator=allocator,
+        allocator_options=ALLOCATOR_OPTIONS.get(allocator),
         advantage=reading,
         length_correction=length_correction,
     )
@@ -102,7 +110,7 @@ def test_uniform_is_grpo(name, reading):
 
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("reading", EVERY_READING)
-@pytest.mark.parametrize("allocator", [*EFFICIENT, "leave_one_out"])
+@pytest.mark.parametrize("allocator", EVERY_ALLOCATOR)
 def test_equal_lengths_need_no_correction(name, reading, allocator):
     rewards, mask, lengths, index, *_ = probabilities(2, equal_lengths=True)
     corrected, plain = (
@@ -113,6 +121,7 @@ def test_equal_lengths_need_no_correction(name, reading, allocator):
             index,
             utility=utility(name),
             allocator=allocator,
+            allocator_options=ALLOCATOR_OPTIONS.get(allocator),
             advantage=reading,
             length_correction=correct,
         )[0]
@@ -204,7 +213,12 @@ def test_one_response_in_its_group(reading):
     """verl's rule gives it mean 0 and standard deviation 1; its candidates are still ranked."""
     (candidate,), shared = advantages([[5.0, 4.0, 3.0]], advantage=reading, norm_by_std=False)
     assert shared == [5]
-    expected = {"pooled": [2.5 - 5 / 3, 1.5 - 5 / 3, 1 - 5 / 3]}
+    expected = {
+        "pooled": [2.5 - 5 / 3, 1.5 - 5 / 3, 1 - 5 / 3],
+        "contrast": [5 + 2.5 - 5 / 3, 5 + 1.5 - 5 / 3, 5 + 1 - 5 / 3],
+        # Shares of 2, 1, 0: 1.5, 0.5, 0.
+        "praise": [5 * 1.5 * 1.5, 5 * 0.5 * 1.5, 0],
+    }
     assert candidate == pytest.approx(expected.get(reading, [7.5, 4.5, 3.0]))
 
 
@@ -213,7 +227,7 @@ def test_pool_of_one_candidate_in_a_larger_group_has_nothing_to_be_compared_with
     assert (first, second) == ([0.0], [])
 
 
-@pytest.mark.parametrize("reading", ["reweight", "reweight_positive", "normalize", "pooled"])
+@pytest.mark.parametrize("reading", EVERY_READING)
 def test_a_better_candidate_of_negative_rewards_is_never_paid_less_in_a_good_response(reading):
     (good, _), shared = advantages([[-1.0, -3.0], [-4.0, -5.0]], advantage=reading)
     assert shared[0] > 0

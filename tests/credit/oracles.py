@@ -2,9 +2,11 @@
 
 import itertools
 import math
+from collections import Counter
 from statistics import fmean
 
 import numpy as np
+from scipy import stats
 
 
 def all_orders(value, players):
@@ -38,6 +40,47 @@ def without_one(value, players):
         worth(value, players) - worth(value, players[:k] + players[k + 1 :])
         for k in range(len(players))
     ]
+
+
+def by_sizes(chances):
+    """Semivalues of a law: ``chances(n)[s]`` that s of the n - 1 others are there."""
+
+    def semivalues(value, players):
+        law, values = chances(len(players)), []
+        for k, player in enumerate(players):
+            others = players[:k] + players[k + 1 :]
+            gains = [
+                fmean(
+                    worth(value, [*subset, player]) - worth(value, subset)
+                    for subset in itertools.combinations(others, size)
+                )
+                for size in range(len(players))
+            ]
+            values.append(sum(p * gain for p, gain in zip(law, gains, strict=True)))
+        return values
+
+    return semivalues
+
+
+def beta_binomial(alpha, beta):
+    return lambda n: stats.betabinom.pmf(np.arange(n), n - 1, alpha, beta).tolist()
+
+
+def seen(looks):
+    """How many of the others a user sees who sees the first of n candidates: all ways to look at
+    some of the places, of which n are taken."""
+
+    def chances(n):
+        counts = Counter()
+        places = max(len(looks), n)
+        for size, q in enumerate(looks, start=1):
+            ways = list(itertools.combinations(range(places), size))
+            for looked_at in ways:
+                if 0 in looked_at:
+                    counts[sum(place < n for place in looked_at) - 1] += q / len(ways)
+        return [counts[s] / counts.total() for s in range(n)]
+
+    return chances
 
 
 def worth(value, players):

@@ -35,6 +35,12 @@ every_game = pytest.mark.parametrize(
     ("utility", "reward", "nothing"), GAMES.values(), ids=GAMES.keys()
 )
 EFFICIENT = ("shapley", "banzhaf", "uniform", "winner_takes_all")
+SEMIVALUES = ("shapley", "banzhaf", "leave_one_out", "beta_shapley", "attention")
+OPTIONS = {
+    "beta_shapley": {"alpha": 3, "beta": 0.5},
+    # For six candidates and fewer.
+    "attention": {"looks": [0.4, 0, 0.2, 0.1, 0, 0.3]},
+}
 
 
 def draw_set(data, reward, max_size=6):
@@ -43,7 +49,8 @@ def draw_set(data, reward, max_size=6):
 
 def shares_of(rewards, utility, allocator="shapley"):
     batch = torch.tensor([rewards], dtype=torch.float64)
-    return allocate(batch, utility=utility, allocator=allocator)[0]
+    options = OPTIONS.get(allocator)
+    return allocate(batch, utility=utility, allocator=allocator, allocator_options=options)[0]
 
 
 def size(rewards):
@@ -66,7 +73,7 @@ def test_efficiency(utility, reward, nothing, allocator, data):
     assert shares.sum().item() == pytest.approx(total, abs=1e-9 * size(rewards))
 
 
-@pytest.mark.parametrize("allocator", ["shapley", "banzhaf", "leave_one_out"])
+@pytest.mark.parametrize("allocator", SEMIVALUES)
 @every_game
 @steady
 @given(data=st.data())
@@ -78,7 +85,7 @@ def test_symmetry(utility, reward, nothing, allocator, data):
     assert first == pytest.approx(second, abs=1e-9 * max(size(rewards), shares.abs().max().item()))
 
 
-@pytest.mark.parametrize("allocator", ["shapley", "banzhaf", "leave_one_out"])
+@pytest.mark.parametrize("allocator", SEMIVALUES)
 @pytest.mark.parametrize("game", ["max", "sum", "top_m", "owa", "noisy_or", "coverage"])
 @steady
 @given(data=st.data())
@@ -93,7 +100,7 @@ def test_null_player(game, allocator, data):
     )
 
 
-@pytest.mark.parametrize("allocator", [*EFFICIENT, "leave_one_out"])
+@pytest.mark.parametrize("allocator", sorted({*EFFICIENT, *SEMIVALUES}))
 @every_game
 @steady
 @given(data=st.data())
@@ -111,8 +118,10 @@ def test_permutation_equivariance(utility, reward, nothing, allocator, data):
 def test_scale_equivariance(game, data):
     utility, reward, _ = GAMES[game]
     rewards, factor = draw_set(data, reward), data.draw(st.floats(1e-3, 1e3))
-    scaled = shares_of([factor * r for r in rewards], utility)
-    torch.testing.assert_close(scaled, factor * shares_of(rewards, utility), rtol=1e-9, atol=1e-9)
+    for allocator in ("shapley", "beta_shapley", "attention"):
+        scaled = shares_of([factor * r for r in rewards], utility, allocator)
+        expected = factor * shares_of(rewards, utility, allocator)
+        torch.testing.assert_close(scaled, expected, rtol=1e-9, atol=1e-9)
 
 
 @steady
@@ -173,8 +182,13 @@ def test_float32_stays_float32():
     for utility, _, _ in GAMES.values():
         shape = (2, 4, 3) if utility.takes_vectors else (2, 4)
         rewards = torch.ones(shape, requires_grad=True)
-        for allocator in (*EFFICIENT, "leave_one_out"):
-            shares = allocate(rewards, utility=utility, allocator=allocator)
+        for allocator in (*EFFICIENT, *SEMIVALUES):
+            shares = allocate(
+                rewards,
+                utility=utility,
+                allocator=allocator,
+                allocator_options=OPTIONS.get(allocator),
+            )
             assert shares.dtype == torch.float32
             assert not shares.requires_grad
         assert shapley_values(rewards.double(), utility=utility).dtype == torch.float64

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from shape_grpo.credit import (
+    Attention,
     Banzhaf,
+    BetaShapley,
     LeaveOneOut,
     Shapley,
     check_rewards,
@@ -17,10 +19,15 @@ from shape_grpo.credit import (
     shapley_values,
 )
 
+LOOKS = [0.3, 0, 0.2, 0, 0, 0.4, 0, 0.1]
 LAWS = {
     "shapley": (Shapley(), oracles.all_orders),
     "banzhaf": (Banzhaf(), oracles.all_subsets),
     "leave_one_out": (LeaveOneOut(), oracles.without_one),
+    "beta 3, 1": (BetaShapley(3, 1), oracles.by_sizes(oracles.beta_binomial(3, 1))),
+    "beta 0.5, 2": (BetaShapley(0.5, 2), oracles.by_sizes(oracles.beta_binomial(0.5, 2))),
+    "beta 1, 1": (BetaShapley(1, 1), oracles.all_orders),
+    "attention": (Attention(LOOKS), oracles.by_sizes(oracles.seen(LOOKS))),
 }
 CASES = {
     f"{title}: {of}": (name, options, value, players)
@@ -81,19 +88,6 @@ def test_a_ragged_batch_is_each_set_alone(title, law):
         assert found[row, mask[row]].tolist() == pytest.approx(expected, abs=1e-11)
         alone = oracles.worth(value, rewards[row, mask[row]].tolist())
         assert values[row].item() == pytest.approx(alone, abs=1e-12)
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 8, 33])
-@pytest.mark.parametrize("law", [law for law, _ in LAWS.values()], ids=LAWS)
-def test_the_two_forms_of_a_law_agree(law, count):
-    """Sizes are the binomial probabilities averaged over t, by a rule that no utility uses."""
-    t, weights = law.nodes(2 * count)
-    gains = torch.rand(count, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    for n in range(1, count + 1):
-        binomial = torch.distributions.Binomial(n - 1, t.clamp(1e-300, 1 - 1e-16).unsqueeze(1))
-        mixed = (weights.unsqueeze(1) * binomial.log_prob(torch.arange(n).double()).exp()).sum(0)
-        torch.testing.assert_close(law.sizes(n), mixed, rtol=0, atol=1e-12)
-        torch.testing.assert_close(law.expected(gains)[n - 1], mixed @ gains[:n])
 
 
 @pytest.mark.parametrize("count", [40, 300])
