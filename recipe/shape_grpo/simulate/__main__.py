@@ -5,7 +5,6 @@ Each seed leaves the folder of a run, FOLDER/seed-N.
 
 from __future__ import annotations
 
-import math
 import statistics
 from dataclasses import asdict
 from pathlib import Path
@@ -73,8 +72,10 @@ def print_table(settings: CatalogueSettings, history: dict[int, Metrics], consol
         "distinct candidates, last update": [run[last][distinct] for run in runs],
     }
     for name, values in rows.items():
-        error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else math.nan
-        table.add_row(name, f"{statistics.mean(values):.3f}", f"{error:.3f}")
+        error = "-"
+        if len(values) > 1:
+            error = f"{statistics.stdev(values) / len(values) ** 0.5:.3f}"
+        table.add_row(name, f"{statistics.mean(values):.3f}", error)
     console.print(table)
 
 

@@ -13,6 +13,7 @@ the loss is averaged over.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -271,9 +272,10 @@ def train(settings: CatalogueSettings, console: Console | None = None) -> dict[i
     """
     training = Training(settings)
     history: dict[int, Metrics] = {seed: {} for seed in settings.seeds}
-    steps = range(settings.updates + 1)
-    quiet = console is None or not console.is_terminal
-    for step in track(steps, settings.name, console=console, transient=True, disable=quiet):
+    steps: Iterable[int] = range(settings.updates + 1)
+    if console is not None and console.is_terminal:
+        steps = track(list(steps), settings.name, console=console, transient=True)
+    for step in steps:
         metrics: dict[str, Tensor] = {}
         if step > 0:
             started = time.perf_counter()
