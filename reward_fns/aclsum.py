@@ -7,7 +7,7 @@ OpenAI-compatible server, or verl's own generative reward model (`reward.reward_
     +reward.custom_reward_function.reward_kwargs.base_url=http://localhost:8000/v1
 
 `JudgeSettings` (`reward_fns/judge.py`) documents all keys. `reward_fns/aclsum_rouge.py` is the
-reward without a judge. `python -m recipe.shape_grpo.tasks.aclsum` writes prompts and references.
+reward without a judge. `python -m recipe.shape_grpo.tasks aclsum` writes prompts and references.
 """
 
 import logging
@@ -121,7 +121,7 @@ async def compute_score(
     if aspect not in ASPECTS:
         raise ValueError(
             f"extra_info.aspect is {aspect!r}, and must be one of {', '.join(ASPECTS)}: make the "
-            "prompt file with `python -m recipe.shape_grpo.tasks.aclsum`"
+            "prompt file with `python -m recipe.shape_grpo.tasks aclsum`"
         )
     judge = find_judge(settings, reward_router_address)
     messages = judge_messages(solution_str, ground_truth, aspect, settings.answer)

@@ -4,7 +4,7 @@ Written as every verl reward function is, and called once per candidate. Point v
 
     reward.custom_reward_function.path=reward_fns/aclsum_rouge.py
 
-`python -m recipe.shape_grpo.tasks.aclsum` writes the prompts and references.
+`python -m recipe.shape_grpo.tasks aclsum` writes the prompts and references.
 """
 
 import re

@@ -4,7 +4,7 @@ Written as every verl reward function is, and called once per candidate. Point v
 
     reward.custom_reward_function.path=reward_fns/ds1000.py
 
-`python -m recipe.shape_grpo.tasks.ds1000` writes the prompts. Needs a sandbox
+`python -m recipe.shape_grpo.tasks ds1000` writes the prompts. Needs a sandbox
 (`shape_grpo.sandbox`).
 
 A problem's `code_context` holds its tests, and with them the answers: it runs in a sandbox of its
@@ -198,7 +198,7 @@ def compute_score(
     if library == "Matplotlib" and library not in together:
         raise ValueError(
             "the tests of a Matplotlib problem look into the interpreter that ran the solution: "
-            "leave such problems out (prepare_ds1000 does), or, where a solution may be trusted "
+            "leave such problems out (`tasks ds1000` does), or, where a solution may be trusted "
             "not to patch its tests, set reward_kwargs.together=[Matplotlib]"
         )
     sandbox = shared_sandbox(

@@ -3,9 +3,9 @@
 Written as every verl reward function is, and called once per candidate. Point verl at it with
 
     reward.custom_reward_function.path=reward_fns/movielens.py
-    +reward.custom_reward_function.reward_kwargs.ratings=outputs/movielens/ratings.npz
+    +reward.custom_reward_function.reward_kwargs.ratings=outputs/movielens-k3/ratings.npz
 
-`python -m recipe.shape_grpo.tasks.movielens` writes the rating table and the prompts.
+`python -m recipe.shape_grpo.tasks movielens` writes the rating table and the prompts.
 """
 
 import re
@@ -49,7 +49,7 @@ def load_ratings(path: str) -> RatingTable:
     if not Path(path).is_file():
         raise FileNotFoundError(
             f"no rating table at {path!r}: write it with "
-            "`python -m recipe.shape_grpo.tasks.movielens`"
+            "`python -m recipe.shape_grpo.tasks movielens`"
         )
     with np.load(path) as table:
         return RatingTable(
@@ -95,7 +95,7 @@ def compute_score(
     if row is None:
         raise ValueError(
             f"viewer {ground_truth!r} is not in {ratings}: prompts and rating table come from "
-            "different runs of prepare_movielens; give both from one folder"
+            "different runs of `tasks movielens`; give both from one folder"
         )
     title = normalise_title(solution_str)
     column = table.films.get(title)

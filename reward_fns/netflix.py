@@ -5,7 +5,7 @@ Written as every verl reward function is, and called once per candidate. Point v
     reward.custom_reward_function.path=reward_fns/netflix.py
     +reward.custom_reward_function.reward_kwargs.ratings=outputs/netflix-k5/ratings.npz
 
-`python -m recipe.shape_grpo.tasks.netflix` writes the rating table and the prompts. A title is
+`python -m recipe.shape_grpo.tasks netflix` writes the rating table and the prompts. A title is
 recognised as people write it: with or without year, article, accents or punctuation, with 2 or II,
 with a small typo. A sequel, a remake of another year or half a title is not the film.
 
@@ -216,7 +216,7 @@ def _read_catalogue(path: str) -> Catalogue:
     if not Path(path).is_file():
         raise FileNotFoundError(
             f"no rating table at {path!r}: write it with "
-            "`python -m recipe.shape_grpo.tasks.netflix`"
+            "`python -m recipe.shape_grpo.tasks netflix`"
         )
     with np.load(path) as table:
         return Catalogue(
@@ -287,7 +287,7 @@ def compute_score(
     if row is None:
         raise ValueError(
             f"viewer {ground_truth!r} is not in {ratings}: prompts and rating table come from "
-            "different runs of prepare_netflix; give both from one folder"
+            "different runs of `tasks netflix`; give both from one folder"
         )
     column = _find(str(ratings), solution_str, threshold, year_tolerance)
     if column is None:

@@ -1,7 +1,7 @@
 """How the commands of the recipe take their settings, and how they fail: in one line."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -18,6 +18,23 @@ class CommandParser(ArgumentParser):
         """Say what is wrong, and where the options are explained."""
         print(f"{self.prog}: {' '.join(message.split())} (--help: all options)", file=sys.stderr)
         sys.exit(2)
+
+
+def choose(
+    prog: str, names: Sequence[str], description: str, arguments: list[str] | None
+) -> tuple[str, list[str]]:
+    """The first argument, which must be one of ``names``, and the arguments that follow it.
+
+    Args:
+        prog: The command, as its messages begin.
+        names: What there is to choose from.
+        description: Of the command, for its help.
+        arguments: None: the program's own.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = CommandParser(prog=prog, description=description)
+    parser.add_argument("name", choices=names, help=f"`{prog} NAME --help` shows its options")
+    return parser.parse_args(arguments[:1]).name, arguments[1:]
 
 
 def add_settings(parser: CommandParser, settings: type, **defaults: Any) -> None:

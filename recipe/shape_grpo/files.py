@@ -14,7 +14,9 @@ STAMP = "settings.json"
 
 def is_current(folder: Path, settings: dict[str, Any], files: Iterable[str]) -> bool:
     """True if `folder` holds all `files`, written with exactly these `settings`."""
-    return read_stamp(folder) == settings and all((folder / name).exists() for name in files)
+    # Through JSON, which has no tuples.
+    same = read_stamp(folder) == json.loads(json.dumps(settings))
+    return same and all((folder / name).exists() for name in files)
 
 
 def begin(folder: Path) -> None:

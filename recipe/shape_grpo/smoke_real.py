@@ -82,6 +82,7 @@ def print_example(responses: Path, console: Console) -> None:
 
     Args:
         responses: Folder with the rollouts that verl wrote, one JSON line each.
+        console: Where it goes.
     """
     rollouts = [
         json.loads(line)

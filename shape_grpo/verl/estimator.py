@@ -60,6 +60,7 @@ def compute_shape_grpo_advantage(
         response_mask: (B, T); 1 where the policy wrote the token.
         config: verl's ``algorithm`` config.
         index: (B,) group ids.
+        **kwargs: What else verl passes; not used.
 
     Returns:
         Advantages and returns, the same (B, T) float32 tensor, as in verl's GRPO.

@@ -86,8 +86,10 @@ class CandidateTrainerMixin:
 
 
 def _final_rows(keys: list[str]) -> torch.Tensor:
-    """(B,) int64: the row of the last output of each row's rollout; keys are verl's
-    ``{uid}_{session}_{output}``."""
+    """(B,) int64: the row of the last output of each row's rollout.
+
+    Keys are verl's ``{uid}_{session}_{output}``.
+    """
     last: dict[str, tuple[int, int]] = {}
     for row, key in enumerate(keys):
         rollout, _, output = key.rpartition("_")

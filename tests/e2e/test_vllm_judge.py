@@ -26,7 +26,8 @@ from verl.utils.net_utils import get_free_port
 
 from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings, new_model, train_tokenizer
 from recipe.shape_grpo.runs.launch import cpu_environment
-from recipe.shape_grpo.tasks.aclsum import EXAMPLES, as_answer
+from recipe.shape_grpo.tasks.aclsum import EXAMPLES
+from recipe.shape_grpo.tasks.common import answer_text
 from reward_fns.aclsum import judge_messages
 from shape_grpo.advantage import CandidateRecord
 from shape_grpo.verl.checks import RECORD_KEY
@@ -42,7 +43,7 @@ REFERENCE = "Their parser makes fewer errors on chat messages."
 def tokenizer():
     questions = [judge_messages(text, REFERENCE, "outcome", "text") for text in SUMMARIES]
     texts = [message["content"] for messages in questions for message in messages]
-    return train_tokenizer([*texts, as_answer(SUMMARIES)], 600)
+    return train_tokenizer([*texts, answer_text(SUMMARIES)], 600)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +112,7 @@ def judged(router, tokenizer, monkeypatch, tmp_path):
         with initialize_config_dir(folder, version_base=None):
             more = [f"algorithm.shape_grpo.max_candidates={len(SUMMARIES)}"]
             config = compose("shape_grpo_trainer", ["+task=aclsum", *overrides, *more])
-        ids = tokenizer(as_answer(SUMMARIES) + tokenizer.eos_token)["input_ids"]
+        ids = tokenizer(answer_text(SUMMARIES) + tokenizer.eos_token)["input_ids"]
         row = {
             "data_source": "aclsum",
             "reward_model": {"ground_truth": REFERENCE},

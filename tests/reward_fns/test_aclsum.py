@@ -20,8 +20,7 @@ from verl.trainer.ppo.reward import get_custom_reward_fn
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 
-from recipe.shape_grpo.tasks.aclsum import ASPECTS as PROMPTED_ASPECTS
-from recipe.shape_grpo.tasks.aclsum import TaskSettings
+from recipe.shape_grpo.tasks.aclsum import TaskSettings, prompt_messages
 from reward_fns.aclsum import ASPECTS, compute_score, judge_messages
 from reward_fns.aclsum_rouge import compute_score as rouge
 from reward_fns.judge import ANSWERS, JudgeSettings
@@ -76,8 +75,11 @@ def test_verls_reward_model_server_is_the_judge_where_no_other_is_named():
     assert len(server.asked) == 1
 
 
-def test_aspects_are_those_of_the_prompts():
-    assert list(ASPECTS) == list(PROMPTED_ASPECTS)
+@pytest.mark.parametrize("aspect", TaskSettings("any").aspects)
+def test_policy_and_judge_read_the_same_words_about_an_aspect(aspect):
+    (prompt,) = prompt_messages("A paper.", aspect, TaskSettings("any"))
+    _, question = judge_messages(SUMMARY, REFERENCE, aspect, "text")
+    assert ASPECTS[aspect] in prompt["content"] and ASPECTS[aspect] in question["content"]
 
 
 INJECTIONS = [
@@ -150,7 +152,7 @@ def test_the_task_is_a_valid_configuration_of_verl(task_config, name):
     check_trainer_config(config)
     validate_config(config, need_reference_policy(config), need_critic(config))
     options = config.algorithm.shape_grpo
-    assert options.max_candidates == TaskSettings("any").k
+    assert options.max_candidates == TaskSettings("any").candidates
     actor, data = config.actor_rollout_ref.actor, config.data
     responses = data.train_batch_size * config.actor_rollout_ref.rollout.n
     assert 300 % data.train_batch_size == 0 == data.train_batch_size % actor.ppo_mini_batch_size

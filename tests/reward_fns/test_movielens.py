@@ -61,7 +61,7 @@ def test_table_is_read_once_a_process(ratings):
 def test_errors_say_what_to_do(ratings, tmp_path):
     with pytest.raises(ValueError, match=r"reward_kwargs\.ratings=PATH"):
         compute_score("movielens", "Amélie", "7")
-    with pytest.raises(FileNotFoundError, match="prepare_movielens"):
+    with pytest.raises(FileNotFoundError, match=r"shape_grpo\.tasks movielens"):
         compute_score("movielens", "Amélie", "7", ratings=str(tmp_path / "none.npz"))
     with pytest.raises(ValueError, match=r"viewer '99' is not in .*ratings\.npz"):
         compute_score("movielens", "Amélie", "99", ratings=ratings)

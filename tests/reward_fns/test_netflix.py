@@ -294,7 +294,7 @@ def test_table_is_read_once_a_process(ratings):
 def test_errors_say_what_to_do(ratings, tmp_path):
     with pytest.raises(ValueError, match=r"reward_kwargs\.ratings=PATH"):
         compute_score("netflix", "Alien", "7")
-    with pytest.raises(FileNotFoundError, match="prepare_netflix"):
+    with pytest.raises(FileNotFoundError, match=r"shape_grpo\.tasks netflix"):
         compute_score("netflix", "Alien", "7", ratings=str(tmp_path / "none.npz"))
     with pytest.raises(ValueError, match=r"viewer '99' is not in .*ratings\.npz"):
         compute_score("netflix", "Alien", "99", ratings=ratings)

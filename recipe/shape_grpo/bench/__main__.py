@@ -14,6 +14,7 @@ BENCHMARKS = {
 
 
 def main() -> None:
+    """Run the benchmark that is named."""
     parser = argparse.ArgumentParser(prog="python -m recipe.shape_grpo.bench")
     commands = parser.add_subparsers(dest="benchmark", required=True)
     for name, module in BENCHMARKS.items():

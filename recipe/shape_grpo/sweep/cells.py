@@ -131,8 +131,10 @@ def read_sweep(name: str, changes: Sequence[str] = ()) -> Sweep:
 
 
 def cells(sweep: Sweep, output: Path) -> Iterator[Cell]:
-    """The cells of a sweep whose results go to ``output``; seeds last, so that early cells compare
-    all methods."""
+    """The cells of a sweep whose results go to ``output``.
+
+    A seed comes after all of the one before it: early cells compare all methods.
+    """
     groups = [sweep.seeds] if sweep.seeds_at_once else [[seed] for seed in sweep.seeds]
     for seeds, task, k, method in itertools.product(
         groups, sweep.tasks, sweep.candidates, sweep.methods

@@ -5,10 +5,10 @@ K different summaries of one aspect of it: the challenge it addresses, its appro
 The reward compares each summary with the one an expert wrote, by a judge (`reward_fns/aclsum.py`)
 or by ROUGE (`reward_fns/aclsum_rouge.py`).
 
-    python -m recipe.shape_grpo.tasks.aclsum --tokenizer Qwen/Qwen3-8B --k 5
+    python -m recipe.shape_grpo.tasks aclsum --tokenizer Qwen/Qwen3-8B --candidates 5
 
 The question shows the answer's format by an example. Small models take it from whole conversations
-only: with `--worked-examples 2`, two come first, as earlier turns of the chat.
+only: with `--worked_examples 2`, two come first, as earlier turns of the chat.
 
 It writes `train.parquet` and `test.parquet` (verl's columns), one row a paper and aspect.
 
@@ -19,31 +19,38 @@ The data come with the `aclsum` package (MIT licence). Publications cite them as
     https://arxiv.org/abs/2403.05303
 """
 
-import argparse
 import re
-import sys
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import pandas as pd
 from aclsum import ACLSum
 
-from recipe.shape_grpo.files import begin, is_current, write_stamp
+from recipe.shape_grpo.files import begin
+from recipe.shape_grpo.tasks.common import (
+    EXAMPLE_PROMPTS,
+    Examples,
+    Messages,
+    answer_text,
+    answers_to_prompts,
+    is_prepared,
+    require_positive,
+    task_stamp,
+    verl_row,
+    write_task,
+)
+from reward_fns.aclsum import ASPECTS
 
 FILES = ("train.parquet", "test.parquet")
-ASPECTS = {
-    "challenge": "the challenge it addresses",
-    "approach": "its approach",
-    "outcome": "its outcome",
-}
 SECTIONS = ["abstract", "introduction", "conclusion"]
 
 
 @dataclass(frozen=True)
-class Example:
+class WorkedExample:
     """A made-up paper with three summaries of each aspect; the model imitates their length."""
 
     excerpt: str
@@ -51,7 +58,7 @@ class Example:
 
 
 EXAMPLES = (
-    Example(
+    WorkedExample(
         "Parsers trained on newspaper text fail on short chat messages, and annotated chat data "
         "are scarce. We train a parser on news and on messages that two older parsers label "
         "alike. It makes a fifth fewer errors on chat than the best earlier parser.",
@@ -73,7 +80,7 @@ EXAMPLES = (
             ),
         },
     ),
-    Example(
+    WorkedExample(
         "Bilingual dictionaries are missing for most of the world's languages. We align word "
         "vectors of two languages with a few hundred shared names and need no parallel text. On "
         "twelve language pairs the dictionaries found are as good as those made from a million "
@@ -104,60 +111,60 @@ class TaskSettings:
     """What the task is made from; the same settings give the same files.
 
     Attributes:
-        tokenizer: folder or name of the policy's tokenizer, which measures the prompts.
-        k: summaries that a prompt asks for, K.
+        tokenizer: folder or name of the policy's tokenizer, which measures the prompts; `bytes`
+            where it is made later, from the prompts (`policies tiny`): its tokens are at most as
+            many as the bytes of the messages, which are counted then.
+        candidates: K, the number of summaries a prompt asks for.
         max_prompt_tokens: a prompt shows as many sentences of the paper as fit, chat template and
             worked examples included.
         worked_examples: questions with their answers that come before the question, for up to 3
             summaries each. With none, the question itself shows the format.
-        aspects: those that the prompts ask about.
+        aspects: those that the prompts ask about, as [challenge, outcome].
     """
 
+    dataset: ClassVar[str] = "aclsum"
+
     tokenizer: str
-    k: int = 3
+    candidates: int = 3
     max_prompt_tokens: int = 3072
     worked_examples: int = 0
     aspects: list[str] = field(default_factory=lambda: list(ASPECTS))
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise ValueError(f"k is {self.k}: ask for 1 summary or more")
+        require_positive(self, "candidates")
         if not 0 <= self.worked_examples <= len(EXAMPLES):
             raise ValueError(
                 f"there are {len(EXAMPLES)} worked examples, not {self.worked_examples}"
             )
-        if self.worked_examples and self.k > 3:
+        if self.worked_examples and self.candidates > 3:
             raise ValueError(
-                f"the worked examples have 3 summaries, too few for k={self.k}: ask for none"
+                "the worked examples have 3 summaries, too few for "
+                f"candidates={self.candidates}: ask for none"
             )
         if not self.aspects or not set(self.aspects) <= set(ASPECTS):
             raise ValueError(f"aspects are {self.aspects}; there are {', '.join(ASPECTS)}")
 
 
-def as_answer(summaries: Sequence[str]) -> str:
-    """Summaries as the prompt asks for them."""
-    return "\n".join(f"<candidate>{summary}</candidate>" for summary in summaries)
-
-
 def question(excerpt: str, aspect: str, settings: TaskSettings) -> dict[str, str]:
     """One question as a chat message."""
-    summaries = "one summary" if settings.k == 1 else f"{settings.k} different summaries"
+    candidates = settings.candidates
+    summaries = "one summary" if candidates == 1 else f"{candidates} different summaries"
     content = (
-        f"Paper: {excerpt}\n\nSummarise {ASPECTS[aspect]} in one sentence. Write {summaries}, "
+        f"Paper: {excerpt}\n\nIn one sentence, summarise {ASPECTS[aspect]}. Write {summaries}, "
         "each as <candidate>summary</candidate>."
     )
     if not settings.worked_examples:
-        example = as_answer(EXAMPLES[0].summaries[aspect][: settings.k])
-        more = "" if settings.k <= 3 else f"\n(and so on, {settings.k} in all)"
+        example = answer_text(EXAMPLES[0].summaries[aspect][:candidates])
+        more = "" if candidates <= 3 else f"\n(and so on, {candidates} in all)"
         content += f" For another paper, the answer could be:\n\n{example}{more}"
     return {"role": "user", "content": content}
 
 
-def prompt_messages(excerpt: str, aspect: str, settings: TaskSettings) -> list[dict[str, str]]:
+def prompt_messages(excerpt: str, aspect: str, settings: TaskSettings) -> Messages:
     """The prompt as chat messages: the worked examples, of the same aspect, and the question."""
     messages = []
     for example in EXAMPLES[: settings.worked_examples]:
-        answer = as_answer(example.summaries[aspect][: settings.k])
+        answer = answer_text(example.summaries[aspect][: settings.candidates])
         messages += [
             question(example.excerpt, aspect, settings),
             {"role": "assistant", "content": answer},
@@ -174,12 +181,12 @@ def tidy_sentence(sentence: str) -> str:
 def longest_prompt(
     sentences: list[str],
     aspect: str,
-    count_tokens: Callable[[list[dict[str, str]]], int],
+    count_tokens: Callable[[Messages], int],
     settings: TaskSettings,
-) -> list[dict[str, str]] | None:
+) -> Messages | None:
     """The prompt with as many of the first sentences as fit; None if not one does."""
 
-    def prompt(count: int) -> list[dict[str, str]]:
+    def prompt(count: int) -> Messages:
         return prompt_messages(" ".join(sentences[:count]), aspect, settings)
 
     counts = range(1, len(sentences) + 1)
@@ -189,7 +196,7 @@ def longest_prompt(
 
 
 def make_rows(
-    split: str, count_tokens: Callable[[list[dict[str, str]]], int], settings: TaskSettings
+    split: str, count_tokens: Callable[[Messages], int], settings: TaskSettings
 ) -> list[dict[str, Any]]:
     """Rows in verl's columns, one a paper and aspect; papers whose first sentence does not fit are
     left out."""
@@ -200,17 +207,37 @@ def make_rows(
             messages = longest_prompt(sentences, aspect, count_tokens, settings)
             if messages is None:
                 continue
-            extra_info = {"split": split, "index": len(rows), "paper": paper.id, "aspect": aspect}
             rows.append(
-                {
-                    "data_source": "aclsum",
-                    "prompt": messages,
-                    "ability": "summarisation",
-                    "reward_model": {"style": "rule", "ground_truth": paper.summaries[aspect]},
-                    "extra_info": extra_info,
-                }
+                verl_row(
+                    "aclsum",
+                    "summarisation",
+                    messages,
+                    paper.summaries[aspect],
+                    split=split,
+                    index=len(rows),
+                    paper=paper.id,
+                    aspect=aspect,
+                )
             )
     return rows
+
+
+def token_counter(tokenizer: str) -> Callable[[Messages], int]:
+    """What counts the tokens of a prompt; see `TaskSettings.tokenizer`."""
+    if tokenizer == "bytes":
+        return lambda messages: sum(len(message["content"].encode()) for message in messages)
+    from transformers import AutoTokenizer
+
+    loaded: Any = AutoTokenizer.from_pretrained(tokenizer)
+
+    def count_tokens(messages: Messages) -> int:
+        # Qwen3's template is longer without thinking, by an empty thought; others ignore the key.
+        ids = loaded.apply_chat_template(
+            messages, add_generation_prompt=True, enable_thinking=False
+        )["input_ids"]
+        return len(ids)
+
+    return count_tokens
 
 
 def prepare(output: Path, settings: TaskSettings) -> None:
@@ -219,54 +246,24 @@ def prepare(output: Path, settings: TaskSettings) -> None:
     Raises:
         ValueError: No prompt fits into `settings.max_prompt_tokens`.
     """
-    if is_current(output, asdict(settings), FILES):
-        print(f"task: reusing {output}")
+    words = [prompt_messages("A paper.", aspect, settings) for aspect in settings.aspects]
+    stamp = task_stamp("aclsum", settings, *words)
+    if is_prepared(output, stamp, FILES):
         return
-    from transformers import AutoTokenizer
-
-    tokenizer: Any = AutoTokenizer.from_pretrained(settings.tokenizer)
-
-    def count_tokens(messages: list[dict[str, str]]) -> int:
-        # Qwen3's template is longer without thinking, by an empty thought; others ignore the key.
-        return len(
-            tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, enable_thinking=False
-            )["input_ids"]
-        )
-
+    count_tokens = token_counter(settings.tokenizer)
     begin(output)
-    counts = {}
-    for split in ("train", "test"):
-        rows = make_rows(split, count_tokens, settings)
-        if not rows:
-            raise ValueError(
-                f"no prompt fits into {settings.max_prompt_tokens} tokens of {settings.tokenizer}: "
-                "give a larger --max-prompt-tokens"
-            )
-        pd.DataFrame(rows).to_parquet(output / f"{split}.parquet")
-        counts[split] = len(rows)
-    write_stamp(output, asdict(settings))
-    print(f"task: {counts['train']} training and {counts['test']} test prompts -> {output}")
+    parts = {split: make_rows(split, count_tokens, settings) for split in ("train", "test")}
+    if not all(parts.values()):
+        raise ValueError(
+            f"no prompt fits into {settings.max_prompt_tokens} tokens of {settings.tokenizer}: "
+            "give a larger --max_prompt_tokens"
+        )
+    write_task(output, stamp, **parts)
+    print(f"task: {len(parts['train'])} training and {len(parts['test'])} test prompts -> {output}")
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="prepare_aclsum", formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument("--tokenizer", required=True, help="the policy's folder or name")
-    parser.add_argument("--output", type=Path, help="outputs/aclsum-kK")
-    parser.add_argument("--k", type=int, default=TaskSettings.k, help="summaries a prompt asks for")
-    for name in ("max_prompt_tokens", "worked_examples"):
-        flag, default = "--" + name.replace("_", "-"), getattr(TaskSettings, name)
-        parser.add_argument(flag, type=int, default=default)
-    parser.add_argument("--aspects", nargs="+", choices=ASPECTS, default=list(ASPECTS))
-    values = vars(parser.parse_args(arguments))
-    output = values.pop("output") or Path("outputs") / f"aclsum-k{values['k']}"
-    try:
-        prepare(output, TaskSettings(**values))
-    except (OSError, ValueError) as error:
-        sys.exit(f"prepare_aclsum: {error}")
-
-
-if __name__ == "__main__":
-    main()
+def example_answers(folder: Path, rng: np.random.Generator) -> Examples:
+    """Examples from the task in `folder`: the references of any prompts."""
+    rows = pd.read_parquet(folder / "train.parquet").head(EXAMPLE_PROMPTS)
+    references = [row["ground_truth"] for row in rows["reward_model"]]
+    return answers_to_prompts(folder, references, rng)

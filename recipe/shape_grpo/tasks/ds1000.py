@@ -1,6 +1,6 @@
 """DS-1000 for multi-candidate training: prompts that ask for K solutions.
 
-    python -m recipe.shape_grpo.tasks.ds1000
+    python -m recipe.shape_grpo.tasks ds1000
 
 writes `train.parquet` and `test.parquet` (verl's columns) and `summary.json`. The problems are
 downloaded from the hub (`xlangai/DS-1000`), or read from `--problems FILE.jsonl[.gz]`. Their
@@ -19,23 +19,29 @@ why).
     Generation. ICML 2023. https://ds1000-code-gen.github.io
 """
 
-import argparse
 import gzip
 import json
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd
 from rich.progress import track
 
-from recipe.shape_grpo.files import begin, is_current, write_stamp
+from recipe.shape_grpo.files import begin
+from recipe.shape_grpo.tasks.common import (
+    Examples,
+    Messages,
+    answers_to_prompts,
+    is_prepared,
+    task_stamp,
+    verl_row,
+    write_task,
+)
 from reward_fns.ds1000 import compute_score
 
 HUB = "xlangai/DS-1000"
@@ -74,16 +80,18 @@ class TaskSettings:
 
     Attributes:
         problems: a jsonl or jsonl.gz file in DS-1000's schema, or None for the hub's.
-        k: the number of solutions a prompt asks for, at most ten.
-        libraries: problems of these libraries only.
+        candidates: K, the number of solutions a prompt asks for, at most ten.
+        libraries: problems of these libraries only, as [Numpy, Pandas].
         test_share: of the original problems, for the test prompts.
         check: leave out problems whose reference solution fails.
         seconds: for each test of a reference solution.
         seed: of the split.
     """
 
+    dataset: ClassVar[str] = "ds1000"
+
     problems: str | None = None
-    k: int = 3
+    candidates: int = 3
     libraries: tuple[str, ...] = LIBRARIES
     test_share: float = 0.2
     check: bool = True
@@ -91,18 +99,20 @@ class TaskSettings:
     seed: int = 0
 
 
-def prompt_messages(problem: str, k: int) -> list[dict[str, str]]:
+def prompt_messages(problem: str, candidates: int) -> Messages:
     """The prompt, as chat messages. The only place where its words are.
 
     Raises:
-        ValueError: `k` is not from 1 to 10.
+        ValueError: `candidates` is not from 1 to 10.
     """
-    if not 1 <= k <= len(SUMS):
-        raise ValueError(f"k is {k}: use 1 to {len(SUMS)}, as many as the prompt has examples")
+    if not 1 <= candidates <= len(SUMS):
+        raise ValueError(
+            f"candidates is {candidates}: use 1 to {len(SUMS)}, as many as the prompt has examples"
+        )
     # The benchmark's own prompts end where a base model would go on writing.
     problem = problem.rstrip().removesuffix("<code>").rstrip()
-    example = "\n".join(f"<candidate>\n{code}\n</candidate>" for code in SUMS[:k])
-    content = TEMPLATE.format(problem=problem, count=NUMBERS[k - 1], example=example)
+    example = "\n".join(f"<candidate>\n{code}\n</candidate>" for code in SUMS[:candidates])
+    content = TEMPLATE.format(problem=problem, count=NUMBERS[candidates - 1], example=example)
     return [{"role": "user", "content": content}]
 
 
@@ -204,21 +214,21 @@ def split(
     }
 
 
-def make_rows(problems: Iterable[dict[str, Any]], name: str, k: int) -> list[dict[str, Any]]:
+def make_rows(
+    problems: Iterable[dict[str, Any]], name: str, candidates: int
+) -> list[dict[str, Any]]:
     """Rows in verl's columns."""
     return [
-        {
-            "data_source": "ds1000",
-            "prompt": prompt_messages(problem["prompt"], k),
-            "ability": "code",
-            "reward_model": {"style": "rule", "ground_truth": problem["code_context"]},
-            "extra_info": {
-                "split": name,
-                "index": index,
-                "problem": str(problem["metadata"].get("problem_id", index)),
-                "library": problem["metadata"]["library"],
-            },
-        }
+        verl_row(
+            "ds1000",
+            "code",
+            prompt_messages(problem["prompt"], candidates),
+            problem["code_context"],
+            split=name,
+            index=index,
+            problem=str(problem["metadata"].get("problem_id", index)),
+            library=problem["metadata"]["library"],
+        )
         for index, problem in enumerate(problems)
     ]
 
@@ -227,13 +237,12 @@ def prepare(output: Path, settings: TaskSettings) -> None:
     """Write the task into `output`, unless the same task is there already.
 
     Raises:
-        ValueError: no problem is left for training or for testing; and as `read_problems`.
+        ValueError: K is not from 1 to 10; no problem is left for training or for testing; and as
+            `read_problems`.
     """
-    stamp = {**asdict(settings), "libraries": list(settings.libraries)}
-    if is_current(output, stamp, FILES):
-        print(f"task: reusing {output}")
+    stamp = task_stamp("ds1000", settings, prompt_messages("A problem.", settings.candidates))
+    if is_prepared(output, stamp, FILES):
         return
-    prompt_messages("", settings.k)  # a bad k ends it here
     every = read_problems(settings.problems)
     problems = [p for p in every if p["metadata"]["library"] in settings.libraries]
     left_out: Counter[str] = Counter()
@@ -243,12 +252,9 @@ def prepare(output: Path, settings: TaskSettings) -> None:
     if not parts["train"] or not parts["test"]:
         raise ValueError(
             f"{len(every)} problems, {len(problems)} of them usable, leave {len(parts['train'])} "
-            f"for training and {len(parts['test'])} for testing: check --libraries and --test-share"
+            f"for training and {len(parts['test'])} for testing: check --libraries and --test_share"
         )
     begin(output)
-    for name, part in parts.items():
-        rows = make_rows(part, name, settings.k)
-        pd.DataFrame(rows).to_parquet(output / f"{name}.parquet")
     summary = {
         "read": len(every),
         "other_libraries": len(every) - len(problems) - left_out.total(),
@@ -256,7 +262,8 @@ def prepare(output: Path, settings: TaskSettings) -> None:
         **{name: len(part) for name, part in parts.items()},
     }
     (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    write_stamp(output, stamp)
+    rows = {name: make_rows(part, name, settings.candidates) for name, part in parts.items()}
+    write_task(output, stamp, **rows)
     failing = ", ".join(f"{library} {count}" for library, count in left_out.items()) or "none"
     print(
         f"task: {summary['train']} training and {summary['test']} test prompts of {len(every)} "
@@ -265,27 +272,6 @@ def prepare(output: Path, settings: TaskSettings) -> None:
     )
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="prepare_ds1000", formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    default = TaskSettings()
-    parser.add_argument("--output", type=Path, help="outputs/ds1000-kK")
-    parser.add_argument("--problems", help="jsonl or jsonl.gz file; without it, the hub's")
-    parser.add_argument("--k", type=int, default=default.k, help="solutions a prompt asks for")
-    parser.add_argument("--libraries", nargs="+", default=default.libraries)
-    parser.add_argument("--test-share", type=float, default=default.test_share)
-    parser.add_argument("--check", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--seconds", type=float, default=default.seconds)
-    parser.add_argument("--seed", type=int, default=default.seed)
-    values = vars(parser.parse_args(arguments))
-    output = values.pop("output") or Path("outputs") / f"ds1000-k{values['k']}"
-    values["libraries"] = tuple(values["libraries"])
-    try:
-        prepare(output, TaskSettings(**values))
-    except (FileNotFoundError, RuntimeError, ValueError) as error:
-        sys.exit(f"prepare_ds1000: {error}")
-
-
-if __name__ == "__main__":
-    main()
+def example_answers(folder: Path, rng: np.random.Generator) -> Examples:
+    """Examples from the task in `folder`: programs that solve another problem."""
+    return answers_to_prompts(folder, list(SUMS), rng)

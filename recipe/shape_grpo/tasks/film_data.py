@@ -17,6 +17,9 @@ import pandas as pd
 import rich.progress
 from rich.console import Console
 
+from recipe.shape_grpo.files import unpack_from_wheel
+
+RECBOLE = "recbole==1.2.1"
 PIECE = 2_000_000  # lines read at a time
 
 
@@ -45,6 +48,22 @@ class _Kind(NamedTuple):
     films: str
     read_ratings: Callable[[Path], Iterator[pd.DataFrame]]
     read_titles: Callable[[Path], Iterable[tuple[Any, str]]]
+
+
+def download_movielens(folder: Path) -> Path:
+    """Put MovieLens-100k's ratings and film list into `folder`.
+
+    Raises:
+        RuntimeError: the download failed; says what to do instead.
+    """
+    names = ("ml-100k.inter", "ml-100k.item")
+    if not all((folder / name).is_file() for name in names):
+        paths = [f"recbole/dataset_example/ml-100k/{name}" for name in names]
+        advice = (
+            "install pip in this environment, or pass --ratings with a folder of MovieLens data"
+        )
+        unpack_from_wheel(RECBOLE, paths, folder, advice)
+    return folder
 
 
 def load_films(folder: Path) -> FilmRatings:

@@ -1,7 +1,11 @@
-"""Ratings that nobody gave, predicted from those that were given (lenskit)."""
+"""Ratings that nobody gave, predicted from those that were given (lenskit), and what sets of films
+would earn."""
 
+import json
+import math
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,19 +71,19 @@ def rate_everything(
 ) -> tuple[np.ndarray, pd.DataFrame, dict[str, float]]:
     """Stars of every viewer for every film: the known ones, else predictions.
 
-    The predictions come from a factorisation of all ratings but a tenth of the viewers' own, on
+    The predictions come from a factorisation of all ratings but a tenth of those in the table, on
     which they are tested.
 
     Args:
         ratings: columns user_id, item_id and rating, each viewer and film once.
         viewers: those of the table; others' ratings are learnt from.
-        films: all films of `ratings`.
+        films: those of the table; ratings of others are learnt from.
 
     Returns:
         (viewers, films) float32; the ratings held out, with a column `predicted`; root mean square
         errors on them, of the factorisation and of viewer and film means alone.
     """
-    own = ratings[ratings["user_id"].isin(viewers)]
+    own = ratings[ratings["user_id"].isin(viewers) & ratings["item_id"].isin(films)]
     held_out = own.sample(frac=HELD_OUT, random_state=seed)
     rest = ratings.drop(held_out.index)
     predicted, errors = {}, {}
@@ -93,3 +97,79 @@ def rate_everything(
     held_out = held_out.assign(predicted=table[at])
     table[rows.get_indexer(own["user_id"]), columns.get_indexer(own["item_id"])] = own["rating"]
     return table, held_out, errors
+
+
+def best_of_set_levels(
+    ratings: np.ndarray,
+    titles: list[str],
+    rows: list[dict[str, Any]],
+    viewers: list[str],
+    candidates: int,
+) -> dict[str, float]:
+    """What a set of films earns over prompts: drawn at random, fixed for all, ideal.
+
+    Args:
+        ratings: (viewers, films) stars.
+        titles: of the films.
+        rows: prompts in verl's columns; a film of a prompt's history earns nothing.
+        viewers: their ids.
+        candidates: films in a set.
+    """
+    row_of = {viewer: row for row, viewer in enumerate(viewers)}
+    scores = ratings[[row_of[row["reward_model"]["ground_truth"]] for row in rows]].copy()
+    for score, row in zip(scores, rows, strict=True):
+        score[np.isin(titles, row["extra_info"]["history"])] = 0.0
+    # The mean maximum over all sets: of the ascending scores, the j-th (from 0) is the best of
+    # C(j, candidates - 1) sets.
+    sets = np.array([math.comb(j, candidates - 1) for j in range(len(titles))], dtype=float)
+    fixed = np.zeros(len(rows), dtype=scores.dtype)
+    for _ in range(candidates):  # greedy
+        gains = np.maximum(fixed[:, None], scores)
+        fixed = gains[:, gains.mean(0).argmax()]
+    return {
+        "random": float((np.sort(scores) @ sets).mean() / sets.sum()),
+        "fixed": float(fixed.mean()),
+        "ideal": float(scores.max(1).mean()),
+    }
+
+
+def write_ratings(
+    output: Path, table: np.ndarray, viewers: list[str], titles: list[str], **more: Any
+) -> None:
+    """Write `ratings.npz`, from which films are scored: stars (viewers, films) in float16,
+    and `more` arrays."""
+    np.savez_compressed(
+        output / "ratings.npz",
+        ratings=table.astype(np.float16),
+        viewers=np.array(viewers),
+        titles=np.array(titles),
+        **more,
+    )
+
+
+def read_titles(folder: Path) -> list[str]:
+    """The films that can be suggested, from the `ratings.npz` of a prepared task."""
+    with np.load(folder / "ratings.npz") as table:
+        return table["titles"].tolist()
+
+
+def write_summary(
+    output: Path,
+    errors: dict[str, float],
+    held_out: pd.DataFrame,
+    levels: dict[str, float],
+    candidates: int,
+) -> None:
+    """Write `summary.json` and print it: the predictions' errors, and what sets would earn."""
+    summary = {
+        "prediction_rmse": errors,
+        "held_out_ratings": len(held_out),
+        "test_levels": levels,
+    }
+    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    print(
+        f"  predicted ratings, RMSE on {len(held_out)} ratings held out: "
+        f"{errors['factorisation']:.3f} stars (means alone: {errors['means']:.3f})\n"
+        f"  best of {candidates} suggestions, test viewers: "
+        + ", ".join(f"{name} {stars:.2f}" for name, stars in levels.items())
+    )

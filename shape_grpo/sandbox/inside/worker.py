@@ -30,11 +30,13 @@ class Channel:
         self.outgoing = outgoing
 
     def send(self, kind: bytes, payload: bytes) -> None:
+        """Write one frame: its kind, its length in 8 bytes, its payload."""
         rest = memoryview(HEADER.pack(kind, len(payload)) + payload)
         while rest:
             rest = rest[os.write(self.outgoing, rest) :]
 
     def receive(self) -> bytes:
+        """The payload of the next frame."""
         _, size = HEADER.unpack(self._exactly(HEADER.size))
         return self._exactly(size)
 
@@ -113,6 +115,7 @@ def serve(incoming: int, outgoing: int, *, limited: bool) -> None:
 
 
 def main() -> None:
+    """Serve one run on standard input and output, which the program itself does not get."""
     incoming, outgoing = os.dup(0), os.dup(1)
     with Path(os.devnull).open() as nothing:
         os.dup2(nothing.fileno(), 0)

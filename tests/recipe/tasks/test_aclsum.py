@@ -14,16 +14,16 @@ from transformers import PreTrainedTokenizerFast
 from recipe.shape_grpo.runs.check import compose_config
 from recipe.shape_grpo.smoke_real import TASK as SMOKE
 from recipe.shape_grpo.tasks import aclsum
+from recipe.shape_grpo.tasks.__main__ import main
 from recipe.shape_grpo.tasks.aclsum import (
-    ASPECTS,
     EXAMPLES,
     TaskSettings,
     longest_prompt,
-    main,
     prepare,
     prompt_messages,
     tidy_sentence,
 )
+from reward_fns.aclsum import ASPECTS
 from shape_grpo.candidates import parse_candidates
 
 LIMIT = 450
@@ -126,7 +126,7 @@ def test_worked_examples_are_answers_of_three_candidates(aspect):
 )
 @pytest.mark.parametrize("aspect", ASPECTS)
 def test_one_question_says_how_many_and_shows_the_format(k, words, aspect):
-    (message,) = prompt_messages("Some paper.", aspect, replace(SHOWN, k=k))
+    (message,) = prompt_messages("Some paper.", aspect, replace(SHOWN, candidates=k))
     assert words in message["content"] and ASPECTS[aspect] in message["content"]
     example = message["content"].split("the answer could be:")[1]
     shown = [candidate.text for candidate in parse_candidates(example) if candidate.closed]
@@ -137,10 +137,10 @@ def test_one_question_says_how_many_and_shows_the_format(k, words, aspect):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"k": 0}, "ask for 1 summary or more"),
+        ({"candidates": 0}, "candidates is 0: use 1 or more"),
         ({"worked_examples": 3}, "there are 2 worked examples"),
         ({"worked_examples": -1}, "there are 2 worked examples"),
-        ({"worked_examples": 1, "k": 4}, "too few for k=4"),
+        ({"worked_examples": 1, "candidates": 4}, "too few for candidates=4"),
         ({"aspects": []}, "there are challenge, approach, outcome"),
         ({"aspects": ["result"]}, "there are challenge, approach, outcome"),
     ],
@@ -151,14 +151,16 @@ def test_settings_that_make_no_prompt(settings, message):
 
 
 def test_command_line(tokenizer, tmp_path):
-    command = f"--tokenizer {tokenizer} --output {tmp_path} --k 5 --aspects outcome"
+    command = (
+        f"aclsum --tokenizer {tokenizer} --output {tmp_path} --candidates 5 --aspects [outcome]"
+    )
     main(command.split())
     rows = pd.read_parquet(tmp_path / "test.parquet").to_dict("records")
     assert len(rows) == 100
     assert {row["extra_info"]["aspect"] for row in rows} == {"outcome"}
     assert all("Write 5 different summaries" in row["prompt"][0]["content"] for row in rows)
-    with pytest.raises(SystemExit, match="prepare_aclsum: k is 0"):
-        main([*command.split(), "--k", "0"])
+    with pytest.raises(SystemExit, match="tasks aclsum: candidates is 0"):
+        main([*command.split(), "--candidates", "0"])
 
 
 def test_questions_of_all_turns_are_alike():
@@ -196,6 +198,16 @@ def test_tidy_sentence(tokenised, text):
     assert tidy_sentence(tokenised) == text
 
 
+def test_without_a_tokenizer_the_bytes_of_a_prompt_are_counted(tmp_path):
+    prepare(tmp_path, TaskSettings("bytes", max_prompt_tokens=2048, aspects=["approach"]))
+    lengths = [
+        len(prompt[0]["content"].encode())
+        for prompt in pd.read_parquet(tmp_path / "test.parquet")["prompt"]
+    ]
+    # A sentence more would not fit.
+    assert max(lengths) <= 2048 and sum(lengths) / len(lengths) > 1800
+
+
 def test_limit_without_room_for_any_paper_is_an_error(tokenizer, tmp_path):
     with pytest.raises(ValueError, match="no prompt fits into 50 tokens"):
         prepare(tmp_path, TaskSettings(tokenizer, max_prompt_tokens=50))
@@ -209,16 +221,16 @@ def test_same_settings_are_reused_and_others_are_not(task, tokenizer, monkeypatc
     monkeypatch.setattr(aclsum, "make_rows", must_not_run)
     settings = TaskSettings(tokenizer, max_prompt_tokens=LIMIT, worked_examples=2)
     prepare(task, settings)
-    for change in ({"max_prompt_tokens": LIMIT + 1}, {"k": 2}, {"aspects": ["outcome"]}):
+    for change in ({"max_prompt_tokens": LIMIT + 1}, {"candidates": 2}, {"aspects": ["outcome"]}):
         with pytest.raises(AssertionError, match="made again"):
             prepare(task, replace(settings, **change))
 
 
 @pytest.mark.parametrize(
-    ("name", "settings"), [("smoke_real", TaskSettings("any", **SMOKE)), ("aclsum_rouge", SHOWN)]
+    ("scale", "settings"), [(["+scale=smoke"], TaskSettings("any", **SMOKE)), ([], SHOWN)]
 )
-def test_training_takes_prompts_of_this_length(name, settings):
-    config = compose_config([f"+task={name}"])
+def test_training_takes_prompts_of_this_length(scale, settings):
+    config = compose_config(["+task=aclsum_rouge", *scale])
     assert config.data.max_prompt_length == settings.max_prompt_tokens
     longest = config.data.max_prompt_length + config.data.max_response_length
     assert config.actor_rollout_ref.rollout.max_model_len >= longest

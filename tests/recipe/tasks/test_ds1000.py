@@ -9,10 +9,10 @@ from ds1000_problems import PROBLEMS
 
 from recipe.shape_grpo.runs.check import compose_config
 from recipe.shape_grpo.tasks import ds1000
+from recipe.shape_grpo.tasks.__main__ import main
 from recipe.shape_grpo.tasks.ds1000 import (
     SUMS,
     TaskSettings,
-    main,
     prepare,
     prompt_messages,
     read_problems,
@@ -158,16 +158,16 @@ def test_a_line_of_another_schema_is_named(tmp_path, problems, line, what):
     ("arguments", "what"),
     [
         (["--problems", "nowhere.jsonl"], "no problems at 'nowhere.jsonl'"),
-        (["--k", "0"], "k is 0: use 1 to 10"),
-        (["--k", "11"], "k is 11: use 1 to 10"),
-        (["--problems", "FILE", "--no-check", "--libraries", "R"], "check --libraries"),
-        (["--problems", "FILE", "--no-check", "--test-share", "0"], "check --libraries"),
+        (["--candidates", "0"], "candidates is 0: use 1 to 10"),
+        (["--candidates", "11"], "candidates is 11: use 1 to 10"),
+        (["--problems", "FILE", "--check=false", "--libraries=[R]"], "check --libraries"),
+        (["--problems", "FILE", "--check=false", "--test_share", "0"], "check --libraries"),
     ],
 )
 def test_bad_arguments_end_in_one_line(arguments, what, file, tmp_path):
     arguments = [file if argument == "FILE" else argument for argument in arguments]
     with pytest.raises(SystemExit) as ended:
-        main(["--output", str(tmp_path / "task"), *arguments])
+        main(["ds1000", "--output", str(tmp_path / "task"), *arguments])
     assert what in str(ended.value)
     assert not (tmp_path / "task").exists()
 
@@ -180,7 +180,7 @@ def test_without_the_hub_the_error_says_what_to_do(tmp_path, monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset", unreachable)
     with pytest.raises(SystemExit, match="--problems FILE"):
-        main(["--output", str(tmp_path)])
+        main(["ds1000", "--output", str(tmp_path)])
 
 
 def test_rows_can_be_scored(task):
@@ -195,7 +195,7 @@ def test_rows_can_be_scored(task):
 
 def test_config_has_room_for_the_prompts_and_their_answers():
     config = compose_config(["+task=ds1000"])
-    assert config.algorithm.shape_grpo.max_candidates == TaskSettings().k
+    assert config.algorithm.shape_grpo.max_candidates == TaskSettings().candidates
     longest = config.data.max_prompt_length + config.data.max_response_length
     assert config.actor_rollout_ref.rollout.max_model_len == longest
     assert config.data.train_batch_size % config.actor_rollout_ref.actor.ppo_mini_batch_size == 0

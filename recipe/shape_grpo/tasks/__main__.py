@@ -1,0 +1,35 @@
+"""Write a task's prompts, and what its rewards need, into a folder.
+
+    python -m recipe.shape_grpo.tasks NAME [options]
+    python -m recipe.shape_grpo.tasks netflix --history 10 --candidates 5
+
+Every setting of a task is an option of its command: `tasks netflix --help`. Without `--output`, the
+folder is the one that the task's file in `config/task` reads. What an earlier call left there is
+used again if it was made from the same settings and words.
+"""
+
+from pathlib import Path
+
+from recipe.shape_grpo.command import CommandParser, add_settings, choose, failing_in_one_line
+from recipe.shape_grpo.tasks import TASKS, load_task
+
+
+def main(arguments: list[str] | None = None) -> None:
+    summary = __doc__.splitlines()[0]
+    name, options = choose("tasks", TASKS, summary, arguments)
+    task = load_task(name)
+    parser = CommandParser(prog=f"tasks {name}", description=(task.__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--output", type=Path | None, help="where to write; without it, outputs/DATASET-kCANDIDATES"
+    )
+    add_settings(parser, task.TaskSettings)
+    values = parser.parse_args(options).as_dict()
+    output = values.pop("output")
+    with failing_in_one_line(parser.prog):
+        settings = task.TaskSettings(**values)
+        folder = Path("outputs") / f"{settings.dataset}-k{settings.candidates}"
+        task.prepare(output or folder, settings)
+
+
+if __name__ == "__main__":
+    main()
