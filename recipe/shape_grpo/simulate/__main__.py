@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from recipe.shape_grpo.command import CommandParser, add_settings, failing_in_one_line
+from recipe.shape_grpo.command import CommandParser, add_settings, choose, failing_in_one_line
 from recipe.shape_grpo.methods import credit_options
 from recipe.shape_grpo.runs.folder import begin_run, end_run, write_metrics
 from recipe.shape_grpo.simulate import catalogue
@@ -21,23 +21,20 @@ from recipe.shape_grpo.simulate.catalogue import CatalogueSettings, Metrics, tra
 
 def main(arguments: list[str] | None = None) -> None:
     """Train, write the runs and print what they earned."""
+    summary = "Training in this process, without Ray and vLLM."
+    name, arguments = choose("simulate", ("catalogue",), summary, arguments)
     parser = CommandParser(
-        prog="python -m recipe.shape_grpo.simulate",
-        description="Training in this process, without Ray and vLLM.",
+        prog=f"simulate {name}", description=(catalogue.__doc__ or "").splitlines()[0]
     )
-    summary = (catalogue.__doc__ or "").splitlines()[0]
-    worlds = parser.add_subcommands(dest="world")
-    command = CommandParser(description=summary)
-    command.add_argument("--output", type=Path, required=True, help="folder of the seeds' folders")
-    add_settings(command, CatalogueSettings)
-    worlds.add_subcommand("catalogue", command, help=summary)
+    parser.add_argument("--output", type=Path, required=True, help="folder of the seeds' folders")
+    add_settings(parser, CatalogueSettings)
     options = parser.parse_args(arguments)
     console = Console()
-    with failing_in_one_line("simulate"):
-        if method := options["catalogue"].method:
-            command.set_defaults(credit_options(method))
+    with failing_in_one_line(parser.prog):
+        if options.method:
+            parser.set_defaults(credit_options(options.method))
             options = parser.parse_args(arguments)
-        values = options["catalogue"].as_dict()
+        values = options.as_dict()
         output = values.pop("output")
         settings = CatalogueSettings(**values)
         history = train(settings, console)
