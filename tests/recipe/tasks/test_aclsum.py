@@ -227,10 +227,10 @@ def test_same_settings_are_reused_and_others_are_not(task, tokenizer, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("name", "settings"), [("smoke_real", TaskSettings("any", **SMOKE)), ("aclsum_rouge", SHOWN)]
+    ("scale", "settings"), [(["+scale=smoke"], TaskSettings("any", **SMOKE)), ([], SHOWN)]
 )
-def test_training_takes_prompts_of_this_length(name, settings):
-    config = compose_config([f"+task={name}"])
+def test_training_takes_prompts_of_this_length(scale, settings):
+    config = compose_config(["+task=aclsum_rouge", *scale])
     assert config.data.max_prompt_length == settings.max_prompt_tokens
     longest = config.data.max_prompt_length + config.data.max_response_length
     assert config.actor_rollout_ref.rollout.max_model_len >= longest
