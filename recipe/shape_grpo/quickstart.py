@@ -17,7 +17,7 @@ from recipe.shape_grpo.command import CommandParser, failing_in_one_line
 from recipe.shape_grpo.methods import METHODS
 from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings
 from recipe.shape_grpo.policies.warm_start import train_policy
-from recipe.shape_grpo.report.curves import plot_curves, print_table, read_curve
+from recipe.shape_grpo.report import plot_curves, print_table, read_curve
 from recipe.shape_grpo.runs.launch import train
 from recipe.shape_grpo.tasks.movielens import TaskSettings, prepare
 

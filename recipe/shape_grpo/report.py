@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from recipe.shape_grpo.runs.launch import read_metrics
+from recipe.shape_grpo.runs.folder import read_metrics
 
 WINDOW = 8
 """Training steps that a point of a training curve averages over."""

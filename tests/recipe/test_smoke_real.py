@@ -29,7 +29,7 @@ def test_a_step_without_candidates_shows_dashes(console):
         "actor/grad_norm": 0.0,
         "timing_s/step": 40.0,
     }
-    print_steps({1: full, 2: none, 3: full}, console)
+    print_steps({1: full, 2: none, 3: full}, console, "grpo")
     lines = console.export_text().splitlines()
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
     assert rows == [
