@@ -13,7 +13,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from shape_grpo.advantage import READINGS, Reward, stack_rewards
 from shape_grpo.candidates import CandidateRules
-from shape_grpo.credit import ALLOCATORS, UTILITIES, Utility, make_utility, set_utility
+from shape_grpo.credit import (
+    ALLOCATORS,
+    UTILITIES,
+    Utility,
+    make_allocator,
+    make_utility,
+    set_utility,
+)
 from shape_grpo.registry import check_choice, did_you_mean
 
 BLOCK = "algorithm.shape_grpo"
@@ -28,6 +35,8 @@ class ShapeGRPOConfig(CandidateRules):
         utility: The set's score U from its candidates' rewards.
         utility_options: Options of the utility (``m`` of ``top_m``, for instance).
         allocator: How U is split over the candidates.
+        allocator_options: Options of the allocator (``alpha`` and ``beta`` of ``beta_shapley``, for
+            instance).
         advantage: How shares become advantages.
         length_correction: Whether credit weights account for unequal candidate lengths
             (``shape_grpo.advantage.candidate_advantages``).
@@ -44,6 +53,7 @@ class ShapeGRPOConfig(CandidateRules):
     utility: str = "max"
     utility_options: dict[str, Any] = field(default_factory=dict)
     allocator: str = "shapley"
+    allocator_options: dict[str, Any] = field(default_factory=dict)
     advantage: str = "reweight"
     length_correction: bool = False
     epsilon: float = 1e-6
@@ -56,6 +66,10 @@ class ShapeGRPOConfig(CandidateRules):
         check_choice("utility", self.utility, UTILITIES)
         check_choice("allocator", self.allocator, ALLOCATORS)
         check_choice("advantage", self.advantage, READINGS)
+        try:
+            make_allocator(self.allocator, **self.allocator_options)
+        except ValueError as error:
+            raise ValueError(f"allocator_options={self.allocator_options}: {error}") from error
         check_choice("on_error", self.on_error, ("skip", "raise"))
         utility = self.game
         floor = torch.tensor(self.floor_reward)

@@ -34,6 +34,15 @@ def test_yaml_of_the_recipe_states_the_defaults_and_every_key():
         ({"utility": "noisy_or", "floor_reward": -1}, r"floor_reward=-1.*noisy_or.*0 to 1"),
         ({"utility": "custom", "utility_options": {"function": "f"}}, r"package\.module:function"),
         ({"allocator": "shapely"}, r"allocator=shapely.*Did you mean shapley\?"),
+        ({"allocator": "beta_shapley"}, r"allocator_options=\{\}: .*needs the option 'alpha'"),
+        (
+            {"allocator": "beta_shapley", "allocator_options": {"alpha": -1, "beta": 1}},
+            r"allocator_options=.*alpha to be a finite number above 0",
+        ),
+        (
+            {"allocator_options": {"alpha": 3}},
+            r"allocator_options=.*'shapley' has no option 'alpha'",
+        ),
         ({"advantage": "normalise"}, r"advantage=normalise: unknown value.*reweight"),
         ({"format": "json"}, r"format=json.*xml, numbered"),
         ({"truncated": "keep"}, r"truncated=keep.*score, floor, drop"),

@@ -6,7 +6,8 @@ the names here contain none, so that they are averaged.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ def candidate_metrics(
     *,
     utility: str | Utility = "max",
     allocator: str = "shapley",
+    allocator_options: Mapping[str, Any] | None = None,
 ) -> dict[str, float]:
     """What the candidates of N responses look like.
 
@@ -36,6 +38,7 @@ def candidate_metrics(
         utility: A name in `shape_grpo.credit.UTILITIES`, or a `shape_grpo.credit.Utility`.
         allocator: A name in `shape_grpo.credit.ALLOCATORS`; this and the utility say how credit is
             spread.
+        allocator_options: Its options.
 
     Returns:
         ``shape_grpo/...`` to a number. A figure that nothing stands behind (a mean over no
@@ -48,7 +51,14 @@ def candidate_metrics(
     candidates = batch.mask.unsqueeze(-1) if game.takes_vectors else batch.mask
     batch_rewards = batch.rewards.double().where(candidates, 0.0)
     rewards = game.ranking(batch_rewards)
-    split = split_utility(batch_rewards, batch.mask, lengths, utility=game, allocator=allocator)
+    split = split_utility(
+        batch_rewards,
+        batch.mask,
+        lengths,
+        utility=game,
+        allocator=allocator,
+        allocator_options=allocator_options,
+    )
     metrics = {
         "num_candidates": _mean(counts),
         "responses_without_candidates": _mean(counts == 0),

@@ -1,5 +1,8 @@
 """The whole advantage step: records of candidates in, advantages of tokens out."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -19,6 +22,7 @@ def token_advantages(
     *,
     utility: str | Utility,
     allocator: str,
+    allocator_options: Mapping[str, Any] | None = None,
     advantage: str,
     length_correction: bool,
     norm_by_std: bool,
@@ -54,6 +58,7 @@ def token_advantages(
         index,
         utility=utility,
         allocator=allocator,
+        allocator_options=allocator_options,
         advantage=advantage,
         length_correction=length_correction,
         norm_by_std=norm_by_std,

@@ -109,6 +109,7 @@ class ShapEGRPOTrainer(GRPOTrainer):
             lengths,
             utility=self.shape_grpo.game,
             allocator=self.shape_grpo.allocator,
+            allocator_options=self.shape_grpo.allocator_options,
         )
         for name, value in metrics.items():
             self._metrics[self._mode][name].append(value)
@@ -163,6 +164,7 @@ class ShapEGRPOTrainer(GRPOTrainer):
             torch.arange(len(self._records)) // size,
             utility=options.game,
             allocator=options.allocator,
+            allocator_options=options.allocator_options,
             advantage=options.advantage,
             length_correction=options.length_correction,
             norm_by_std=self.scale_rewards == "group",

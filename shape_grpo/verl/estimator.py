@@ -86,6 +86,7 @@ def compute_shape_grpo_advantage(
         np.asarray(index)[final],
         utility=options.game,
         allocator=options.allocator,
+        allocator_options=options.allocator_options,
         advantage=options.advantage,
         length_correction=options.length_correction,
         norm_by_std=config.get("norm_adv_by_std_in_grpo", True),

@@ -59,6 +59,7 @@ class CandidateTrainerMixin:
                 [batch.tags[row]["response_len"] for row in answers],
                 utility=self.shape_grpo_config.game,
                 allocator=self.shape_grpo_config.allocator,
+                allocator_options=self.shape_grpo_config.allocator_options,
             )
         )
         return batch

@@ -95,6 +95,13 @@ def advantages_through_verl(responses, group_size, **block):
         {"advantage": "pooled", "allocator": "leave_one_out", "max_candidates": 2},
         {"advantage": "normalize", "utility": "top_m", "utility_options": {"m": 2}},
         {"advantage": "reweight_positive", "empty": "score", "truncated": "floor"},
+        {
+            "advantage": "praise",
+            "allocator": "beta_shapley",
+            "allocator_options": {"alpha": 3.0, "beta": 1.0},
+            "length_correction": True,
+        },
+        {"advantage": "contrast", "allocator": "leave_one_out"},
     ],
 )
 def test_a_batch_gets_the_advantages_that_it_gets_in_verl(tmp_path, block):
