@@ -59,8 +59,10 @@ def candidate_metrics(
         allocator=allocator,
         allocator_options=allocator_options,
     )
+    distinct = [record.distinct for record in records if record.distinct is not None]
     metrics = {
         "num_candidates": _mean(counts),
+        "distinct_candidates": _mean(torch.tensor(distinct)),
         "responses_without_candidates": _mean(counts == 0),
         "candidate_reward": _mean(rewards[batch.mask]),
         "best_candidate_reward": _mean(rewards.where(batch.mask, -torch.inf).amax(-1)[counts > 0])

@@ -28,6 +28,7 @@ class CandidateRecord:
         handled: How many candidates fell under each rule (``truncated``, ``empty``, ...), and how
             many rewards were makeshifts (``fallback``).
         error: The first failure of the reward function, with its traceback; None without one.
+        distinct: Different texts among the candidates that were scored; None where it is not known.
     """
 
     rewards: list[Reward | None] = field(default_factory=list)
@@ -35,6 +36,7 @@ class CandidateRecord:
     ends: list[int] = field(default_factory=list)
     handled: dict[str, int] = field(default_factory=dict)
     error: str | None = None
+    distinct: int | None = None
 
     @classmethod
     def from_results(
@@ -54,6 +56,7 @@ class CandidateRecord:
             ends=[end for _, end in found.spans],
             handled=dict(handled),
             error=failures[0] if failures else None,
+            distinct=found.num_distinct,
         )
 
     @property

@@ -79,7 +79,7 @@ class ShapEGRPOTrainer(GRPOTrainer):
         )
         self.reward_func_names = [UTILITY]
         self.reward_weights = torch.ones(1)
-        self._records: list[CandidateRecord] = []
+        self.records: list[CandidateRecord] = []
 
     def _calculate_rewards(
         self,
@@ -97,15 +97,15 @@ class ShapEGRPOTrainer(GRPOTrainer):
         """
         records = self._score_candidates(inputs, prompts, completions, completion_ids_list)
         # Groups may be spread over processes.
-        self._records = gather_object(records)
+        self.records = gather_object(records)
         lengths = gather_object([len(ids) for ids in completion_ids_list])
-        for record in self._records:
+        for record in self.records:
             if record.error is not None and self.shape_grpo.on_error == "raise":
                 raise RuntimeError(
                     f"A reward function failed and on_error=raise; its traceback:\n{record.error}"
                 )
         metrics = candidate_metrics(
-            self._records,
+            self.records,
             lengths,
             utility=self.shape_grpo.game,
             allocator=self.shape_grpo.allocator,
@@ -147,7 +147,7 @@ class ShapEGRPOTrainer(GRPOTrainer):
         """(N,) float32 on the trainer's device; NaN where no candidate could be scored."""
         scores = [
             float("nan") if record.is_unknown else self.shape_grpo.set_score(record.known_rewards)
-            for record in self._records
+            for record in self.records
         ]
         return torch.tensor(scores, device=self.accelerator.device)
 
@@ -155,13 +155,13 @@ class ShapEGRPOTrainer(GRPOTrainer):
         """Advantages (B, T) of this process's tokens, float32; ``completion_mask`` is (B, T)."""
         options = self.shape_grpo
         size = self.num_generations if self._mode == "train" else self.num_generations_eval
-        batch = CandidateBatch.collate(self._records, vectors=options.game.takes_vectors)
+        batch = CandidateBatch.collate(self.records, vectors=options.game.takes_vectors)
         batch = batch.to(self.accelerator.device)
         candidate, shared = candidate_advantages(
             batch.rewards,
             batch.mask,
             batch.ends - batch.starts,
-            torch.arange(len(self._records)) // size,
+            torch.arange(len(self.records)) // size,
             utility=options.game,
             allocator=options.allocator,
             allocator_options=options.allocator_options,

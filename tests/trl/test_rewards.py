@@ -18,7 +18,7 @@ def rewards(folder, function, responses=RESPONSES, **options):
     """The rewards of each response's candidates."""
     trainer = make_trainer(folder, function, responses, **options)
     scored_batch(trainer)
-    return [record.rewards for record in trainer._records]
+    return [record.rewards for record in trainer.records]
 
 
 def test_a_function_sees_candidates_and_every_column_repeated_for_each(tmp_path):
@@ -127,7 +127,7 @@ def test_a_failure_costs_the_candidate_alone(tmp_path, caplog, function):
     with caplog.at_level(logging.ERROR):
         trainer = make_trainer(tmp_path, function, RESPONSES)
         scored_batch(trainer)
-    found = [record.rewards for record in trainer._records]
+    found = [record.rewards for record in trainer.records]
     assert found == [[None, 2], [3], [], [None, 4]]
     assert trainer._metrics["train"]["shape_grpo/reward_errors"] == [2]
     assert trainer._metrics["train"]["rewards/set_utility/mean"] == [pytest.approx(9 / 4)]

@@ -33,7 +33,7 @@ def find_pieces(
     A rollout holds text, and the tokens that were sampled may be others than those that the
     tokenizer makes of it. They are shown only if they put every candidate where the record has it.
     """
-    if tokenizer is not None:
+    if tokenizer is not None and text:
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         found = find_candidates(tokenizer, encoded["input_ids"], rules, cut=False)
         if found.spans == spans:

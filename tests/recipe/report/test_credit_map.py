@@ -5,7 +5,8 @@ import pytest
 from run_folders import GROUP_REWARDS, write_rollouts, write_run
 
 from recipe.shape_grpo.report.credit_map import map_step, telling_responses
-from shape_grpo.candidates import parse_candidates, token_spans
+from recipe.shape_grpo.report.pieces import find_pieces
+from shape_grpo.candidates import CandidateRules, parse_candidates, token_spans
 
 PAPER = "the paper: reweight, Shapley"
 
@@ -190,3 +191,8 @@ def test_tokens_are_shown_where_they_fit_the_record(tmp_path, tokenizer, right):
     assert "film 0" in "".join(of_first)
     assert (len(response.pieces) > 7) == right
     assert [piece.ends for piece in response.pieces if piece.candidate == 0][-1]
+
+
+def test_a_response_that_ended_at_once_is_no_text(tokenizer):
+    pieces, note = find_pieces("", [], CandidateRules(), tokenizer)
+    assert "".join(piece.text for piece in pieces) == note == ""

@@ -1,0 +1,124 @@
+"""A prepared task and its policy as TRL takes them: prompts, reward function, configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from datasets import Dataset
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from recipe.shape_grpo.files import read_stamp
+from recipe.shape_grpo.methods import CONFIG
+from recipe.shape_grpo.tasks import load_task
+from recipe.shape_grpo.tasks.common import read_task
+
+
+@dataclass(frozen=True)
+class PreparedTask:
+    """A task's folder as a trainer needs it.
+
+    Attributes:
+        folder: With the prompts and, in ``policy``, the policy.
+        config: What `config/task` says of it.
+        reward: Its reward function as TRL calls one.
+    """
+
+    folder: Path
+    config: DictConfig
+    reward: Callable[..., Any]
+
+    @property
+    def name(self) -> str:
+        """The dataset's."""
+        return str(self.config.dataset.name)
+
+    @property
+    def rules(self) -> dict[str, Any]:
+        """What it sets of the block `algorithm.shape_grpo`."""
+        return _as_dict(self.config.algorithm.shape_grpo)
+
+    @property
+    def policy(self) -> Path:
+        """The policy's folder."""
+        return self.folder / "policy"
+
+    def prompts(self, split: str) -> Dataset:
+        """The rows of ``train`` or ``test``, in verl's columns."""
+        return Dataset.from_pandas(pd.read_parquet(self.folder / f"{split}.parquet"))
+
+
+def load_prepared_task(folder: Path, candidates: int) -> PreparedTask:
+    """The task in ``folder``, which has a policy.
+
+    Raises:
+        FileNotFoundError: There is no task, or no policy; says how to make it.
+        ValueError: Its prompts ask for another number of candidates.
+    """
+    stamp = read_task(folder)
+    if stamp["candidates"] != candidates:
+        raise ValueError(
+            f"candidates is {candidates}, but the prompts in {folder} ask for "
+            f"{stamp['candidates']}; prepare them with --candidates {candidates}"
+        )
+    if read_stamp(folder / "policy") is None:
+        raise FileNotFoundError(
+            f"no policy in {folder / 'policy'}: train it with `python -m "
+            f"recipe.shape_grpo.policies tiny {folder}`"
+        )
+    kind = load_task(stamp["task"]).TaskSettings
+    dataset = kind(**{field.name: stamp[field.name] for field in fields(kind)}).dataset
+    with initialize_config_dir(str(CONFIG), version_base=None):
+        config = compose(overrides=[f"+task={dataset}"])
+    config.dataset.folder = str(folder)
+    config.dataset.candidates = candidates
+    function = config.reward.custom_reward_function
+    module = import_module(".".join(Path(function.path).with_suffix("").parts))
+    score = getattr(module, function.get("name") or "compute_score")
+    return PreparedTask(
+        folder, config, as_trl_reward(score, **_as_dict(function.get("reward_kwargs")))
+    )
+
+
+def as_trl_reward(compute_score: Callable[..., Any], **keywords: Any) -> Callable[..., Any]:
+    """verl's reward function, called a candidate at a time, as one that TRL calls with many."""
+
+    def arguments(columns: dict[str, list[Any]], row: int) -> dict[str, Any]:
+        extra_info = dict(columns["extra_info"][row])
+        extra_info["candidate_index"] = columns["candidate_index"][row]
+        extra_info["num_candidates"] = columns["num_candidates"][row]
+        return {
+            "data_source": columns["data_source"][row],
+            "solution_str": columns["completions"][row][-1]["content"],
+            "ground_truth": columns["reward_model"][row]["ground_truth"],
+            "extra_info": extra_info,
+            **keywords,
+        }
+
+    def reward(**columns: Any) -> list[Any]:
+        rows = range(len(columns["completions"]))
+        return [_score(compute_score(**arguments(columns, row))) for row in rows]
+
+    async def async_reward(**columns: Any) -> list[Any]:
+        rows = range(len(columns["completions"]))
+        scores = await asyncio.gather(*(compute_score(**arguments(columns, row)) for row in rows))
+        return [_score(score) for score in scores]
+
+    return async_reward if inspect.iscoroutinefunction(compute_score) else reward
+
+
+def _score(result: Any) -> Any:
+    return result["score"] if isinstance(result, dict) else result
+
+
+def _as_dict(block: DictConfig | None) -> dict[str, Any]:
+    plain = OmegaConf.to_container(block, resolve=True) if block is not None else {}
+    assert isinstance(plain, dict)
+    return {str(name): value for name, value in plain.items()}

@@ -1,0 +1,223 @@
+"""A task of made-up ratings and an untrained policy whose every token is a whole candidate, trained
+a few steps by TRL in this process."""
+
+import asyncio
+import inspect
+import json
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from recipe.shape_grpo.files import write_stamp
+from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings, new_model, save_policy
+from recipe.shape_grpo.report.credit_map import map_step
+from recipe.shape_grpo.simulate.__main__ import main
+from recipe.shape_grpo.simulate.prepared_task import as_trl_reward, load_prepared_task
+from recipe.shape_grpo.tasks import load_task
+from reward_fns.movielens import compute_score
+from shape_grpo.candidates import parse_candidates
+
+OPTIONS = ["--steps=3", "--validate_every=2", "--prompts_per_step=2", "--group_size=4"]
+OPTIONS += ["--validation_samples=2", "--learning_rate=1e-2", "--max_tokens=4"]
+HELD_OUT = "val-core/movielens/reward/mean@2"
+
+
+@pytest.fixture(scope="module")
+def ratings(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ratings")
+    rng = np.random.default_rng(0)
+    lines = [f"{n % 30 + 1},{n // 30 + 1},{rng.integers(1, 6)},0\n" for n in range(30 * 20)]
+    (folder / "ratings.csv").write_text("userId,movieId,rating,timestamp\n" + "".join(lines))
+    titles = "".join(f"{n},Film{n} ({1950 + n}),x\n" for n in range(1, 21))
+    (folder / "movies.csv").write_text("movieId,title,genres\n" + titles)
+    return folder
+
+
+def prepare(task, folder, ratings, **settings):
+    sizes = {"films": 12, "min_ratings": 5, "test_viewers": 4, "factors": 2, "epochs": 2}
+    module = load_task(task)
+    module.prepare(folder, module.TaskSettings(ratings=str(ratings), **sizes, **settings))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def task(ratings, tmp_path_factory):
+    folder = prepare("movielens", tmp_path_factory.mktemp("task with space"), ratings)
+    films = [f"<candidate>Film{n}</candidate>" for n in range(1, 21)]
+    tokens = ["<pad>", "<eos>", "<unk>", "and", *films]
+    words = Tokenizer(models.WordLevel({t: n for n, t in enumerate(tokens)}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        chat_template="{% for message in messages %}{{ message.content }}{% endfor %}",
+    )
+    torch.manual_seed(0)
+    model = new_model(tokenizer, PolicySettings(width=32, layers=1))
+    save_policy(model, tokenizer, folder / "policy")
+    write_stamp(folder / "policy", {"policy": "untrained"})
+    return folder
+
+
+def command(task, output, *options):
+    main(["language", str(task), f"--output={output}", *OPTIONS, *options])
+
+
+@pytest.fixture(scope="module")
+def output(task, tmp_path_factory):
+    output = tmp_path_factory.mktemp("output")
+    command(task, output, "--seeds=[4, 5]", "--method=praise")
+    return output
+
+
+def lines(file):
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def learnt(run):
+    """The metrics but for the time they took."""
+    metrics = {line["step"]: line["data"] for line in lines(run / "metrics.jsonl")}
+    return {s: {k: v for k, v in d.items() if "timing" not in k} for s, d in metrics.items()}
+
+
+def test_a_run_has_the_metrics_of_every_step_and_what_it_was(output, task):
+    metrics = lines(output / "seed-4/metrics.jsonl")
+    assert [line["step"] for line in metrics] == [0, 1, 2, 3]
+    assert metrics[0]["data"].keys() == {HELD_OUT}
+    assert [line["step"] for line in metrics if HELD_OUT in line["data"]] == [0, 2, 3]
+    logged = {"critic/score/mean", "actor/entropy", "actor/grad_norm", "timing_s/step"}
+    logged |= {f"shape_grpo/{name}_candidates" for name in ("num", "distinct", "duplicate")}
+    for line in metrics[1:]:
+        assert logged <= line["data"].keys()
+        assert line["data"]["actor/grad_norm"] > 0 and line["data"]["actor/entropy"] > 0
+    settings = json.loads((output / "seed-4/settings.json").read_text())
+    wanted = {"trainer": "trl", "task": "movielens", "method": "praise", "candidates": 3}
+    wanted |= {"seed": 4, "learning_rate": 1e-2, "steps": 3, "tokenizer": str(task / "policy")}
+    assert wanted.items() <= settings.items()
+    credit = settings["shape_grpo"]
+    assert (credit["advantage"], credit["allocator"]) == ("praise", "beta_shapley")
+    assert (credit["max_candidates"], credit["duplicate"]) == (3, "floor")  # of config/base.yaml
+    assert settings["policy"] == {"policy": "untrained"} and settings["data"]["films"] == 12
+
+
+def test_rollouts_hold_what_candidates_earned(output, task):
+    """Those of the steps that a measurement follows, scored anew here."""
+    run = output / "seed-4"
+    assert sorted(file.name for file in (run / "rollouts").iterdir()) == ["2.jsonl", "3.jsonl"]
+    rollouts = lines(run / "rollouts/2.jsonl")
+    assert len({rollout["uid"] for rollout in rollouts}) == len(rollouts) == 8
+    scored = 0
+    for rollout in rollouts:
+        texts = [c.text for c in parse_candidates(rollout["output"]) if c.closed and c.text][:3]
+        stars = {
+            text: compute_score("", text, rollout["gts"], {"history": []}, task / "ratings.npz")
+            for text in texts
+        }
+        record = json.loads(rollout["shape_grpo"])
+        for text, reward in zip(texts, record["rewards"], strict=True):
+            # 0 for repeats, and for films that the prompt names
+            assert reward in (pytest.approx(stars[text]), 0.0)
+            scored += reward > 0
+        assert rollout["score"] == max([*record["rewards"], 0.0])
+    assert scored > 0
+    mean = np.mean([rollout["score"] for rollout in rollouts])
+    assert learnt(run)[2]["critic/score/mean"] == pytest.approx(mean)
+    step_map = map_step(run, 3)
+    assert len(step_map.groups) == 2 and not any(
+        r.note for g in step_map.groups for r in g.responses
+    )
+
+
+def test_seeds_are_runs_of_their_own_that_can_be_had_again(output, task, tmp_path):
+    assert learnt(output / "seed-4") != learnt(output / "seed-5")
+    command(task, tmp_path, "--seeds=[5]", "--method=praise")
+    assert learnt(tmp_path / "seed-5") == learnt(output / "seed-5")
+
+
+def test_a_whole_run_is_reused_and_a_torn_one_made_anew(output, task, capsys):
+    run = output / "seed-5"
+    before = (run / "metrics.jsonl").read_text()
+    command(task, output, "--seeds=[5]", "--method=praise")
+    assert "reusing" in capsys.readouterr().out
+    assert (run / "metrics.jsonl").read_text() == before
+    (run / "settings.json").unlink()
+    (run / "metrics.jsonl").write_text('{"step": 0, "da')
+    command(task, output, "--seeds=[5]", "--method=praise")
+    assert "reusing" not in capsys.readouterr().out
+    assert len(lines(run / "metrics.jsonl")) == 4 and (run / "settings.json").exists()
+
+
+def test_a_longer_history_of_netflix_is_a_dataset_of_its_own(ratings, task, tmp_path):
+    for history, name in ((0, "netflix"), (2, "netflix_history")):
+        folder = prepare(
+            "netflix", tmp_path / name, ratings, viewers=20, candidates=2, history=history
+        )
+        (folder / "policy").symlink_to(task / "policy")
+        prepared = load_prepared_task(folder, 2)
+        assert prepared.name == name and prepared.rules["max_candidates"] == 2
+        (row, *_) = prepared.prompts("train")
+        columns = {name: [value] for name, value in row.items()}
+        completions = [[{"role": "assistant", "content": "No Film of the Catalogue"}]]
+        places = {"candidate_index": [0], "num_candidates": [1]}
+        assert prepared.reward(completions=completions, **columns, **places) == [0.0]
+
+
+def test_verls_reward_functions_are_called_a_candidate_at_a_time():
+    seen = []
+
+    def plain(data_source, solution_str, ground_truth, extra_info, scale):
+        seen.append((data_source, ground_truth, extra_info))
+        return {"score": scale * len(solution_str), "fallback": False}
+
+    async def slow(**arguments):
+        await asyncio.sleep(0)
+        return plain(**arguments)
+
+    columns = {
+        "completions": [[{"role": "assistant", "content": text}] for text in ("a", "bb")],
+        "data_source": ["films"] * 2,
+        "reward_model": [{"style": "rule", "ground_truth": viewer} for viewer in "xy"],
+        "extra_info": [{"index": 3}, {"index": 4}],
+        "candidate_index": [0, 1],
+        "num_candidates": [2, 2],
+        "trainer_state": None,
+    }
+    assert as_trl_reward(plain, scale=10)(**columns) == [10, 20]
+    assert seen[1] == ("films", "y", {"index": 4, "candidate_index": 1, "num_candidates": 2})
+    reward = as_trl_reward(slow, scale=1)
+    assert inspect.iscoroutinefunction(reward) and asyncio.run(reward(**columns)) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--candidates=4"], "the prompts in .* ask for 3; prepare them with --candidates 4"),
+        (["--method=best"], "method=best: unknown value"),
+        (["--seeds=[1, 1]"], "each once"),
+        (["--steps=0"], "steps is 0"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(task, tmp_path, options, message):
+    with pytest.raises(SystemExit, match=f"simulate language: .*{message}") as ended:
+        command(task, tmp_path, *options)
+    assert "\n" not in str(ended.value) and not list(tmp_path.iterdir())
+
+
+def test_a_folder_without_task_or_policy_is_told_how_to_get_them(ratings, tmp_path):
+    with pytest.raises(SystemExit, match=r"shape_grpo\.tasks NAME"):
+        command(tmp_path, tmp_path / "output")
+    folder = prepare("movielens", tmp_path / "task", ratings)
+    with pytest.raises(SystemExit, match=r"shape_grpo\.policies tiny"):
+        command(folder, tmp_path / "output")
+
+
+@pytest.mark.parametrize("arguments", [["language"], ["language", "F", "--output=O", "--k=3"]])
+def test_wrong_usage_ends_with_code_2(arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
