@@ -1,0 +1,14 @@
+"""verl 0.9.1 beside a TRL that is newer than it knows: the one thing here that is patched in verl.
+
+Wherever TRL is installed, verl's FSDP engine changes TRL's ``AutoModelForCausalLMWithValueHead``
+when it builds a model, needed or not. TRL 1.14 and later (1.10 has it) are without that class, and
+every run ends with an ImportError. Then, and only then, that module is told that there is no TRL;
+it asks for nothing else. Loaded by `shape_grpo.plugin` after the module.
+"""
+
+from importlib.util import find_spec
+
+from verl.models.transformers import monkey_patch
+
+if monkey_patch.is_trl_available() and find_spec("trl.experimental.ppo") is None:
+    monkey_patch.is_trl_available = lambda: False
