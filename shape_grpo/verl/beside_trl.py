@@ -9,6 +9,7 @@ it asks for nothing else. Loaded by `shape_grpo.plugin` after the module.
 from importlib.util import find_spec
 
 from verl.models.transformers import monkey_patch
+from verl.utils.import_utils import is_trl_available
 
-if monkey_patch.is_trl_available() and find_spec("trl.experimental.ppo") is None:
-    monkey_patch.is_trl_available = lambda: False
+if is_trl_available() and find_spec("trl.experimental.ppo") is None:
+    monkey_patch.is_trl_available = lambda: False  # type: ignore[assignment]
