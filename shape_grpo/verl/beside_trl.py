@@ -12,4 +12,4 @@ from verl.models.transformers import monkey_patch
 from verl.utils.import_utils import is_trl_available
 
 if is_trl_available() and find_spec("trl.experimental.ppo") is None:
-    monkey_patch.is_trl_available = lambda: False  # type: ignore[assignment]
+    monkey_patch.is_trl_available = lambda: False  # type: ignore[assignment,attr-defined]
