@@ -6,10 +6,16 @@ every run ends with an ImportError. Then, and only then, that module is told tha
 it asks for nothing else. Loaded by `shape_grpo.plugin` after the module.
 """
 
+import warnings
 from importlib.util import find_spec
 
 from verl.models.transformers import monkey_patch
 from verl.utils.import_utils import is_trl_available
 
-if is_trl_available() and find_spec("trl.experimental.ppo") is None:
+with warnings.catch_warnings():
+    # TRL warns of its experiments; verl may be the only one here that wants one.
+    warnings.simplefilter("ignore")
+    lacks_the_class = is_trl_available() and find_spec("trl.experimental.ppo") is None
+
+if lacks_the_class:
     monkey_patch.is_trl_available = lambda: False  # type: ignore[assignment,attr-defined]

@@ -48,7 +48,7 @@ def prepare(commands: list[tuple[str, ...]], output: Path, lock: int, console: C
 
 
 def last_reward(run: Path) -> float:
-    """The last held-out reward of a run, else that of its training responses; NaN without either."""
+    """The last held-out reward of a run, else that of its training responses, else NaN."""
     found = float("nan")
     for metrics in read_metrics(run).values():
         held_out = [v for k, v in metrics.items() if k.startswith("val-core/") and "/reward/" in k]
