@@ -1,4 +1,4 @@
-"""``python -m recipe.shape_grpo.runs [options] METHOD FOLDER [overrides]``: one quiet run of verl."""
+"""``python -m recipe.shape_grpo.runs [options] METHOD FOLDER [overrides]``: one quiet run."""
 
 import sys
 from pathlib import Path
