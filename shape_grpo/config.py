@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -11,9 +11,16 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from shape_grpo.advantage import READINGS
+from shape_grpo.advantage import READINGS, Reward, stack_rewards
 from shape_grpo.candidates import CandidateRules
-from shape_grpo.credit import ALLOCATORS, UTILITIES, Utility, make_allocator, make_utility
+from shape_grpo.credit import (
+    ALLOCATORS,
+    UTILITIES,
+    Utility,
+    make_allocator,
+    make_utility,
+    set_utility,
+)
 from shape_grpo.registry import check_choice, did_you_mean
 
 BLOCK = "algorithm.shape_grpo"
@@ -104,6 +111,36 @@ class ShapeGRPOConfig(CandidateRules):
             return make_utility(self.utility, **self.utility_options)
         except ValueError as error:
             raise ValueError(f"utility_options={self.utility_options}: {error}") from error
+
+    @property
+    def floor(self) -> Reward:
+        """The reward under the rule ``floor``; a candidate that reaches nothing where the utility
+        takes vectors.
+        """
+        return [] if self.game.takes_vectors else self.floor_reward
+
+    def checked_reward(self, result: Any, text: str) -> Reward:
+        """What a reward function returned for the candidate ``text``, as floats.
+
+        Raises:
+            ValueError: The utility does not take it; NaN and infinity none does.
+            TypeError: It is no number, or no list of numbers where the utility takes vectors.
+        """
+        vectors = self.game.takes_vectors
+        reward = [float(value) for value in result] if vectors else float(result)
+        if reward == [] or not self.game.allows(torch.tensor(reward)).all():
+            raise ValueError(
+                f"The reward function returned {reward} for {text[:200]!r}; utility "
+                f"{self.utility} takes {self.game.domain}."
+            )
+        return reward
+
+    def set_score(self, rewards: Sequence[Reward]) -> float:
+        """A response's score from the rewards of its candidates; without any, `floor_reward`."""
+        if not rewards:
+            return self.floor_reward
+        stacked = stack_rewards([rewards], vectors=self.game.takes_vectors)
+        return set_utility(stacked, utility=self.game).item()
 
     def _convert_types(self) -> None:
         """As YAML and command lines need it: ``1e-6`` and ``"3"`` become numbers.

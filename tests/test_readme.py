@@ -42,6 +42,17 @@ def test_the_example_task_is_short_and_runs(tmp_path, monkeypatch):
     assert score == 2
 
 
+def test_the_trl_example_is_short_and_learns(tmp_path, monkeypatch, capsys):
+    code = block("python", "ShapEGRPOTrainer(")
+    assert len(code.splitlines()) < 40
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    exec(code, {})
+    line = capsys.readouterr().out.splitlines()[-1]
+    first, last = map(float, re.findall(r"[0-9.]+(?= stars| at last)", line))
+    assert first < 4.2 and last > 4.8
+
+
 def test_the_credit_example_prints_what_it_says(capsys):
     code = block("python", "shapley_values")
     exec(code, {})

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import Tensor
+
+from shape_grpo.candidates import CandidateSet
 
 Reward = float | list[float]
 """A vector for utilities that take one."""
@@ -32,6 +35,26 @@ class CandidateRecord:
     ends: list[int] = field(default_factory=list)
     handled: dict[str, int] = field(default_factory=dict)
     error: str | None = None
+
+    @classmethod
+    def from_results(
+        cls, found: CandidateSet, results: Sequence[Reward | str], handled: Counter[str]
+    ) -> CandidateRecord:
+        """What came of scoring a response's candidates.
+
+        Args:
+            found: The candidates.
+            results: A reward each, or the traceback of its reward function's failure.
+            handled: As the attribute.
+        """
+        failures = [result for result in results if isinstance(result, str)]
+        return cls(
+            rewards=[None if isinstance(result, str) else result for result in results],
+            starts=[start for start, _ in found.spans],
+            ends=[end for _, end in found.spans],
+            handled=dict(handled),
+            error=failures[0] if failures else None,
+        )
 
     @property
     def num_errors(self) -> int:
@@ -103,6 +126,11 @@ class CandidateBatch:
             ends=ends.reshape(shape).where(mask, 0),
             unknown=torch.tensor([record.is_unknown for record in records], dtype=torch.bool),
         )
+
+    def to(self, device: torch.device) -> CandidateBatch:
+        """The same on a device."""
+        tensors = (self.rewards, self.mask, self.starts, self.ends, self.unknown)
+        return CandidateBatch(*(tensor.to(device) for tensor in tensors))
 
     def token_counts(self, response_mask: Tensor) -> Tensor:
         """(N, K) int64: tokens of each candidate that the policy wrote, given the (N, T) mask."""

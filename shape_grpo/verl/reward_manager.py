@@ -11,9 +11,7 @@ from functools import partial
 from statistics import fmean
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
-from torch import Tensor
 from verl import DataProto
 from verl.experimental.reward_loop.reward_manager import register
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
@@ -22,7 +20,6 @@ from verl.utils.reward_score import default_compute_score
 from shape_grpo.advantage import CandidateRecord, Reward, stack_rewards
 from shape_grpo.candidates import CandidateSet, find_candidates
 from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.credit import set_utility
 from shape_grpo.verl.checks import RECORD_KEY, REWARD_MANAGER
 
 logger = logging.getLogger(__name__)
@@ -59,7 +56,6 @@ class MultiCandidateRewardManager(RewardManagerBase):
         super().__init__(config, tokenizer, compute_score)
         self.compute_score = compute_score or default_compute_score
         self.options = ShapeGRPOConfig.from_algorithm(config.algorithm)
-        self.utility = self.options.game
         self.max_response_length: int = config.actor_rollout_ref.rollout.response_length
         self.reward_model_arguments = (
             {}
@@ -94,18 +90,10 @@ class MultiCandidateRewardManager(RewardManagerBase):
                 for index, text in enumerate(found.texts)
             )
         )
-        failures = [result for result in results if isinstance(result, str)]
-        record = CandidateRecord(
-            rewards=[None if isinstance(result, str) else result for result in results],
-            starts=[start for start, _ in found.spans],
-            ends=[end for _, end in found.spans],
-            handled=dict(handled),
-            error=failures[0] if failures else None,
-        )
-        rewards = stack_rewards([record.known_rewards], vectors=self.utility.takes_vectors)
+        record = CandidateRecord.from_results(found, results, handled)
         return {
-            "reward_score": self._set_score(rewards),
-            "reward_extra_info": self._extra_info(record, rewards, found),
+            "reward_score": self.options.set_score(record.known_rewards),
+            "reward_extra_info": self._extra_info(record, found),
         }
 
     def _arguments(self, fields: dict[str, Any]) -> dict[str, Any]:
@@ -131,7 +119,7 @@ class MultiCandidateRewardManager(RewardManagerBase):
     ) -> Reward | str:
         """A candidate's reward, or the traceback of its reward function's failure."""
         if text is None:
-            return [] if self.utility.takes_vectors else self.options.floor_reward
+            return self.options.floor
         extra_info = {
             **arguments["extra_info"],
             "candidate_index": index,
@@ -146,7 +134,7 @@ class MultiCandidateRewardManager(RewardManagerBase):
                     None, lambda: self.compute_score(**arguments)
                 )
             details = result if isinstance(result, dict) else {"score": result}
-            reward = self._checked(details["score"], text)
+            reward = self.options.checked_reward(details["score"], text)
             if details.get("fallback"):
                 handled["fallback"] += 1
             return reward
@@ -162,26 +150,11 @@ class MultiCandidateRewardManager(RewardManagerBase):
                 )
             return failure
 
-    def _checked(self, result: Any, text: str) -> Reward:
-        vectors = self.utility.takes_vectors
-        reward = [float(value) for value in result] if vectors else float(result)
-        if reward == [] or not self.utility.allows(torch.tensor(reward)).all():
-            raise ValueError(
-                f"The reward function returned {reward} for {text[:200]!r}; utility "
-                f"{self.options.utility} takes {self.utility.domain}."
-            )
-        return reward
-
-    def _set_score(self, rewards: Tensor) -> float:
-        if not rewards.numel():
-            return self.options.floor_reward
-        return set_utility(rewards, utility=self.utility).item()
-
-    def _extra_info(
-        self, record: CandidateRecord, rewards: Tensor, found: CandidateSet
-    ) -> dict[str, Any]:
+    def _extra_info(self, record: CandidateRecord, found: CandidateSet) -> dict[str, Any]:
+        utility = self.options.game
+        rewards = stack_rewards([record.known_rewards], vectors=utility.takes_vectors)
         # A response without candidates is in verl's averages too.
-        ranking = self.utility.ranking(rewards)[0].tolist() or [self.options.floor_reward]
+        ranking = utility.ranking(rewards)[0].tolist() or [self.options.floor_reward]
         return {
             RECORD_KEY: record.to_json(),
             "num_candidates": len(found.texts),

@@ -1,0 +1,5 @@
+"""ShapE-GRPO in TRL; needs the extra ``trl``."""
+
+from shape_grpo.trl.trainer import ShapEGRPOTrainer
+
+__all__ = ["ShapEGRPOTrainer"]

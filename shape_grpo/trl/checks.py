@@ -1,0 +1,64 @@
+"""What must hold of TRL's settings, so that credit reaches the tokens of a candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+from trl import GRPOConfig
+
+ALLOWED = {
+    # Each of them multiplies a token's own advantage.
+    "loss_type": (
+        ("dapo", "grpo", "bnpo", "dr_grpo", "cispo", "sapo", "vespo", "luspo"),
+        "no other loss is known to keep the advantages of tokens apart",
+    ),
+    "importance_sampling_level": (
+        ("token",),
+        "with one ratio a response, every token is moved by the mean of its response's advantages",
+    ),
+    "scale_rewards": (
+        ("group", "none"),
+        "credit is measured against the responses to one prompt",
+    ),
+    "multi_objective_aggregation": (
+        ("sum_then_normalize",),
+        "the reward functions are summed for each candidate, before the set has a score",
+    ),
+}
+"""Setting of `GRPOConfig` to the values that are allowed, and why no other is."""
+
+REFUSED = ("tools", "environment_factory", "rollout_func")
+"""Arguments of the trainer that put tokens into a response which the policy did not write."""
+
+
+def check_options(reward_funcs: Any, args: GRPOConfig | None, options: Mapping[str, Any]) -> None:
+    """Check the arguments of `ShapEGRPOTrainer`.
+
+    Raises:
+        ValueError: What is wrong, and what to write instead.
+    """
+    for name, (allowed, reason) in ALLOWED.items():
+        value = getattr(args, name, allowed[0])
+        if value not in allowed:
+            raise ValueError(
+                f"GRPOConfig({name}={value!r}): {reason}. Write "
+                f"{' or '.join(f'{name}={choice!r}' for choice in allowed)}."
+            )
+    for name in REFUSED:
+        if options.get(name):
+            raise ValueError(
+                f"{name}: a response may hold only tokens that the policy wrote in one turn. "
+                f"Leave {name} out."
+            )
+    functions = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
+    for function in functions:
+        if isinstance(function, str | nn.Module) or not callable(function):
+            raise ValueError(
+                f"reward_funcs: {str(function)[:80]!r} is no function. Write one that asks the "
+                "reward model about candidates: "
+                "def reward(prompts, completions, **columns) -> list[float]."
+            )
+    if not functions:
+        raise ValueError("reward_funcs is empty: give one function or more.")

@@ -1,0 +1,182 @@
+"""`GRPOTrainer` of TRL with one reward a candidate and one advantage a token (TRL 1.16)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+from trl import GRPOConfig, GRPOTrainer
+
+from shape_grpo.advantage import (
+    CandidateBatch,
+    CandidateRecord,
+    candidate_advantages,
+    candidate_metrics,
+    scatter_candidate_advantages,
+)
+from shape_grpo.candidates import find_candidates
+from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.trl.checks import check_options
+from shape_grpo.trl.rewards import CandidateRewards, candidate_rows
+
+UTILITY = "set_utility"
+"""The one reward that TRL knows of, by the name that its logs have."""
+
+
+class ShapEGRPOTrainer(GRPOTrainer):
+    """TRL's GRPO trainer for answers that hold a set of candidates.
+
+    Reward functions are TRL's, sync or async. They are called with candidates in the place of
+    completions, those of all responses at once: ``prompts`` and the dataset's columns are repeated
+    for each candidate, ``completion_ids`` holds its tokens, and ``candidate_index`` (from 0) and
+    ``num_candidates`` (of its response) come in addition. ``log_extra``, whose values are one a
+    completion, is not passed. A candidate's reward is the sum of the functions, weighted by
+    ``reward_weights``. A response's reward, in TRL's logs too, is the utility of its set.
+
+    The metrics of `shape_grpo.advantage.candidate_metrics` are in TRL's logs. Its tables of
+    completions show TRL's own advantages of responses.
+
+    Args:
+        model: As `GRPOTrainer`.
+        reward_funcs: One function, or several. A reward model goes into a function.
+        args: TRL's settings; `shape_grpo.trl.checks` says which are refused.
+        shape_grpo: What a candidate is, and how it is credited. ``epsilon`` is that of verl, 1e-6;
+            with 1e-4 the allocator ``uniform`` gives TRL's own advantages.
+        **options: As `GRPOTrainer`.
+
+    Raises:
+        ValueError: A setting under which credit would not reach the tokens.
+    """
+
+    _tag_names: ClassVar = ["trl", "shape-grpo"]
+    _name = "ShapE-GRPO"
+    _paper: ClassVar = {
+        "title": "ShapE-GRPO: Shapley-Enhanced Reward Allocation for Multi-Candidate LLM Training",
+        "id": "2603.29871",
+    }
+    reward_weights: Tensor
+
+    def __init__(
+        self,
+        model: Any,
+        reward_funcs: Callable[..., Any] | list[Callable[..., Any]],
+        args: GRPOConfig | None = None,
+        *,
+        shape_grpo: ShapeGRPOConfig | None = None,
+        **options: Any,
+    ) -> None:
+        check_options(reward_funcs, args, options)
+        super().__init__(model, reward_funcs, args, **options)
+        self.shape_grpo = shape_grpo or ShapeGRPOConfig()
+        self._reward_candidates = CandidateRewards(
+            self.reward_funcs,
+            self.reward_weights.tolist(),
+            self.shape_grpo,
+            getattr(self, "async_loop", None),
+        )
+        self.reward_func_names = [UTILITY]
+        self.reward_weights = torch.ones(1)
+        self._records: list[CandidateRecord] = []
+
+    def _calculate_rewards(
+        self,
+        inputs: list[dict[str, Any]],
+        prompts: list[Any],
+        completions: list[Any],
+        completion_ids_list: list[list[int]],
+    ) -> Tensor:
+        """Scores of the responses of all processes, (N, 1) float32, as TRL gathers them.
+
+        Keeps the records of their candidates for the advantages.
+
+        Raises:
+            RuntimeError: ``on_error=raise`` and a reward function failed.
+        """
+        records = self._score_candidates(inputs, prompts, completions, completion_ids_list)
+        # Groups may be spread over processes.
+        self._records = gather_object(records)
+        lengths = gather_object([len(ids) for ids in completion_ids_list])
+        for record in self._records:
+            if record.error is not None and self.shape_grpo.on_error == "raise":
+                raise RuntimeError(
+                    f"A reward function failed and on_error=raise; its traceback:\n{record.error}"
+                )
+        metrics = candidate_metrics(
+            self._records,
+            lengths,
+            utility=self.shape_grpo.game,
+            allocator=self.shape_grpo.allocator,
+            allocator_options=self.shape_grpo.allocator_options,
+        )
+        for name, value in metrics.items():
+            self._metrics[self._mode][name].append(value)
+        return self._scores().unsqueeze(1)
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        output["advantages"] = self._token_advantages(output["completion_mask"])
+        return output
+
+    def _score_candidates(
+        self,
+        inputs: list[dict[str, Any]],
+        prompts: list[Any],
+        completions: list[Any],
+        completion_ids: list[list[int]],
+    ) -> list[CandidateRecord]:
+        """Find and score the candidates of this process's responses."""
+        found, rows = [], []
+        for example, prompt, completion, ids in zip(
+            inputs, prompts, completions, completion_ids, strict=True
+        ):
+            cut = len(ids) >= self.max_completion_length and ids[-1] not in self.eos_token_ids
+            found.append(find_candidates(self._tokenizer, ids, self.shape_grpo, cut=cut))
+            rows.append(candidate_rows(found[-1], example, prompt, completion, ids))
+        rewards = self._reward_candidates(
+            rows, trainer_state=self.state, log_metric=self._log_metric
+        )
+        return [
+            CandidateRecord.from_results(answer, results, answer.handled)
+            for answer, results in zip(found, rewards, strict=True)
+        ]
+
+    def _scores(self) -> Tensor:
+        """(N,) float32 on the trainer's device; NaN where no candidate could be scored."""
+        scores = [
+            float("nan") if record.is_unknown else self.shape_grpo.set_score(record.known_rewards)
+            for record in self._records
+        ]
+        return torch.tensor(scores, device=self.accelerator.device)
+
+    def _token_advantages(self, completion_mask: Tensor) -> Tensor:
+        """Advantages (B, T) of this process's tokens, float32; ``completion_mask`` is (B, T)."""
+        options = self.shape_grpo
+        size = self.num_generations if self._mode == "train" else self.num_generations_eval
+        batch = CandidateBatch.collate(self._records, vectors=options.game.takes_vectors)
+        batch = batch.to(self.accelerator.device)
+        candidate, shared = candidate_advantages(
+            batch.rewards,
+            batch.mask,
+            batch.ends - batch.starts,
+            torch.arange(len(self._records)) // size,
+            utility=options.game,
+            allocator=options.allocator,
+            allocator_options=options.allocator_options,
+            advantage=options.advantage,
+            length_correction=options.length_correction,
+            norm_by_std=self.scale_rewards == "group",
+            epsilon=options.epsilon,
+            scores=self._scores(),
+        )
+        first = self.accelerator.process_index * len(completion_mask)
+        own = slice(first, first + len(completion_mask))
+        return scatter_candidate_advantages(
+            candidate[own], shared[own], batch.starts[own], batch.ends[own], completion_mask
+        )
+
+    @property
+    def _mode(self) -> str:
+        return "train" if self.model.training else "eval"

@@ -1,0 +1,174 @@
+"""Reward functions called with candidates: what they are told, and what a failure costs."""
+
+import asyncio
+import logging
+
+import pytest
+from tiny_policy import answer, make_trainer, scored_batch
+
+RESPONSES = [answer("a", "bb"), answer("ccc"), "none", answer("a", "dddd")]
+TEXTS = ["a", "bb", "ccc", "a", "dddd"]
+
+
+def lengths(completions, **columns):
+    return [float(len(text)) for text in completions]
+
+
+def rewards(folder, function, responses=RESPONSES, **options):
+    """The rewards of each response's candidates."""
+    trainer = make_trainer(folder, function, responses, **options)
+    scored_batch(trainer)
+    return [record.rewards for record in trainer._records]
+
+
+def test_a_function_sees_candidates_and_every_column_repeated_for_each(tmp_path):
+    seen = {}
+
+    def spy(completions, **columns):
+        seen.update(columns, completions=completions)
+        columns["log_metric"]("mine", 3.0)
+        return lengths(completions)
+
+    columns = {"viewer": ["x", "y"]}
+    trainer = make_trainer(tmp_path, spy, RESPONSES, prompts=("p", "q"), columns=columns)
+    scored_batch(trainer)
+    assert seen["completions"] == TEXTS
+    assert seen["prompts"] == ["p", "p", "p", "q", "q"]
+    assert seen["viewer"] == ["x", "x", "x", "y", "y"]
+    assert trainer._tokenizer.batch_decode(seen["completion_ids"]) == TEXTS
+    assert seen["candidate_index"] == [0, 1, 0, 0, 1]
+    assert seen["num_candidates"] == [2, 2, 1, 2, 2]
+    assert seen["trainer_state"] is trainer.state and "log_extra" not in seen
+    assert trainer._metrics["train"]["mine"] == [3.0]
+
+
+def test_chat_prompts_have_candidates_as_messages(tmp_path):
+    def of_messages(completions, prompts, **columns):
+        assert prompts[0] == [{"role": "user", "content": "Suggest."}]
+        assert all(message["role"] == "assistant" for (message,) in completions)
+        return [float(len(message["content"])) for (message,) in completions]
+
+    prompts = ([{"role": "user", "content": "Suggest."}],)
+    assert rewards(tmp_path, of_messages, prompts=prompts) == [[1, 2], [3], [], [1, 4]]
+
+
+def test_an_async_function_is_awaited(tmp_path):
+    async def slow(completions, **columns):
+        await asyncio.sleep(0)
+        return lengths(completions)
+
+    assert rewards(tmp_path, slow) == [[1, 2], [3], [], [1, 4]]
+
+
+def test_several_functions_are_summed_by_weight_and_none_does_not_apply(tmp_path):
+    async def letter_a(completions, **columns):
+        return [1 if text == "a" else None for text in completions]
+
+    found = rewards(tmp_path, [lengths, letter_a], settings={"reward_weights": [0.5, 10.0]})
+    assert found == [[10.5, 1.0], [1.5], [], [10.5, 2.0]]
+
+
+def test_vectors_are_summed_as_well(tmp_path):
+    def tests(completions, **columns):
+        return [[text == "a", True] for text in completions]
+
+    found = rewards(tmp_path, tests, utility="coverage")
+    assert found == [[[1, 1], [0, 1]], [[0, 1]], [], [[1, 1], [0, 1]]]
+
+
+def raises(completions, **columns):
+    if "a" in completions:
+        raise RuntimeError("no answer to a")
+    return lengths(completions)
+
+
+async def raises_async(completions, **columns):
+    return raises(completions)
+
+
+def returns_nan(completions, **columns):
+    return [float("nan") if text == "a" else float(len(text)) for text in completions]
+
+
+def returns_infinity(completions, **columns):
+    return [-float("inf") if text == "a" else float(len(text)) for text in completions]
+
+
+def applies_to_none(completions, **columns):
+    return [None if text == "a" else float(len(text)) for text in completions]
+
+
+def returns_text(completions, **columns):
+    return ["a lot" if text == "a" else float(len(text)) for text in completions]
+
+
+def forgets_to_return(completions, **columns):
+    return None if "a" in completions else lengths(completions)
+
+
+def returns_too_few(completions, **columns):
+    return [float(len(text)) for text in completions if text != "a"]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        raises,
+        raises_async,
+        returns_nan,
+        returns_infinity,
+        applies_to_none,
+        returns_text,
+        forgets_to_return,
+        returns_too_few,
+    ],
+)
+def test_a_failure_costs_the_candidate_alone(tmp_path, caplog, function):
+    with caplog.at_level(logging.ERROR):
+        trainer = make_trainer(tmp_path, function, RESPONSES)
+        scored_batch(trainer)
+    found = [record.rewards for record in trainer._records]
+    assert found == [[None, 2], [3], [], [None, 4]]
+    assert trainer._metrics["train"]["shape_grpo/reward_errors"] == [2]
+    assert trainer._metrics["train"]["rewards/set_utility/mean"] == [pytest.approx(9 / 4)]
+    (logged,) = [r for r in caplog.records if r.name.startswith("shape_grpo")]
+    assert "leaves its set" in logged.message and "Traceback" in logged.message
+
+
+def test_one_bad_candidate_of_many_is_found_in_few_calls(tmp_path):
+    calls = []
+
+    def fails_on_one(completions, **columns):
+        calls.append(len(completions))
+        if "bad" in completions:
+            raise ValueError
+        return lengths(completions)
+
+    many = [answer(*("ok",) * 16)] * 3 + [answer(*("ok",) * 15, "bad")]
+    found = rewards(tmp_path, fails_on_one, many, settings={"max_completion_length": 600})
+    assert sum(reward is None for row in found for reward in row) == 1
+    assert len(calls) == 1 + 2 * 6  # the 64 of them, and twice either half down to one
+
+
+def test_on_error_raise_ends_the_run_with_the_traceback(tmp_path):
+    with pytest.raises(RuntimeError, match=r"(?s)on_error=raise.*no answer to a"):
+        rewards(tmp_path, raises, on_error="raise")
+
+
+def test_candidates_with_the_fixed_reward_are_not_asked_about(tmp_path):
+    asked = []
+
+    def spy(completions, **columns):
+        asked.extend(completions)
+        return lengths(completions)
+
+    responses = [answer("aa", "AA", "b"), answer("aa")]
+    found = rewards(tmp_path, spy, responses, duplicate="floor", floor_reward=-1.0)
+    assert found == [[2, -1, 1], [2]] and asked == ["aa", "b", "aa"]
+
+
+def test_a_batch_without_any_candidate_asks_nothing(tmp_path):
+    def never(completions, **columns):
+        raise AssertionError
+
+    assert rewards(tmp_path, never, ["nothing"] * 4) == [[]] * 4
