@@ -156,11 +156,13 @@ class ScoreCache:
             ) from error
 
     def get(self, request: str) -> int | None:
+        """The score that the request got, if it was asked."""
         query = "SELECT score FROM scores WHERE request = ?"
         row = self.connection.execute(query, (request,)).fetchone()
         return None if row is None else row[0]
 
     def put(self, request: str, score: int) -> None:
+        """Keep the score of a request."""
         self.connection.execute("INSERT OR REPLACE INTO scores VALUES (?, ?)", (request, score))
 
 
@@ -212,6 +214,11 @@ class Judge:
         return self.model
 
     async def only_model(self) -> str:
+        """The name of the server's only model.
+
+        Raises:
+            ValueError: It has none, or several.
+        """
         names = [model.id async for model in self.client.models.list()]
         if len(names) != 1:
             raise ValueError(

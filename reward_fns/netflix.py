@@ -201,7 +201,8 @@ def _of_that_year(same: list[Entry], year: int | None, tolerance: int | None) ->
 
 def _may_be_typo(key: str, film: str) -> bool:
     """Whether the difference may be a slip: another number (Rocky II, Rocky III) or a plural
-    (Alien, Aliens) is another film."""
+    (Alien, Aliens) is another film.
+    """
     words, film_words = key.split(), film.split()
     if [w for w in words if w.isdigit()] != [w for w in film_words if w.isdigit()]:
         return False

@@ -5,6 +5,7 @@ from typing import Any
 
 
 def main() -> None:
+    """Explain the credit of one set."""
     parser = argparse.ArgumentParser(prog="python -m shape_grpo")
     commands = parser.add_subparsers(dest="command", required=True)
     explain_parser = commands.add_parser("explain", help="the credit of one set, as a table")

@@ -115,7 +115,8 @@ class ShapeGRPOConfig(CandidateRules):
     @property
     def floor(self) -> Reward:
         """The reward under the rule ``floor``; a candidate that reaches nothing where the utility
-        takes vectors."""
+        takes vectors.
+        """
         return [] if self.game.takes_vectors else self.floor_reward
 
     def checked_reward(self, result: Any, text: str) -> Reward:

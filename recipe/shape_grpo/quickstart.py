@@ -18,6 +18,7 @@ from recipe.shape_grpo.methods import METHODS
 from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings
 from recipe.shape_grpo.policies.warm_start import train_policy
 from recipe.shape_grpo.report.curves import plot_curves, print_table, read_curve
+from recipe.shape_grpo.runs.folder import ROLLOUTS
 from recipe.shape_grpo.runs.launch import train
 from recipe.shape_grpo.tasks.movielens import TaskSettings, prepare
 
@@ -56,7 +57,9 @@ def main(arguments: list[str] | None = None) -> None:
         prepare(output / "task", TaskSettings(ratings=options.ratings))
         train_policy(output / "task", output / "task" / "policy", policy, console)
         for method in methods:
-            train(method, overrides, output / method, console=console, verbose=options.verbose)
+            run = output / method
+            with_rollouts = [*overrides, f"trainer.rollout_data_dir={run / ROLLOUTS}"]
+            train(method, with_rollouts, run, console=console, verbose=options.verbose)
         curves = {method: read_curve(output / method) for method in methods}
     picture = output / "curves.png"
     plot_curves(curves, picture)

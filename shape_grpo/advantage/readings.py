@@ -64,7 +64,8 @@ class Credit:
 
     def normalized(self, differences: Tensor, std: Tensor) -> Tensor:
         """Differences to a mean, over std + epsilon if ``norm_by_std``; 0 where std is below
-        `NO_SPREAD`."""
+        `NO_SPREAD`.
+        """
         if self.norm_by_std:
             differences = differences / (std + self.epsilon)
         return differences.masked_fill(std < NO_SPREAD, 0.0)
@@ -76,7 +77,8 @@ class Credit:
 
     def pool_mean_std(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """(N, K) each: mean and standard deviation of (N, K) values over all candidates of the
-        group."""
+        group.
+        """
         group = self.group.unsqueeze(1).expand_as(values)[self.mask]
         alone = (torch.bincount(self.group)[group] == 1) & (torch.bincount(group)[group] == 1)
         statistics = group_mean_std(values[self.mask], group, torch.ones_like(alone), alone)
@@ -85,7 +87,8 @@ class Credit:
 
     def lowest(self) -> Tensor:
         """The lowest reward of the group in the place of each candidate's; of vectors, the lowest
-        of each component."""
+        of each component.
+        """
         return group_lowest(self.rewards, self.mask, self.group)
 
 
@@ -101,7 +104,8 @@ register_reading = READINGS.register
 @register_reading("reweight")
 def _reweight(credit: Credit) -> Tensor:
     """w_ik * A_i: ShapE-GRPO as a reweighting of GRPO, Proposition 4.1 of arXiv 2603.29871. It
-    blames the best candidate of a poor set most."""
+    blames the best candidate of a poor set most.
+    """
     return credit.split.weights * credit.advantages.unsqueeze(1)
 
 
@@ -129,7 +133,8 @@ def _normalize(credit: Credit) -> Tensor:
 @register_reading("pooled")
 def _pooled(credit: Credit) -> Tensor:
     """(phi_ik - mean) / (std + epsilon) over all candidates of the group: the shares as they are,
-    normalised."""
+    normalised.
+    """
     mean, std = credit.pool_mean_std(credit.split.shares)
     return credit.normalized(credit.split.shares - mean, std)
 

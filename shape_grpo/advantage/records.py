@@ -75,10 +75,12 @@ class CandidateRecord:
         return bool(self.rewards) and not self.known_rewards
 
     def to_json(self) -> str:
+        """As it travels."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> CandidateRecord:
+        """What `to_json` wrote."""
         return cls(**json.loads(text))
 
 

@@ -35,7 +35,6 @@ def group_mean_std(
     Returns:
         ``(mean, std)``, each (N,) in the type of ``scores``.
     """
-
     groups = int(group.max()) + 1 if len(group) else 0
 
     def total(values: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ def token_advantages(
     *,
     utility: str | Utility,
     allocator: str,
-    allocator_options: Mapping[str, Any] | None = None,
+    allocator_options: Mapping[str, Any] | None,
     advantage: str,
     length_correction: bool,
     norm_by_std: bool,
@@ -36,7 +36,13 @@ def token_advantages(
             ``unknown``, whose advantages are 0.
         response_mask: (N, T) bool, integer or floating; 1 where the policy wrote the token.
         index: (N,) group ids.
-        utility: This and the other keywords as `candidate_advantages`.
+        utility: As `candidate_advantages`, like all that follow.
+        allocator: Splits the score.
+        allocator_options: Its options.
+        advantage: A reading.
+        length_correction: Whether lengths count.
+        norm_by_std: Whether to divide by the standard deviation.
+        epsilon: Added to it.
 
     Returns:
         ``(tokens, shared)``: (N, T) float32 advantages, 0 outside the mask, and (N,) float32 those

@@ -55,7 +55,8 @@ def _beta_shapley(
     rewards: Tensor, mask: Tensor, utility: Utility, *, alpha: float, beta: float
 ) -> Tensor:
     """From the Shapley value (alpha = beta = 1) to leave-one-out (alpha to infinity). The shares
-    sum to U for the former alone."""
+    sum to U for the former alone.
+    """
     return utility.semivalue(rewards, mask, beta_shapley(alpha, beta))
 
 
@@ -80,7 +81,8 @@ def _attention(
     rewards: Tensor, mask: Tensor, utility: Utility, *, looks: Sequence[float]
 ) -> Tensor:
     """What k adds for a user who looks at s of the candidates with probability ``looks[s - 1]``.
-    The shares do not sum to U."""
+    The shares do not sum to U.
+    """
     law, counts = Attention(looks), mask.sum(dim=1)
     shares = torch.zeros_like(mask, dtype=torch.float64)
     # A set's law depends on its size only where that is more than there are looks.

@@ -152,7 +152,8 @@ class Mean(Utility):
 
 def mean_of_small_sets(rewards: Tensor, mask: Tensor, law: Semivalue, m: int) -> Tensor:
     """What it changes in a semivalue (N, K) to take the mean of a set smaller than min(m, K), and
-    not its sum divided by min(m, K); `TopM` has the formula."""
+    not its sum divided by min(m, K); `TopM` has the formula.
+    """
     sizes = torch.arange(rewards.shape[1], dtype=torch.float64)
     counts = mask.sum(dim=1, keepdim=True).clamp(min=1)
 

@@ -29,7 +29,8 @@ class Semivalue(ABC):
 
     def expected(self, gains: Tensor) -> Tensor:
         """(count,) float64: at [n - 1] the mean of ``gains[s]``, with s of the n - 1 others of n
-        candidates present, where these n are some of count candidates."""
+        candidates present, where these n are some of count candidates.
+        """
         return _sizes_of_some(self, len(gains)) @ gains
 
 

@@ -13,6 +13,7 @@ SETTINGS = {
     "length_correction": False,
     "norm_by_std": True,
     "epsilon": 1e-6,
+    "allocator_options": None,
 }
 LENGTH = 12
 

@@ -16,6 +16,7 @@ from recipe.shape_grpo.command import CommandParser, add_settings, choose, faili
 
 
 def tiny(arguments: list[str]) -> None:
+    """Train a tiny Qwen3 for a task."""
     from recipe.shape_grpo.policies.tiny_qwen3 import TINY, PolicySettings
     from recipe.shape_grpo.policies.warm_start import train_policy
 
@@ -32,6 +33,7 @@ def tiny(arguments: list[str]) -> None:
 
 
 def smollm2(arguments: list[str]) -> None:
+    """Write SmolLM2 into a folder."""
     from recipe.shape_grpo.policies.smollm2 import prepare
 
     parser = CommandParser(
@@ -47,6 +49,7 @@ POLICIES = {"tiny": tiny, "smollm2": smollm2}
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Make the policy that is named first."""
     summary = __doc__.splitlines()[0]
     name, options = choose("policies", list(POLICIES), summary, arguments)
     POLICIES[name](options)

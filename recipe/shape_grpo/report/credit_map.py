@@ -148,7 +148,8 @@ def map_step(run: Path, step: int | None = None, groups: int | None = None) -> S
 
 def telling_responses(step_map: StepMap) -> GroupMap:
     """Of the group with the widest spread of scores: the best response, the worst, and the one
-    whose candidates' rewards differ most; fewer where they are the same."""
+    whose candidates' rewards differ most; fewer where they are the same.
+    """
     widest = max(step_map.groups, key=lambda group: _spread([r.score for r in group.responses]))
     by_score = sorted(widest.responses, key=lambda response: response.score)
     uneven = max(by_score, key=lambda response: _spread(response.rewards))
@@ -163,7 +164,7 @@ def _spread(rewards: Sequence[Any]) -> float:
 
 
 def _group(rollout: dict[str, Any]) -> str:
-    """verl's uids are ``{prompt}_{session}_{output}``; without one, equal prompts are a group."""
+    """Verl's uids are ``{prompt}_{session}_{output}``; without one, equal prompts are a group."""
     return str(rollout["uid"]).rsplit("_", 2)[0] if "uid" in rollout else rollout["input"]
 
 

@@ -112,6 +112,7 @@ class Painter:
         )
 
     def health(self) -> Figure:
+        """Entropy, gradient norm and distinct candidates over training."""
         panels = {
             "entropy": "entropy",
             "gradient_norm": "gradient norm",
@@ -187,6 +188,7 @@ class Painter:
         )  # fmt: skip
 
     def steps_needed(self) -> Figure:
+        """How soon each method earns what GRPO earns in the end."""
         name, title = "steps_to_grpo", f"Steps to {BASELINE}'s final training reward"
         needed = {
             (setup, method): steps_to_baseline(self.results, setup, method)

@@ -72,6 +72,7 @@ class Results:
 
     @property
     def setups(self) -> list[str]:
+        """What methods and seeds are compared under, in the order of the runs."""
         return list(self.runs["setup"].unique())
 
     @property

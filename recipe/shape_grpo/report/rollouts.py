@@ -55,7 +55,8 @@ def read_rollouts(file: Path) -> list[dict[str, Any]]:
 
 def length_variations(rollouts: list[dict[str, Any]]) -> NDArray[np.float64]:
     """Standard deviation (ddof 0) over mean of the candidates' lengths in tokens, one a response of
-    two or more candidates with a reward."""
+    two or more candidates with a reward.
+    """
     variations = []
     for rollout in rollouts:
         record = rollout[RECORD]

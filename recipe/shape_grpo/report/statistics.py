@@ -66,7 +66,8 @@ def probability_of_improvement(ours: ArrayLike, theirs: ArrayLike) -> Estimate:
 
 def _share_of_pairs(x: NDArray[np.float64], y: NDArray[np.float64], axis: int = -1) -> Any:
     """The Mann-Whitney U over the number of pairs: `rliable.metrics.probability_of_improvement`,
-    which takes one sample at a time and is too slow to be resampled."""
+    which takes one sample at a time and is too slow to be resampled.
+    """
     # The method only concerns the p-value, which is not read.
     u = mannwhitneyu(x, y, axis=axis, method="asymptotic").statistic
     return u / (x.shape[axis] * y.shape[axis])
@@ -89,7 +90,7 @@ def _interval(samples: tuple[NDArray[np.float64], ...], statistic: Any, resample
 
 
 def interquartile_means(scores: Mapping[str, NDArray[np.float64]]) -> dict[str, Estimate]:
-    """rliable's interquartile mean over tasks and seeds, by stratified bootstrap.
+    """Rliable's interquartile mean over tasks and seeds, by stratified bootstrap.
 
     Args:
         scores: Method to (seeds, tasks).
@@ -102,7 +103,7 @@ def interquartile_means(scores: Mapping[str, NDArray[np.float64]]) -> dict[str, 
 def improvements_over_tasks(
     pairs: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
 ) -> dict[str, Estimate]:
-    """rliable's probability of improvement, averaged over tasks, by stratified bootstrap.
+    """Rliable's probability of improvement, averaged over tasks, by stratified bootstrap.
 
     Args:
         pairs: Method to its scores and the baseline's, (seeds, tasks) each.
@@ -125,7 +126,7 @@ def _over_tasks(scores: dict[str, Any], statistic: Any) -> dict[str, Estimate]:
 
 @contextmanager
 def _seeded() -> Iterator[None]:
-    """rliable draws from numpy's global generator, whatever `random_state` it is given."""
+    """Rliable draws from numpy's global generator, whatever `random_state` it is given."""
     state = np.random.get_state()
     np.random.seed(0)
     try:

@@ -82,6 +82,7 @@ class Table:
 
 
 def all_tables(results: Results) -> list[Table]:
+    """The tables of a report, in its order."""
     tables = [main_table(results), ablation_table(results), cost_table(results)]
     return tables if len(results.setups) == 1 else [tables[0], overall_table(results), *tables[1:]]
 

@@ -1,4 +1,4 @@
-"""``python -m recipe.shape_grpo.runs METHOD FOLDER [hydra overrides]``: one quiet run of verl."""
+"""``python -m recipe.shape_grpo.runs [options] METHOD FOLDER [overrides]``: one quiet run."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,8 @@ from recipe.shape_grpo.runs.launch import BACKENDS, train
 
 EPILOG = """\
 The run takes the overrides of main_shape_grpo, as in +task=netflix data.seed=1. Its metrics, log
-and settings go into FOLDER; a run that is there and was made from the same is not run again."""
+and settings go into FOLDER; a run that is there and was made from the same is not run again.
+Options come before METHOD."""
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -21,7 +21,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recipe.shape_grpo.files import read_stamp
 from recipe.shape_grpo.methods import CONFIG
-from shape_grpo.verl.checks import check_trainer_config
 
 
 def compose_config(overrides: list[str]) -> DictConfig:
@@ -46,8 +45,11 @@ def check_config(config: DictConfig) -> None:
     Raises:
         ValueError: What is wrong, and what to write instead.
     """
+    # verl takes seconds to import, and a sweep of simulations does without.
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
+
+    from shape_grpo.verl.checks import check_trainer_config
 
     check_trainer_config(config)
     try:

@@ -3,7 +3,7 @@
 - ``metrics.jsonl``: one line a step, ``{"step": 3, "data": {"critic/score/mean": 4.1, ...}}``, as
   verl's file logger writes it; step 0 is the validation before training.
 - ``settings.json``, written last: `RunSettings`, and what the run was made from. Without it the run
-  is not whole.
+  is not whole. The block ``shape_grpo`` says how candidates were found and credited.
 - ``train.log``: what the trainer printed. ``rollouts/STEP.jsonl``: the responses, one a line, as
   verl's ``trainer.rollout_data_dir`` has them.
 """

@@ -116,12 +116,18 @@ def train(
 
 
 def _causes(config: DictConfig) -> dict[str, Any]:
-    """What else a run was made from: the whole configuration, the data, and the policy's folder."""
+    """What else a run was made from: the whole configuration, the data, and the policy's folder.
+
+    Credit maps read ``shape_grpo`` and ``tokenizer``.
+    """
     text = OmegaConf.to_yaml(config, sort_keys=True)
+    policy = config.actor_rollout_ref.model.path
     return {
         "config": hashlib.sha256(text.encode()).hexdigest(),
         "data": read_stamp(Path(config.dataset.folder)),
-        "policy": read_stamp(Path(config.actor_rollout_ref.model.path)),
+        "made_policy": read_stamp(Path(policy)),
+        "shape_grpo": OmegaConf.to_container(config.algorithm.shape_grpo),
+        "tokenizer": policy,
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from statistics import fmean
 
 from rich.console import Console
 from rich.progress import (
@@ -46,30 +47,29 @@ def prepare(commands: list[tuple[str, ...]], output: Path, lock: int, console: C
             raise RuntimeError(f"python {' '.join(command)} failed: {last_words}\nLog: {log}")
 
 
-def last_reward(run: Path) -> str:
-    """The last held-out reward of a run, else that of its training responses."""
-    found = "-"
+def last_reward(run: Path) -> float:
+    """The last held-out reward of a run, else that of its training responses, else NaN."""
+    found = float("nan")
     for metrics in read_metrics(run).values():
         held_out = [v for k, v in metrics.items() if k.startswith("val-core/") and "/reward/" in k]
-        training = [metrics["critic/score/mean"]] if "critic/score/mean" in metrics else []
-        for value in (held_out or training)[:1]:
-            found = f"{value:.3f}"
+        found = next(iter(held_out or [metrics.get("critic/score/mean", found)]))
     return found
 
 
 def print_table(every: list[Cell], output: Path, console: Console) -> int:
-    """One line a run; the number of cells that are not done."""
+    """One line a cell; the number of cells that are not done."""
     table = Table(title=str(output))
-    table.add_column("run", no_wrap=True)
-    table.add_column("last reward", justify="right")
+    table.add_column("cell", overflow="fold")
+    table.add_column("runs", justify="right")
+    table.add_column("last reward, mean", justify="right")
     table.add_column("state", overflow="fold")
     failed = 0
     for cell in every:
         done = cell.is_done(output)
         failed += not done
-        for run in cell.runs:
-            state = "done" if done else f"failed, log: {output / cell.name / LOG}"
-            table.add_row(str(run.relative_to(output)), last_reward(run) if done else "-", state)
+        reward = f"{fmean(map(last_reward, cell.runs)):.3f}" if done else "-"
+        state = "done" if done else f"failed, log: {output / cell.name / LOG}"
+        table.add_row(cell.name, str(len(cell.runs)), reward, state)
     console.print(table)
     return failed
 

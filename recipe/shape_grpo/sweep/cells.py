@@ -150,7 +150,7 @@ def cells(sweep: Sweep, output: Path) -> Iterator[Cell]:
             name += f"/seed-{seeds[0]}"
             run = output / name
             command = (
-                *("-m", "recipe.shape_grpo.runs", method, str(run), f"--backend={sweep.backend}"),
+                *("-m", "recipe.shape_grpo.runs", f"--backend={sweep.backend}", method, str(run)),
                 *(f"+task={task}", f"dataset.candidates={k}", f"data.seed={seeds[0]}"),
                 f"actor_rollout_ref.actor.optim.lr={rate:g}",
                 *([f"dataset.folder={data}"] if task in sweep.prepare else []),

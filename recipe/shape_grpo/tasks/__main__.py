@@ -15,6 +15,7 @@ from recipe.shape_grpo.tasks import TASKS, load_task
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """Prepare the task that is named first."""
     summary = __doc__.splitlines()[0]
     name, options = choose("tasks", TASKS, summary, arguments)
     task = load_task(name)

@@ -173,7 +173,7 @@ def prompt_messages(excerpt: str, aspect: str, settings: TaskSettings) -> Messag
 
 
 def tidy_sentence(sentence: str) -> str:
-    """ "parsers ( for chat ) , and" -> "parsers (for chat), and": the papers come tokenised."""
+    """`parsers ( for chat ) , and` to `parsers (for chat), and`: the papers come tokenised."""
     sentence = re.sub(r"\s+([,.;:!?%)\]])", r"\1", sentence)
     return re.sub(r"([(\[])\s+", r"\1", sentence).strip()
 
@@ -199,7 +199,8 @@ def make_rows(
     split: str, count_tokens: Callable[[Messages], int], settings: TaskSettings
 ) -> list[dict[str, Any]]:
     """Rows in verl's columns, one a paper and aspect; papers whose first sentence does not fit are
-    left out."""
+    left out.
+    """
     rows: list[dict[str, Any]] = []
     for paper in ACLSum(split):
         sentences = [tidy_sentence(sentence) for sentence in paper.get_all_sentences(SECTIONS)]

@@ -146,6 +146,11 @@ def read_problems(path: str | None) -> list[dict[str, Any]]:
 
 
 def download_problems() -> list[dict[str, Any]]:
+    """The hub's problems.
+
+    Raises:
+        RuntimeError: It cannot be reached; says what to do instead.
+    """
     try:
         from datasets import load_dataset
 

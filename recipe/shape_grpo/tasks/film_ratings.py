@@ -1,5 +1,6 @@
 """Ratings that nobody gave, predicted from those that were given (lenskit), and what sets of films
-would earn."""
+would earn.
+"""
 
 import json
 import math
@@ -18,7 +19,8 @@ HELD_OUT = 0.1  # share of the ratings that predictions are tested on
 
 def models(factors: int, epochs: int) -> dict[str, Any]:
     """What predicts: "factorisation", a biased matrix factorisation by alternating least squares,
-    and "means", those of viewers and films alone, to compare it with."""
+    and "means", those of viewers and films alone, to compare it with.
+    """
     from lenskit.als import BiasedMFScorer
     from lenskit.basic import BiasScorer
 
@@ -78,6 +80,9 @@ def rate_everything(
         ratings: columns user_id, item_id and rating, each viewer and film once.
         viewers: those of the table; others' ratings are learnt from.
         films: those of the table; ratings of others are learnt from.
+        factors: width of the factorisation.
+        epochs: its passes over the ratings.
+        seed: of the ratings held out, and of the factorisation.
 
     Returns:
         (viewers, films) float32; the ratings held out, with a column `predicted`; root mean square
@@ -137,7 +142,8 @@ def write_ratings(
     output: Path, table: np.ndarray, viewers: list[str], titles: list[str], **more: Any
 ) -> None:
     """Write `ratings.npz`, from which films are scored: stars (viewers, films) in float16,
-    and `more` arrays."""
+    and `more` arrays.
+    """
     np.savez_compressed(
         output / "ratings.npz",
         ratings=table.astype(np.float16),

@@ -103,7 +103,7 @@ def prompt_messages(liked: list[str], candidates: int) -> Messages:
 
 
 def tidy_title(title: str) -> str:
-    """ "Seven (a.k.a. Se7en) (1995)" -> "Seven", "Net, The (1995)" -> "The Net"."""
+    """`Seven (a.k.a. Se7en) (1995)` to `Seven`, `Net, The (1995)` to `The Net`."""
     return split_title(title).name
 
 

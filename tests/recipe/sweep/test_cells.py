@@ -42,8 +42,8 @@ def test_a_cell_is_a_run_of_its_own_with_the_overrides_of_its_task(small):
     by_name = {cell.name: cell for cell in cells(small, Path("out"))}
     cell = by_name["ds1000-k3/shape_grpo/lr-0.001/seed-1"]
     assert cell.command[:5] == (
-        *("-m", "recipe.shape_grpo.runs", "shape_grpo"),
-        *("out/ds1000-k3/shape_grpo/lr-0.001/seed-1", "--backend=cpu"),
+        *("-m", "recipe.shape_grpo.runs", "--backend=cpu", "shape_grpo"),
+        "out/ds1000-k3/shape_grpo/lr-0.001/seed-1",
     )
     assert set(cell.command[5:]) == {
         *("+task=ds1000", "dataset.candidates=3", "data.seed=1", "trainer.test_freq=7"),
@@ -112,7 +112,7 @@ def test_every_cell_of_the_specifications_here_is_valid(name, tmp_path):
     sweep.seeds = sweep.seeds[:1]
     judge = "reward.custom_reward_function.reward_kwargs.base_url=http://localhost:8000/v1"
     for cell in cells(sweep, tmp_path) if sweep.trainer == "verl" else ():
-        method, overrides = cell.command[2], [*cell.command[5:]]
+        method, overrides = cell.command[3], [*cell.command[5:]]
         overrides += ["+backend=cpu"] if sweep.backend == "cpu" else []
         overrides += [judge] if "+task=aclsum" in overrides and sweep.backend == "gpu" else []
         check_config(compose_config([f"+method={method}", *overrides]))
