@@ -1,6 +1,8 @@
 """``python -m recipe.shape_grpo.report RUNS ... --output DIR``: tables, figures, one HTML page.
 
 ``python -m recipe.shape_grpo.report credit-map RUN --step N``: who gets what in one step.
+
+``python -m recipe.shape_grpo.report archive RUNS ... --output DIR``: the runs in two small files.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ def report_command() -> CommandParser:
     parser = CommandParser(
         prog=PROG,
         description="Tables, figures and one HTML page from run folders.",
-        epilog=f"{PROG} credit-map RUN --step N (--help) shows who gets what in one step of a run.",
+        epilog=f"{PROG} credit-map RUN --step N (--help) shows who gets what in one step of a run; "
+        f"{PROG} archive RUNS --output DIR (--help) packs many runs.",
     )
     parser.add_argument("runs", nargs="+", type=Path, help="folders; runs are found below them")
     parser.add_argument("--output", type=Path, required=True, help="folder for all files")
@@ -62,6 +65,8 @@ def main(arguments: list[str]) -> None:
     with failing_in_one_line("report"):
         if arguments[:1] == ["credit-map"]:
             _write_map(arguments[1:], command, console)
+        elif arguments[:1] == ["archive"]:
+            _write_archive(arguments[1:], console)
         else:
             _write_report(arguments, command, console)
 
@@ -98,6 +103,24 @@ def _write_report(arguments: list[str], command: str, console: Console) -> None:
     for why, folders in results.left_out.items():
         console.print(f"{len(folders)} left out: {why}.")
     console.print(f"Page: {output / PAGE}", soft_wrap=True)
+
+
+def _write_archive(arguments: list[str], console: Console) -> None:
+    parser = CommandParser(prog=f"{PROG} archive", description="Many runs in two small files.")
+    parser.add_argument("runs", nargs="+", type=Path, help="folders; runs are found below them")
+    parser.add_argument("--output", type=Path, required=True, help="folder for both")
+    options = parser.parse_args(arguments)
+    from recipe.shape_grpo.report.archive import write_archive
+    from recipe.shape_grpo.report.results import read_runs
+
+    facts, curves, left_out = read_runs(options.runs)
+    if not facts:
+        raise FileNotFoundError(f"no whole run below {', '.join(map(str, options.runs))}.")
+    write_archive(facts, curves, options.output)
+    console.print(
+        f"{len(facts)} runs in {options.output}, {sum(map(len, left_out.values()))} left out.",
+        soft_wrap=True,
+    )
 
 
 def _source(results: Results, roots: list[Path], command: str) -> str:

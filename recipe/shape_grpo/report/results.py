@@ -19,6 +19,7 @@ import pandas as pd
 
 from recipe.shape_grpo.files import STAMP
 from recipe.shape_grpo.methods import METHODS, credit_options
+from recipe.shape_grpo.report.archive import FACTS, read_archive
 from recipe.shape_grpo.report.curves import WINDOW
 from recipe.shape_grpo.runs.folder import METRICS, read_metrics
 
@@ -97,19 +98,8 @@ def read_results(roots: Iterable[Path], split_by: Iterable[str] = ()) -> Results
         FileNotFoundError: A root does not exist, or no run is whole.
         ValueError: A file that cannot be read, or two runs that the report could not tell apart.
     """
-    left_out: dict[str, list[Path]] = {}
-    facts, curves = [], []
-    for folder, files in _run_folders(roots):
-        try:
-            fact = _read_facts(folder, files)
-            curve = _read_curve(folder, files)
-        except _NotARun as reason:
-            left_out.setdefault(str(reason), []).append(folder)
-            continue
-        fact.setdefault("steps", int(curve["step"].iloc[-1]))
-        final = curve["held_out"].dropna().iloc[-1]
-        facts.append({**fact, "folder": str(folder), "final": final})
-        curves.append(curve)
+    roots = list(roots)
+    facts, curves, left_out = read_runs(roots)
     if not facts:
         raise FileNotFoundError(
             f"no whole run below {', '.join(map(str, roots))}: a run is a folder with {METRICS} "
@@ -129,6 +119,37 @@ def read_results(roots: Iterable[Path], split_by: Iterable[str] = ()) -> Results
     return Results(runs, steps, left_out)
 
 
+def read_runs(
+    roots: Iterable[Path],
+) -> tuple[list[dict[str, Any]], list[pd.DataFrame], dict[str, list[Path]]]:
+    """The facts and the curve of each whole run or archive below ``roots``, and what is left out.
+
+    Raises:
+        FileNotFoundError: A root does not exist.
+        ValueError: A file that cannot be read.
+    """
+    facts: list[dict[str, Any]] = []
+    curves: list[pd.DataFrame] = []
+    left_out: dict[str, list[Path]] = {}
+    for folder, files in _run_folders(roots):
+        if FACTS in files:
+            of_archive, its_curves = read_archive(folder)
+            facts += [{**fact, "folder": f"{folder}: {fact['folder']}"} for fact in of_archive]
+            curves += its_curves
+            continue
+        try:
+            fact = _read_facts(folder, files)
+            curve = _read_curve(folder, files)
+        except _NotARun as reason:
+            left_out.setdefault(str(reason), []).append(folder)
+            continue
+        fact.setdefault("steps", int(curve["step"].iloc[-1]))
+        final = float(curve["held_out"].dropna().iloc[-1])
+        facts.append({**fact, "folder": str(folder), "final": final})
+        curves.append(curve)
+    return facts, curves, left_out
+
+
 class _NotARun(Exception):
     """Why a folder is left out."""
 
@@ -142,8 +163,8 @@ def _run_folders(roots: Iterable[Path]) -> Iterator[tuple[Path, list[str]]]:
         for name, folders, files in os.walk(root):
             folders.sort()
             folder = Path(name)
-            has_metrics = METRICS in files or any(file.startswith(_EVENTS) for file in files)
-            if has_metrics and folder.resolve() not in seen:
+            is_run = METRICS in files or any(file.startswith(_EVENTS) for file in files)
+            if (is_run or FACTS in files) and folder.resolve() not in seen:
                 seen.add(folder.resolve())
                 yield folder, files
 

@@ -127,8 +127,8 @@ def test_an_ablation_changes_one_thing(tmp_path):
     choices = {
         "shape": {"advantage": "reweight", "allocator": "shapley"},
         "corrected": {"advantage": "reweight", "allocator": "shapley", "length_correction": True},
-        "contrast": {"advantage": "contrast", "allocator": "shapley"},
-        "praise": {
+        "contrasted": {"advantage": "contrast", "allocator": "shapley"},
+        "praised": {
             "advantage": "praise",
             "allocator": "beta_shapley",
             "allocator_options": {"alpha": 3},
@@ -142,7 +142,7 @@ def test_an_ablation_changes_one_thing(tmp_path):
     rows = ablation_table(read_results([tmp_path])).rows
     assert rows[["varied", "value", "method"]].values.tolist() == [
         ["reading", "reweight", "shape"],
-        ["reading", "contrast", "contrast"],
+        ["reading", "contrast", "contrasted"],
         ["length correction", "False", "shape"],
         ["length correction", "True", "corrected"],
     ]

@@ -65,6 +65,17 @@ def test_data_are_prepared_once_for_each_number_of_candidates(small):
     ]
 
 
+@pytest.mark.parametrize("name", SPECIFICATIONS)
+def test_without_the_users_own_files_preparations_ask_for_none(name, monkeypatch):
+    for variable in ("RATINGS", "DS1000"):
+        monkeypatch.delenv(variable, raising=False)
+    words = [word for command in preparations(read_sweep(name), Path("out")) for word in command]
+    assert "None" not in words
+    monkeypatch.setenv("RATINGS", "my/ratings")
+    asked = [c for c in preparations(read_sweep(name), Path("out")) if "--ratings" in c]
+    assert all(c[c.index("--ratings") + 1] == "my/ratings" for c in asked)
+
+
 def test_a_cell_is_done_while_its_command_and_data_stay_the_same(small, tmp_path):
     cell = next(cells(small, tmp_path))
     run = cell.runs[0]

@@ -1,0 +1,56 @@
+"""Many runs in two small files, so that a report can be made again without their folders.
+
+    python -m recipe.shape_grpo.report archive RUNS ... --output FOLDER
+
+writes ``runs.jsonl``, the facts of each run, and ``steps.parquet``, what the report shows of each
+step, in four significant digits. The report takes FOLDER in the place of RUNS.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+FACTS = "runs.jsonl"
+STEPS = "steps.parquet"
+DIGITS = 4
+
+
+def write_archive(facts: list[dict[str, Any]], curves: list[pd.DataFrame], output: Path) -> None:
+    """Write both files.
+
+    Args:
+        facts: Of each run, what `recipe.shape_grpo.report.results` reads from its folder.
+        curves: A row for each step of the same runs.
+        output: The folder.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps({"folder": fact["folder"], **fact}) + "\n" for fact in facts]
+    (output / FACTS).write_text("".join(lines))
+    steps = pd.concat([curve.assign(run=run) for run, curve in enumerate(curves)])
+    figures = steps.columns.drop(["run", "step"])
+    steps[figures] = _rounded(steps[figures]).astype("float32")
+    steps.to_parquet(output / STEPS, index=False, compression="zstd")
+
+
+def read_archive(folder: Path) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
+    """What was written, a curve for each run in the same order."""
+    facts = [json.loads(line) for line in (folder / FACTS).read_text().splitlines()]
+    steps = pd.read_parquet(folder / STEPS).astype({"step": int})
+    curves = [curve.drop(columns="run") for _, curve in steps.groupby("run", sort=True)]
+    figures = curves[0].columns.drop("step")
+    # As decimal figures: 4.418 and not the float32 that is nearest to it.
+    return facts, [curve.assign(**_rounded(curve[figures].astype(float))) for curve in curves]
+
+
+def _rounded(figures: pd.DataFrame) -> pd.DataFrame:
+    """To `DIGITS` significant digits."""
+    values = figures.to_numpy(dtype=float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        exponent = np.floor(np.log10(np.abs(values)))
+    scale = 10.0 ** (DIGITS - 1 - np.where(np.isfinite(exponent), exponent, 0))
+    return pd.DataFrame(np.round(values * scale) / scale, figures.index, figures.columns)

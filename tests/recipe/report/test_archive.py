@@ -1,0 +1,29 @@
+"""An archive of runs gives the report that the runs give, to four digits."""
+
+import pandas as pd
+import pytest
+from run_folders import write_runs
+
+from recipe.shape_grpo.report.__main__ import main
+from recipe.shape_grpo.report.results import read_results
+
+
+def test_an_archive_stands_for_its_runs(tmp_path, capsys):
+    finals = {"grpo": {1: 4.12345, 2: 4.2}, "praise": {1: 4.4, 2: 0.0}}
+    write_runs(tmp_path / "runs", finals)
+    main(["archive", str(tmp_path / "runs"), "--output", str(tmp_path / "archive")])
+    assert "4 runs in" in capsys.readouterr().out
+    names = sorted(path.name for path in (tmp_path / "archive").iterdir())
+    assert names == ["runs.jsonl", "steps.parquet"]
+    before, after = read_results([tmp_path / "runs"]), read_results([tmp_path / "archive"])
+    same = [name for name in before.runs if name != "folder"]
+    pd.testing.assert_frame_equal(before.runs[same], after.runs[same])
+    figures = before.steps.select_dtypes("number").columns
+    pd.testing.assert_frame_equal(before.steps[figures], after.steps[figures], rtol=6e-4)
+    assert after.steps["held_out"].max() == pytest.approx(4.4)
+    assert (after.steps["held_out"] == 4.123).any()
+
+
+def test_nothing_to_archive_is_an_error(tmp_path):
+    with pytest.raises(SystemExit, match="no whole run below"):
+        main(["archive", str(tmp_path), "--output", str(tmp_path / "archive")])
