@@ -70,3 +70,10 @@ def test_names_hold_no_word_by_which_verl_would_take_a_maximum_or_a_sum():
     records = [CandidateRecord([5.0, 1.0], [0, 4], [4, 8])]
     for name in candidate_metrics(records, [8]):
         assert not any(word in name for word in ("max", "min", "sum", "total"))
+
+
+def test_distinct_candidates_are_averaged_where_they_are_known():
+    records = [CandidateRecord([1.0, 1.0], [0, 2], [1, 3], distinct=n) for n in (1, 2)]
+    assert candidate_metrics(records, [4, 4])["shape_grpo/distinct_candidates"] == 1.5
+    unknown = [CandidateRecord([1.0], [0], [1])]
+    assert "shape_grpo/distinct_candidates" not in candidate_metrics(unknown, [4])

@@ -88,7 +88,7 @@ def load_prepared_task(folder: Path, candidates: int) -> PreparedTask:
 
 
 def as_trl_reward(compute_score: Callable[..., Any], **keywords: Any) -> Callable[..., Any]:
-    """Verl's reward function, called a candidate at a time, as one that TRL calls with many."""
+    """A reward function of verl, called a candidate at a time, as TRL calls one with many."""
 
     def arguments(columns: dict[str, list[Any]], row: int) -> dict[str, Any]:
         extra_info = dict(columns["extra_info"][row])
