@@ -13,8 +13,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from recipe.shape_grpo.command import CommandParser, failing_in_one_line
-from recipe.shape_grpo.methods import METHODS
+from recipe.shape_grpo.common.command import CommandParser, failing_in_one_line
+from recipe.shape_grpo.common.methods import METHODS
 from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings
 from recipe.shape_grpo.policies.warm_start import train_policy
 from recipe.shape_grpo.report.curves import plot_curves, print_table, read_curve
@@ -23,12 +23,32 @@ from recipe.shape_grpo.runs.launch import train
 from recipe.shape_grpo.tasks.movielens import TaskSettings, prepare
 
 QUICK = ["trainer.total_training_steps=12", "trainer.test_freq=12"]
-QUICK_POLICY_STEPS = 300
+POLICY = PolicySettings()
+QUICK_POLICY = PolicySettings(steps=300)
 
 
 def run_overrides(task: Path) -> list[str]:
     """Hydra overrides that train the policy in the task's folder on the task."""
     return ["+task=movielens", "+scale=quickstart", f"dataset.folder={task}"]
+
+
+def make_task_and_policy(
+    task: Path,
+    console: Console,
+    *,
+    ratings: str | None = None,
+    policy: PolicySettings = POLICY,
+) -> None:
+    """Prepare the task in its folder, and warm-start the policy beside it.
+
+    Args:
+        task: The folder.
+        console: Where progress goes.
+        ratings: Folder with MovieLens data; None: MovieLens-100k.
+        policy: What the policy is made from.
+    """
+    prepare(task, TaskSettings(ratings=ratings))
+    train_policy(task, task / "policy", policy, console)
 
 
 def command() -> CommandParser:
@@ -50,12 +70,11 @@ def main(arguments: list[str] | None = None) -> None:
     name = "quickstart-quick" if options.quick else "quickstart"
     output = options.output or Path("outputs") / name
     console = Console()
-    policy = PolicySettings(steps=QUICK_POLICY_STEPS) if options.quick else PolicySettings()
+    policy = QUICK_POLICY if options.quick else POLICY
     methods = options.methods[:1] if options.quick else options.methods
     overrides = [*run_overrides(output / "task"), *(QUICK if options.quick else [])]
     with failing_in_one_line("quickstart"):
-        prepare(output / "task", TaskSettings(ratings=options.ratings))
-        train_policy(output / "task", output / "task" / "policy", policy, console)
+        make_task_and_policy(output / "task", console, ratings=options.ratings, policy=policy)
         for method in methods:
             run = output / method
             with_rollouts = [*overrides, f"trainer.rollout_data_dir={run / ROLLOUTS}"]

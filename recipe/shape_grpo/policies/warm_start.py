@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
-from recipe.shape_grpo.files import begin, is_current, write_stamp
+from recipe.shape_grpo.common.files import begin, is_current, write_stamp
 from recipe.shape_grpo.policies.tiny_qwen3 import (
     FILES,
     PolicySettings,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import track
 
-from recipe.shape_grpo.command import CommandParser, failing_in_one_line
+from recipe.shape_grpo.common.command import CommandParser, failing_in_one_line
 
 if TYPE_CHECKING:
     from recipe.shape_grpo.report.credit_map import GroupMap, StepMap

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from recipe.shape_grpo.files import read_stamp
+from recipe.shape_grpo.common.files import read_stamp
 from recipe.shape_grpo.report.pieces import Piece, find_pieces, read_tokenizer
 from recipe.shape_grpo.report.results import credit_settings
 from recipe.shape_grpo.report.rollouts import RECORD, read_rollouts, rollout_files

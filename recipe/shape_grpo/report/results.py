@@ -17,8 +17,8 @@ from typing import Any
 
 import pandas as pd
 
-from recipe.shape_grpo.files import STAMP
-from recipe.shape_grpo.methods import METHODS, credit_options
+from recipe.shape_grpo.common.files import STAMP
+from recipe.shape_grpo.common.methods import METHODS, credit_options
 from recipe.shape_grpo.report.archive import FACTS, read_archive
 from recipe.shape_grpo.report.curves import WINDOW
 from recipe.shape_grpo.runs.folder import METRICS, read_metrics

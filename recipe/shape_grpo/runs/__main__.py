@@ -5,8 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from recipe.shape_grpo.command import CommandParser, failing_in_one_line
-from recipe.shape_grpo.methods import METHODS
+from recipe.shape_grpo.common.command import CommandParser, failing_in_one_line
+from recipe.shape_grpo.common.methods import METHODS
 from recipe.shape_grpo.runs.launch import BACKENDS, train
 
 EPILOG = """\

@@ -19,8 +19,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from recipe.shape_grpo.files import read_stamp
-from recipe.shape_grpo.methods import CONFIG
+from recipe.shape_grpo.common.files import read_stamp
+from recipe.shape_grpo.common.methods import CONFIG
 
 
 def compose_config(overrides: list[str]) -> DictConfig:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from recipe.shape_grpo.files import STAMP, is_current, write_stamp
+from recipe.shape_grpo.common.files import STAMP, is_current, write_stamp
 
 METRICS = "metrics.jsonl"
 LOG = "train.log"

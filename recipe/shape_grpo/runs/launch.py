@@ -24,7 +24,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from recipe.shape_grpo.files import read_stamp
+from recipe.shape_grpo.common.files import read_stamp
 from recipe.shape_grpo.runs.check import check_run, compose_config
 from recipe.shape_grpo.runs.folder import (
     LOG,

@@ -16,8 +16,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from recipe.shape_grpo.command import CommandParser, add_settings, choose, failing_in_one_line
-from recipe.shape_grpo.methods import credit_options
+from recipe.shape_grpo.common.command import (
+    CommandParser,
+    add_settings,
+    choose,
+    failing_in_one_line,
+)
+from recipe.shape_grpo.common.methods import credit_options
 from recipe.shape_grpo.runs.folder import begin_run, end_run, read_metrics, write_metrics
 from recipe.shape_grpo.simulate import catalogue
 from recipe.shape_grpo.simulate.catalogue import CatalogueSettings, Metrics

@@ -18,8 +18,8 @@ from transformers import AutoTokenizer, PrinterCallback, TrainerCallback, Traine
 from transformers.utils import logging as transformers_logging
 from trl import GRPOConfig
 
-from recipe.shape_grpo.files import read_stamp
-from recipe.shape_grpo.methods import METHODS, credit_options
+from recipe.shape_grpo.common.files import read_stamp
+from recipe.shape_grpo.common.methods import METHODS, credit_options
 from recipe.shape_grpo.runs.folder import (
     ROLLOUTS,
     RunSettings,

@@ -15,8 +15,8 @@ from datasets import Dataset
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from recipe.shape_grpo.files import read_stamp
-from recipe.shape_grpo.methods import CONFIG
+from recipe.shape_grpo.common.files import read_stamp
+from recipe.shape_grpo.common.methods import CONFIG
 from recipe.shape_grpo.tasks import load_task
 from recipe.shape_grpo.tasks.common import read_task
 

@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from recipe.shape_grpo.command import CommandParser, failing_in_one_line
+from recipe.shape_grpo.common.command import CommandParser, failing_in_one_line
 from recipe.shape_grpo.runs.folder import read_metrics
 from recipe.shape_grpo.sweep.cells import (
     SPECIFICATIONS,

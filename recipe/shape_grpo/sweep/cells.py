@@ -17,8 +17,8 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from recipe.shape_grpo.files import STAMP, read_stamp
-from recipe.shape_grpo.methods import CONFIG, METHODS
+from recipe.shape_grpo.common.files import STAMP, read_stamp
+from recipe.shape_grpo.common.methods import CONFIG, METHODS
 from recipe.shape_grpo.runs.launch import BACKENDS
 
 SPECIFICATIONS = tuple(sorted(path.stem for path in (CONFIG / "sweep").glob("*.yaml")))

@@ -10,7 +10,12 @@ used again if it was made from the same settings and words.
 
 from pathlib import Path
 
-from recipe.shape_grpo.command import CommandParser, add_settings, choose, failing_in_one_line
+from recipe.shape_grpo.common.command import (
+    CommandParser,
+    add_settings,
+    choose,
+    failing_in_one_line,
+)
 from recipe.shape_grpo.tasks import TASKS, load_task
 
 

@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 from aclsum import ACLSum
 
-from recipe.shape_grpo.files import begin
+from recipe.shape_grpo.common.files import begin
 from recipe.shape_grpo.tasks.common import (
     EXAMPLE_PROMPTS,
     Examples,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from recipe.shape_grpo.files import is_current, read_stamp, write_stamp
+from recipe.shape_grpo.common.files import is_current, read_stamp, write_stamp
 from recipe.shape_grpo.tasks import TASKS
 
 if TYPE_CHECKING:

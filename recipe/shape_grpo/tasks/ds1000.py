@@ -32,7 +32,7 @@ from typing import Any, ClassVar
 import numpy as np
 from rich.progress import track
 
-from recipe.shape_grpo.files import begin
+from recipe.shape_grpo.common.files import begin
 from recipe.shape_grpo.tasks.common import (
     Examples,
     Messages,

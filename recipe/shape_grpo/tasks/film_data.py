@@ -17,7 +17,7 @@ import pandas as pd
 import rich.progress
 from rich.console import Console
 
-from recipe.shape_grpo.files import unpack_from_wheel
+from recipe.shape_grpo.common.files import unpack_from_wheel
 
 RECBOLE = "recbole==1.2.1"
 PIECE = 2_000_000  # lines read at a time

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recipe.shape_grpo.files import begin
+from recipe.shape_grpo.common.files import begin
 from recipe.shape_grpo.tasks.common import (
     Examples,
     Messages,

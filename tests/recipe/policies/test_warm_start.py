@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from recipe.shape_grpo.files import write_stamp
+from recipe.shape_grpo.common.files import write_stamp
 from recipe.shape_grpo.policies.__main__ import main
 from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings, new_model, train_tokenizer
 from recipe.shape_grpo.policies.warm_start import (

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from recipe.shape_grpo.files import write_stamp
-from recipe.shape_grpo.methods import METHODS, credit_options
+from recipe.shape_grpo.common.files import write_stamp
+from recipe.shape_grpo.common.methods import METHODS, credit_options
 from recipe.shape_grpo.runs.check import check_config, check_run, compose_config
 from shape_grpo.verl.checks import check_reward_function
 

@@ -3,7 +3,7 @@
 import pytest
 from rich.console import Console
 
-from recipe.shape_grpo.files import write_stamp
+from recipe.shape_grpo.common.files import write_stamp
 from recipe.shape_grpo.runs import launch
 from recipe.shape_grpo.runs.folder import read_metrics, write_metrics
 

@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from recipe.shape_grpo.files import write_stamp
+from recipe.shape_grpo.common.files import write_stamp
 from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings, new_model, save_policy
 from recipe.shape_grpo.report.credit_map import map_step
 from recipe.shape_grpo.simulate.__main__ import main

@@ -11,7 +11,7 @@ from ds1000_problems import PROBLEMS
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from recipe.shape_grpo.files import read_stamp
+from recipe.shape_grpo.common.files import read_stamp
 from recipe.shape_grpo.runs.check import compose_config
 from recipe.shape_grpo.tasks import TASKS, load_task
 from recipe.shape_grpo.tasks.__main__ import main

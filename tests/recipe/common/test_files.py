@@ -4,7 +4,13 @@ from zipfile import ZipFile
 
 import pytest
 
-from recipe.shape_grpo.files import begin, is_current, read_stamp, unpack_from_wheel, write_stamp
+from recipe.shape_grpo.common.files import (
+    begin,
+    is_current,
+    read_stamp,
+    unpack_from_wheel,
+    write_stamp,
+)
 
 SETTINGS = {"steps": 3, "libraries": ("Numpy", "Scipy"), "nested": {"prompt": ["words"]}}
 

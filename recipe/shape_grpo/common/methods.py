@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-CONFIG = Path(__file__).parent / "config"
+CONFIG = Path(__file__).parents[1] / "config"
 METHODS = tuple(sorted(path.stem for path in (CONFIG / "method").glob("*.yaml")))
 
 

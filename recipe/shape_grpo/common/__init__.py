@@ -1,0 +1,1 @@
+"""What every room uses: stamps of files, the list of methods, and how commands fail."""
