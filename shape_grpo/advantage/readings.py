@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -42,7 +42,7 @@ class Credit:
         mask: (N, K) where there is a candidate.
         tokens: (N, K) how many times a candidate counts in the mean over those of its response:
             once, or with ``length_correction`` once a token.
-        split: Credit weights, utilities and shares of the N sets.
+        make_split: Computes `split`, which not every reading needs.
         share_out: The shares (N, K) psi of other rewards of the same candidates.
         group: (N,) group numbers of responses.
         advantages: (N,) their GRPO advantages A_i.
@@ -54,13 +54,18 @@ class Credit:
     rewards: Tensor
     mask: Tensor
     tokens: Tensor
-    split: Split
+    make_split: Callable[[], Split]
     share_out: Callable[[Tensor], Tensor]
     group: Tensor
     advantages: Tensor
     std: Tensor
     norm_by_std: bool
     epsilon: float
+
+    @cached_property
+    def split(self) -> Split:
+        """Credit weights, utilities and shares of the N sets."""
+        return self.make_split()
 
     def normalized(self, differences: Tensor, std: Tensor) -> Tensor:
         """Differences to a mean, over std + epsilon if ``norm_by_std``; 0 where std is below
@@ -261,7 +266,8 @@ def candidate_advantages(
     if allocator == "uniform":
         candidate = shared.unsqueeze(1).expand(mask.shape)
     else:
-        split = split_utility(
+        make_split = partial(
+            split_utility,
             rewards,
             mask,
             lengths,
@@ -275,7 +281,7 @@ def candidate_advantages(
                 rewards=rewards,
                 mask=mask,
                 tokens=(lengths if length_correction else mask).double().masked_fill(~mask, 0.0),
-                split=split,
+                make_split=make_split,
                 share_out=partial(share_checked, mask=mask, game=game, share_out=share_out),
                 group=group,
                 advantages=shared,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,8 +12,7 @@ import torch
 from shape_grpo.advantage import Reward
 from shape_grpo.candidates import CandidateSet
 from shape_grpo.config import ShapeGRPOConfig
-
-logger = logging.getLogger(__name__)
+from shape_grpo.failures import FailureLog
 
 Row = dict[str, Any]
 """One candidate's entry in each list that reward functions are given, by argument name."""
@@ -89,7 +86,7 @@ class CandidateRewards:
         self.weights = weights
         self.options = options
         self.loop = loop
-        self._logged_failures: set[type] = set()
+        self.failures = FailureLog(options.on_error)
 
     def __call__(
         self, answers: Sequence[Sequence[Row | None]], **shared: Any
@@ -155,13 +152,4 @@ class CandidateRewards:
             return self._failed(error)
 
     def _failed(self, error: Exception) -> Failure:
-        failure = Failure("".join(traceback.format_exception(error)))
-        if type(error) not in self._logged_failures:
-            self._logged_failures.add(type(error))
-            logger.error(
-                "A reward function failed; the candidate %s. Further failures of this kind are "
-                "counted in shape_grpo/reward_errors and not logged.\n%s",
-                "leaves its set" if self.options.on_error == "skip" else "ends the run",
-                failure,
-            )
-        return failure
+        return Failure(self.failures.traceback(error))

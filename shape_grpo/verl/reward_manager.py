@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
-import traceback
 from collections import Counter
 from functools import partial
 from statistics import fmean
@@ -20,9 +18,8 @@ from verl.utils.reward_score import default_compute_score
 from shape_grpo.advantage import CandidateRecord, Reward, stack_rewards
 from shape_grpo.candidates import CandidateSet, find_candidates
 from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.failures import FailureLog
 from shape_grpo.verl.checks import RECORD_KEY, REWARD_MANAGER
-
-logger = logging.getLogger(__name__)
 
 
 @register(REWARD_MANAGER)
@@ -65,7 +62,7 @@ class MultiCandidateRewardManager(RewardManagerBase):
                 "reward_model_tokenizer": reward_model_tokenizer,
             }
         )
-        self._logged_failures: set[type] = set()
+        self.failures = FailureLog(self.options.on_error)
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
         """Score one rollout; of several outputs the last, as verl's own managers do.
@@ -139,16 +136,7 @@ class MultiCandidateRewardManager(RewardManagerBase):
                 handled["fallback"] += 1
             return reward
         except Exception as error:
-            failure = traceback.format_exc()
-            if type(error) not in self._logged_failures:
-                self._logged_failures.add(type(error))
-                logger.error(
-                    "A reward function failed; the candidate %s. Further failures of this kind are "
-                    "counted in shape_grpo/reward_errors and not logged.\n%s",
-                    "leaves its set" if self.options.on_error == "skip" else "ends the run",
-                    failure,
-                )
-            return failure
+            return self.failures.traceback(error)
 
     def _extra_info(self, record: CandidateRecord, found: CandidateSet) -> dict[str, Any]:
         utility = self.options.game

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from recipe.shape_grpo.runs.folder import read_metrics
+from recipe.shape_grpo.runs.folder import held_out_reward, read_metrics
 
 WINDOW = 8
 """Training steps that a point of a training curve averages over."""
@@ -47,9 +48,8 @@ def read_curve(run: Path) -> Curve:
     """
     validation, scores = {}, {}
     for step, metrics in read_metrics(run).items():
-        for key, value in metrics.items():
-            if key.startswith("val-core/") and "/reward/mean@" in key:
-                validation[step] = float(value)
+        if not math.isnan(held_out := held_out_reward(metrics)):
+            validation[step] = held_out
         if "critic/score/mean" in metrics:
             scores[step] = float(metrics["critic/score/mean"])
     if not validation:

@@ -21,7 +21,7 @@ from recipe.shape_grpo.common.files import STAMP
 from recipe.shape_grpo.common.methods import METHODS, credit_options
 from recipe.shape_grpo.report.archive import FACTS, read_archive
 from recipe.shape_grpo.report.curves import WINDOW
-from recipe.shape_grpo.runs.folder import METRICS, read_metrics
+from recipe.shape_grpo.runs.folder import METRICS, held_out_reward, read_metrics
 
 BASELINE = "grpo"
 """The method that the others are compared with."""
@@ -40,7 +40,6 @@ CREDIT = ("utility", "utility_options", "allocator", "allocator_options", "advan
           "length_correction")  # fmt: skip
 """Settings of ``algorithm.shape_grpo`` that say what a method is."""
 
-_HELD_OUT = re.compile(r"val-core/.+/reward/mean@\d+")
 _EVENTS = "events.out.tfevents."
 _EXPERIMENT = re.compile(r"(?P<task>.+)-k(?P<candidates>\d+)-(?P<method>.+)")
 _FACTS: dict[str, tuple[type, ...]] = {
@@ -216,9 +215,7 @@ def _read_curve(folder: Path, files: list[str]) -> pd.DataFrame:
     rows = []
     for step, values in sorted(metrics.items()):
         row = {name: values.get(key) for key, name in COLUMNS.items()}
-        # A run may have several held-out sets.
-        held_out = [value for key, value in values.items() if _HELD_OUT.fullmatch(key)]
-        rows.append({"step": step, "held_out": pd.Series(held_out, dtype=float).mean(), **row})
+        rows.append({"step": step, "held_out": held_out_reward(values), **row})
     curve = pd.DataFrame(rows, columns=["step", "held_out", *COLUMNS.values()])
     if curve["held_out"].isna().all():
         raise _NotARun("no held-out reward (trainer.test_freq sets when it is measured)")

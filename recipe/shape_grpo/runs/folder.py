@@ -11,9 +11,12 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from recipe.shape_grpo.common.files import STAMP, is_current, write_stamp
@@ -21,6 +24,7 @@ from recipe.shape_grpo.common.files import STAMP, is_current, write_stamp
 METRICS = "metrics.jsonl"
 LOG = "train.log"
 ROLLOUTS = "rollouts"
+_HELD_OUT = re.compile(r"val-core/.+/reward/mean@\d+")
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,12 @@ def read_metrics(run: Path) -> dict[int, dict[str, Any]]:
     # The last line may still be on its way to the disk.
     records = [json.loads(line) for line in lines if line.endswith("\n")]
     return {record["step"]: record["data"] for record in records}
+
+
+def held_out_reward(metrics: Mapping[str, Any]) -> float:
+    """The held-out set reward among the metrics of a step, the mean over several sets; else NaN."""
+    found = [value for name, value in metrics.items() if _HELD_OUT.fullmatch(name)]
+    return fmean(found) if found else math.nan
 
 
 def write_metrics(run: Path, step: int, data: Mapping[str, float]) -> None:

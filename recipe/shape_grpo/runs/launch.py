@@ -102,7 +102,6 @@ def train(
         console.print(f"{method}: reusing {run}")
         return
     check_run(config)
-    begin_run(run)
     launch(
         f"{settings.task} by {method}",
         overrides,

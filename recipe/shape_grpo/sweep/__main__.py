@@ -6,6 +6,7 @@ and started again, a sweep goes on where it was; a finished cell is never run ag
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from statistics import fmean
@@ -22,7 +23,7 @@ from rich.progress import (
 from rich.table import Table
 
 from recipe.shape_grpo.common.command import CommandParser, failing_in_one_line
-from recipe.shape_grpo.runs.folder import read_metrics
+from recipe.shape_grpo.runs.folder import held_out_reward, read_metrics
 from recipe.shape_grpo.sweep.cells import (
     SPECIFICATIONS,
     Cell,
@@ -51,8 +52,8 @@ def last_reward(run: Path) -> float:
     """The last held-out reward of a run, else that of its training responses, else NaN."""
     found = float("nan")
     for metrics in read_metrics(run).values():
-        held_out = [v for k, v in metrics.items() if k.startswith("val-core/") and "/reward/" in k]
-        found = next(iter(held_out or [metrics.get("critic/score/mean", found)]))
+        held_out = held_out_reward(metrics)
+        found = metrics.get("critic/score/mean", found) if math.isnan(held_out) else held_out
     return found
 
 

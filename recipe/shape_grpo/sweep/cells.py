@@ -32,7 +32,8 @@ class Sweep:
 
     Attributes:
         trainer: ``verl``, or ``simulate`` (TRL or the catalogue, without Ray and vLLM).
-        tasks: Files of `config/task`; for ``simulate``, its commands.
+        tasks: Files of `config/task`. For ``simulate``, those that are prepared are trained by
+            TRL, and others are names of the catalogue's world.
         methods: Files of `config/method`.
         candidates: K.
         learning_rates: Of the policy.

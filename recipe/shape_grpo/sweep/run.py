@@ -82,7 +82,7 @@ def run_on_ray(todo: list[Cell], output: Path, finished: Callable[[Cell, int], N
     """
     import ray
 
-    ray.init(log_to_driver=False, include_dashboard=False, runtime_env={"working_dir": None})
+    ray.init(log_to_driver=False, include_dashboard=False)
     remote = ray.remote(num_cpus=1)(run_command)
     waiting = {remote.remote(c.command, (output / c.name / LOG).resolve()): c for c in todo}
     while waiting:

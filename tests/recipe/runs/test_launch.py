@@ -5,7 +5,7 @@ from rich.console import Console
 
 from recipe.shape_grpo.common.files import write_stamp
 from recipe.shape_grpo.runs import launch
-from recipe.shape_grpo.runs.folder import read_metrics, write_metrics
+from recipe.shape_grpo.runs.folder import begin_run, read_metrics, write_metrics
 
 QUIET = Console(quiet=True)
 
@@ -28,6 +28,7 @@ def started(monkeypatch):
 
     def start(name, overrides, run, **options):
         names.append(name)
+        begin_run(run)
         write_metrics(run, 1, {"critic/score/mean": 4.0})
 
     monkeypatch.setattr(launch, "launch", start)
@@ -71,6 +72,7 @@ def test_other_words_or_another_policy_make_another_run(task, started, folder):
 
 def test_a_run_that_was_cut_off_is_made_again(task, started, monkeypatch):
     def cut_off(name, overrides, run, **options):
+        begin_run(run)
         write_metrics(run, 1, {"critic/score/mean": 9.0})
         raise launch.TrainingFailed("killed")
 
