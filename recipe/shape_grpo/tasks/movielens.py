@@ -24,7 +24,7 @@ and no commercial use without permission), and publications acknowledge them by 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,15 +69,13 @@ class TaskSettings:
         films: size of the catalogue, drawn from the films with at least `min_ratings` ratings.
         min_ratings: see `films`.
         candidates: K, the number of titles a prompt asks for.
-        history: at most so many liked films are named in a prompt.
+        history: at most so many liked films are named in a prompt; 0 for none.
         test_viewers: viewers kept for the test prompts, one prompt each.
         prompts_per_viewer: training prompts of each other viewer.
         factors: width of the matrix factorisation.
         epochs: its passes over the ratings.
         seed: of every random choice.
     """
-
-    dataset: ClassVar[str] = "movielens"
 
     ratings: str | None = None
     films: int = 150
@@ -92,6 +90,11 @@ class TaskSettings:
 
     def __post_init__(self) -> None:
         require_positive(self, "candidates", "films", "test_viewers", "prompts_per_viewer")
+
+    @property
+    def dataset(self) -> str:
+        """The name in the configuration: without a history, it is another task."""
+        return "movielens" if self.history else "movielens_no_history"
 
 
 def prompt_messages(liked: list[str], candidates: int) -> Messages:
