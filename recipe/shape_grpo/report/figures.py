@@ -18,11 +18,11 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 
 from recipe.shape_grpo.report import statistics
+from recipe.shape_grpo.report.convergence import steps_to_baseline
 from recipe.shape_grpo.report.curves import WINDOW
 from recipe.shape_grpo.report.results import BASELINE, Results
 from recipe.shape_grpo.report.rollouts import FILES_READ, length_samples
 from recipe.shape_grpo.report.statistics import ONE_SEED, mean_over_seeds
-from recipe.shape_grpo.report.tables import steps_to_baseline
 
 matplotlib.use("Agg")
 

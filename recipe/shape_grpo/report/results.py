@@ -7,6 +7,7 @@ TensorBoard's event files: its task, K and method are read from its name, and it
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from recipe.shape_grpo.common.files import STAMP
 from recipe.shape_grpo.common.methods import METHODS, credit_options
 from recipe.shape_grpo.report.archive import FACTS, read_archive
 from recipe.shape_grpo.report.curves import WINDOW
+from recipe.shape_grpo.report.rates import at_best_rates
 from recipe.shape_grpo.runs.folder import METRICS, held_out_reward, read_metrics
 
 BASELINE = "grpo"
@@ -63,11 +65,14 @@ class Results:
         steps: One row a step of a run: the columns of ``runs``, ``run`` (its index there), ``step``
             (0: before training), ``held_out``, the columns of `COLUMNS`, and ``training_mean``, the
             running mean of ``training`` over `WINDOW` steps. NaN where nothing was logged.
+        rates: Of `recipe.shape_grpo.report.rates`: what each method did at each learning rate.
+            ``runs`` and ``steps`` are those at its best.
         left_out: Why folders were left out, with the folders.
     """
 
     runs: pd.DataFrame
     steps: pd.DataFrame
+    rates: pd.DataFrame
     left_out: dict[str, list[Path]]
 
     @property
@@ -85,13 +90,20 @@ class Results:
         runs = self.runs
         return runs[(runs["setup"] == setup) & (runs["method"] == method)]
 
+    def cells(self) -> Iterator[tuple[str, str, pd.DataFrame]]:
+        """Every setup and method that has runs, with them."""
+        for setup, method in itertools.product(self.setups, self.methods):
+            if len(runs := self.of(setup, method)):
+                yield setup, method, runs
+
 
 def read_results(roots: Iterable[Path], split_by: Iterable[str] = ()) -> Results:
-    """Read all runs below ``roots``.
+    """Read all runs below ``roots``; of each method those at its best learning rate.
 
     Args:
         roots: Folders.
-        split_by: Further settings whose values are not to be compared with each other.
+        split_by: Further settings whose values are not to be compared with each other; with
+            ``learning_rate``, methods are compared at each rate instead.
 
     Raises:
         FileNotFoundError: A root does not exist, or no run is whole.
@@ -112,10 +124,12 @@ def read_results(roots: Iterable[Path], split_by: Iterable[str] = ()) -> Results
     order = ["setup", "is_baseline", "method", "seed", "folder"]
     runs = runs.sort_values(order, ascending=[True, False, True, True, True])
     _check_distinct(runs)
+    runs["over_training"] = [curves[run]["held_out"].iloc[1:].mean() for run in runs.index]
+    runs, rates = at_best_rates(runs)
     curves = [curves[old].assign(run=new) for new, old in enumerate(runs.index)]
-    runs = runs.drop(columns="is_baseline").reset_index(drop=True)
+    runs = runs.drop(columns=["is_baseline", "over_training"]).reset_index(drop=True)
     steps = pd.concat(curves, ignore_index=True).merge(runs, left_on="run", right_index=True)
-    return Results(runs, steps, left_out)
+    return Results(runs, steps, rates, left_out)
 
 
 def read_runs(
@@ -243,8 +257,8 @@ def _setups(runs: pd.DataFrame, split_by: Iterable[str]) -> list[str]:
     if unknown:
         known = ", ".join(name for name in runs if name not in ("folder", "final"))
         raise ValueError(f"--split-by {unknown[0]}: no run has this setting. There are: {known}.")
-    shown = {"trainer": "{}", "candidates": "K={:.0f}", "learning_rate": "learning rate {:g}",
-             "steps": "{:.0f} steps", **{name: name + " {}" for name in split_by}}  # fmt: skip
+    shown = {"trainer": "{}", "candidates": "K={:.0f}", "steps": "{:.0f} steps",
+             **{name: name.replace("_", " ") + " {}" for name in split_by}}  # fmt: skip
     varies = {name: text for name, text in shown.items() if runs[name].astype(str).nunique() > 1}
     labels = []
     for _, run in runs.iterrows():
@@ -259,8 +273,9 @@ def _missing(value: Any) -> bool:
 
 def _check_distinct(runs: pd.DataFrame) -> None:
     """Two runs of one method, seed and setup would be counted as two seeds."""
-    known = runs.dropna(subset="seed").groupby(["setup", "method", "seed"])
-    for (setup, method, seed), twins in known:
+    same = ["setup", "method", "learning_rate", "seed"]
+    known = runs.dropna(subset="seed").groupby(same, dropna=False)
+    for (setup, method, _, seed), twins in known:
         if len(twins) == 1:
             continue
         first, second = twins.iloc[0], twins.iloc[1]

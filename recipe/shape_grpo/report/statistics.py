@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +52,21 @@ def mean_over_seeds(values: ArrayLike) -> Estimate:
 def band(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """95% intervals of the means of (steps, seeds): lower and upper ends (steps,)."""
     return _interval((values,), np.mean, RESAMPLES_OF_A_BAND)
+
+
+def over_resampled_seeds(statistic: Callable[[NDArray[np.int64]], Any], seeds: int) -> Estimate:
+    """A statistic of all seeds together, with its percentile bootstrap interval.
+
+    Args:
+        statistic: From places of seeds (..., S) to values (...).
+        seeds: How many there are.
+    """
+    places = np.arange(seeds)
+    value = float(statistic(places))
+    if seeds == 1:
+        return Estimate(value)
+    low, high = _interval((places,), lambda sample, axis: statistic(sample), RESAMPLES_OVER_TASKS)
+    return Estimate(value, float(low), float(high))
 
 
 def probability_of_improvement(ours: ArrayLike, theirs: ArrayLike) -> Estimate:

@@ -6,14 +6,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from recipe.shape_grpo.report import statistics
-from recipe.shape_grpo.report.curves import WINDOW
+from recipe.shape_grpo.report import convergence, statistics
 from recipe.shape_grpo.report.results import BASELINE, CREDIT, Results
 from recipe.shape_grpo.report.statistics import (
     Estimate,
@@ -83,14 +81,21 @@ class Table:
 
 def all_tables(results: Results) -> list[Table]:
     """The tables of a report, in its order."""
-    tables = [main_table(results), ablation_table(results), cost_table(results)]
-    return tables if len(results.setups) == 1 else [tables[0], overall_table(results), *tables[1:]]
+    tables = [
+        main_table(results),
+        overall_table(results),
+        convergence_table(results),
+        rate_table(results),
+        ablation_table(results),
+        cost_table(results),
+    ]
+    return tables if len(results.setups) > 1 else [tables[0], *tables[2:]]
 
 
 def main_table(results: Results) -> Table:
     """Each method in each setup: the final held-out reward, and how it compares with GRPO."""
     rows = []
-    for setup, method, runs in _cells(results):
+    for setup, method, runs in results.cells():
         baseline = results.of(setup, BASELINE)
         difference = chance = NOTHING
         if method != BASELINE and len(baseline):
@@ -160,6 +165,38 @@ def overall_table(results: Results) -> Table:
     return Table("overall", "Over all tasks", caption, pd.DataFrame(rows))
 
 
+def convergence_table(results: Results) -> Table:
+    """How soon each method earns what GRPO earns in the end, and how steadily."""
+    caption = f"{convergence.CAPTION} {INTERVALS}"
+    return Table(
+        "convergence",
+        "Speed and steadiness",
+        caption,
+        pd.DataFrame(convergence.convergence_rows(results)),
+    )
+
+
+def rate_table(results: Results) -> Table:
+    """What each method did at each learning rate, where it was tried at several."""
+    several = results.rates[results.rates["tried"] > 1]
+    rows = pd.DataFrame(
+        {
+            "task": several["setup"],
+            "method": several["method"],
+            "learning rate": several["learning_rate"].map("{:g}".format),
+            "seeds": several["seeds"].astype(str),
+            "held-out reward over training": several["over_training"].map("{:.3f}".format),
+            "held-out reward": several["final"].map("{:.3f}".format),
+            "compared": several["best"].map({True: "yes", False: ""}),
+        }
+    )
+    caption = (
+        "Every method is compared at its own best rate: that with the highest held-out reward, "
+        "averaged over training, of the seeds that all its rates have."
+    )
+    return Table("rates", "Learning rates tried", caption, rows)
+
+
 def ablation_table(results: Results) -> Table:
     """Methods that differ in one thing: the reading, the allocator or the length correction."""
     runs = results.runs
@@ -184,31 +221,23 @@ def ablation_table(results: Results) -> Table:
 
 
 def cost_table(results: Results) -> Table:
-    """Seconds a step, steps to GRPO's final value, and the time of a whole run."""
+    """Seconds a step, and the time of a whole run."""
     rows = []
-    for setup, method, runs in _cells(results):
+    for setup, method, runs in results.cells():
         steps = results.steps[results.steps["run"].isin(runs.index)].groupby("run")
         seconds = steps["seconds"].median().dropna()
         total = steps["seconds"].sum(min_count=1).dropna() / 60
-        reached = steps_to_baseline(results, setup, method)
-        count = int(np.isfinite(reached).sum())
-        median = np.median(reached) if len(reached) else np.inf
-        soon = f"{median:.0f}" if np.isfinite(median) else "not reached"
         rows.append(
             {
                 "task": setup,
                 "method": method,
                 "seconds a step": mean_over_seeds(seconds).text() if len(seconds) else NOTHING,
-                f"steps to {BASELINE}'s final reward": f"{soon} ({count} of {len(reached)} runs)"
-                if len(reached)
-                else NOTHING,
                 "minutes a run": f"{total.mean():.1f}" if len(total) else NOTHING,
             }
         )
     caption = (
-        "Seconds: the median step of a run, mean over seeds. Steps: median over runs of the first "
-        f"step whose training reward (mean of {WINDOW} steps) is at {BASELINE}'s last one, mean "
-        f"over its seeds. Minutes: all steps together. {INTERVALS}"
+        "Seconds: the median step of a run, mean over seeds. Minutes: all steps together. "
+        f"{INTERVALS}"
     )
     return Table("cost", "Cost", caption, pd.DataFrame(rows))
 
@@ -217,32 +246,6 @@ def paired_difference(ours: pd.DataFrame, theirs: pd.DataFrame) -> Estimate | No
     """Mean difference of the final rewards over the seeds that both have; None if there is none."""
     both = ours.dropna(subset="seed").merge(theirs, on="seed", suffixes=("", "_theirs"))
     return mean_over_seeds(both["final"] - both["final_theirs"]) if len(both) else None
-
-
-def steps_to_baseline(results: Results, setup: str, method: str) -> np.ndarray:
-    """For each run, the first step at GRPO's final training reward; infinite where not reached.
-
-    Empty where there is no GRPO, or no training curve of `WINDOW` steps.
-    """
-    curves = results.steps.dropna(subset="training_mean").groupby("run")
-    final = curves["training_mean"].last()
-    baseline = results.of(setup, BASELINE).index.intersection(final.index)
-    runs = results.of(setup, method).index.intersection(final.index)
-    if baseline.empty or runs.empty:
-        return np.array([])
-    level = final.loc[baseline].mean()
-    steps = []
-    for run in runs:
-        curve = curves.get_group(run)
-        reached = curve.loc[curve["training_mean"] >= level, "step"]
-        steps.append(reached.min() if len(reached) else np.inf)
-    return np.array(steps, dtype=float)
-
-
-def _cells(results: Results) -> list[tuple[str, str, pd.DataFrame]]:
-    cells = [(setup, method) for setup in results.setups for method in results.methods]
-    found = [(setup, method, results.of(setup, method)) for setup, method in cells]
-    return [cell for cell in found if len(cell[2])]
 
 
 def _scores(results: Results, method: str) -> pd.DataFrame | None:

@@ -107,11 +107,11 @@ def test_runs_that_differ_in_a_further_setting_are_split_by_it(tmp_path):
 def test_a_setup_names_what_is_not_the_same_in_all_runs(tmp_path):
     write_run(tmp_path / "a", [0.1], candidates=3)
     write_run(tmp_path / "b", [0.1], candidates=5)
-    write_run(tmp_path / "c", [0.1], candidates=5, learning_rate=3e-3)
+    write_run(tmp_path / "c", [0.1] * 3, candidates=5)
     assert read_results([tmp_path]).setups == [
-        "films, K=3, learning rate 0.001",
-        "films, K=5, learning rate 0.001",
-        "films, K=5, learning rate 0.003",
+        "films, K=3, 0 steps",
+        "films, K=5, 0 steps",
+        "films, K=5, 2 steps",
     ]
 
 

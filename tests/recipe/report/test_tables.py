@@ -15,7 +15,7 @@ from recipe.shape_grpo.report.tables import (
     cost_table,
     main_table,
     overall_table,
-    steps_to_baseline,
+    rate_table,
 )
 
 FINALS = {
@@ -81,7 +81,6 @@ def test_a_missing_baseline_is_said(tmp_path):
     assert rows_of(table)["praise"]["minus grpo, same seeds"] == "-"
     assert "There is no run of grpo to compare with for: films." in table.caption
     assert overall_table(results).rows.empty
-    assert rows_of(cost_table(results))["praise"]["steps to grpo's final reward"] == "-"
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -150,20 +149,22 @@ def test_an_ablation_changes_one_thing(tmp_path):
     assert rows["the same"][0] == "allocator shapley, length correction False"
 
 
-def test_steps_to_grpos_final_reward(tmp_path):
-    rising = [float(n) for n in range(1, 17)]
-    write_run(tmp_path / "g1", [0.0], rising, seed=1)
-    write_run(tmp_path / "g2", [0.0], [n + 2 for n in rising], seed=2)
-    write_run(tmp_path / "p1", [0.0], [2 * n for n in rising], method="praise", seed=1)
-    write_run(tmp_path / "p2", [0.0], [0.0] * 16, method="praise", seed=2)
-    results = read_results([tmp_path])
-    # GRPO ends at 12.5 and 14.5; 2 * mean(n - 7 .. n) is 13 at n = 10.
-    assert steps_to_baseline(results, "films", "praise").tolist() == [11, np.inf]
-    assert steps_to_baseline(results, "films", "grpo").tolist() == [np.inf, 15]
-    row = rows_of(cost_table(results))["praise"]
-    assert row["steps to grpo's final reward"] == "not reached (1 of 2 runs)"
-    assert numbers(row["seconds a step"]) == [2.0, 2.0, 2.0]
+def test_the_cost_of_a_run(tmp_path):
+    write_run(tmp_path / "p1", [0.0], [1.0] * 16, method="praise")
+    row = rows_of(cost_table(read_results([tmp_path])))["praise"]
+    assert row["seconds a step"].startswith("2.000")
     assert row["minutes a run"] == "0.5"
+
+
+def test_learning_rates_are_listed_where_several_were_tried(tmp_path):
+    write_run(tmp_path / "g", [0.0, 1.0])
+    for rate, held_out in ((1e-3, [0.0, 2.0, 2.0]), (1e-2, [0.0, 3.0, 0.5])):
+        write_run(tmp_path / f"p{rate}", held_out, method="praise", learning_rate=rate, steps=1)
+    rows = rate_table(read_results([tmp_path])).rows
+    assert rows.drop(columns=["task", "seeds"]).values.tolist() == [
+        ["praise", "0.001", "2.000", "2.000", "yes"],
+        ["praise", "0.01", "1.750", "0.500", ""],
+    ]
 
 
 def test_tables_are_written_as_markdown_and_latex_and_printed(tmp_path):

@@ -1,0 +1,46 @@
+"""The learning rate that each method is compared at: of those that it was tried at, its best."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+
+def at_best_rates(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The runs of each setup and method at its best learning rate.
+
+    The best is the one with the highest held-out reward averaged over training, which notices what
+    is slow and what collapses; over the seeds that all its rates have, if there are any.
+
+    Args:
+        runs: One row a run, with ``setup``, ``method``, ``learning_rate``, ``seed``, ``final`` and
+            ``over_training``, the mean of the held-out rewards after step 0.
+
+    Returns:
+        Those runs, and one row for each setup, method and rate: these three, ``seeds`` (a number),
+        ``over_training`` and ``final`` (means over all of the rate's seeds), ``tried`` (at how many
+        rates the method was) and ``best``.
+    """
+    kept, rows = [], []
+    for (setup, method), of in runs.groupby(["setup", "method"], sort=False):
+        rates = {rate: group for rate, group in of.groupby("learning_rate", dropna=False)}
+        shared = set.intersection(*(set(group["seed"]) for group in rates.values()))
+        means = {
+            rate: (group[group["seed"].isin(shared)] if shared else group)["over_training"].mean()
+            for rate, group in rates.items()
+        }
+        best = max(means, key=lambda rate: (means[rate], -rate)) if len(rates) > 1 else [*rates][0]
+        kept.append(rates[best])
+        rows += [
+            {
+                "setup": setup,
+                "method": method,
+                "learning_rate": rate,
+                "seeds": len(group),
+                "over_training": group["over_training"].mean(),
+                "final": group["final"].mean(),
+                "tried": len(rates),
+                "best": rate is best,
+            }
+            for rate, group in rates.items()
+        ]
+    return pd.concat(kept), pd.DataFrame(rows)
