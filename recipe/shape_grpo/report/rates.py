@@ -28,7 +28,8 @@ def at_best_rates(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
             rate: (group[group["seed"].isin(shared)] if shared else group)["over_training"].mean()
             for rate, group in rates.items()
         }
-        best = max(means, key=lambda rate: (means[rate], -rate)) if len(rates) > 1 else [*rates][0]
+        # A rate may be unknown, but then it is the only one.
+        best = max(means, key=lambda rate: (means[rate], -(rate or 0)))
         kept.append(rates[best])
         rows += [
             {
