@@ -3,12 +3,14 @@
     ./run_scripts/quickstart_cpu.sh [--quick] [--verbose] [--ratings DIR] [--methods METHOD ...]
 
 Prepares real ratings as a task, warm-starts a policy of about 1M parameters, trains it by each
-method through verl (real Ray, FSDP and vLLM, on the CPU), and ends with a table and a picture.
+method through verl (real Ray, FSDP and vLLM, on the CPU), and ends with a table and a picture: the
+runs' own curves over what five other seeds of each method gave (`results/quickstart`).
 What an earlier run left in the output folder is used again where it was made from the same.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from rich.console import Console
@@ -17,6 +19,7 @@ from recipe.shape_grpo.common.command import CommandParser, failing_in_one_line
 from recipe.shape_grpo.common.methods import METHODS
 from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings
 from recipe.shape_grpo.policies.warm_start import train_policy
+from recipe.shape_grpo.report.bands import RESULTS, read_bands
 from recipe.shape_grpo.report.curves import plot_curves, print_table, read_curve
 from recipe.shape_grpo.runs.folder import ROLLOUTS
 from recipe.shape_grpo.runs.launch import train
@@ -59,7 +62,9 @@ def command() -> CommandParser:
     )
     parser.add_argument("--verbose", action="store_true", help="show all that verl prints")
     parser.add_argument("--ratings", help="folder with MovieLens data; without it, MovieLens-100k")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=["shape_grpo", "grpo"])
+    parser.add_argument(
+        "--methods", nargs="+", choices=METHODS, default=["grpo", "shape_grpo", "praise"]
+    )
     parser.add_argument("--output", type=Path, help="default: outputs/quickstart")
     return parser
 
@@ -71,7 +76,7 @@ def main(arguments: list[str] | None = None) -> None:
     output = options.output or Path("outputs") / name
     console = Console()
     policy = QUICK_POLICY if options.quick else POLICY
-    methods = options.methods[:1] if options.quick else options.methods
+    methods = ["shape_grpo"] if options.quick else options.methods
     overrides = [*run_overrides(output / "task"), *(QUICK if options.quick else [])]
     with failing_in_one_line("quickstart"):
         make_task_and_policy(output / "task", console, ratings=options.ratings, policy=policy)
@@ -80,9 +85,12 @@ def main(arguments: list[str] | None = None) -> None:
             with_rollouts = [*overrides, f"trainer.rollout_data_dir={run / ROLLOUTS}"]
             train(method, with_rollouts, run, console=console, verbose=options.verbose)
         curves = {method: read_curve(output / method) for method in methods}
+    # The bands are of MovieLens-100k and all steps.
+    bands = {} if options.quick or options.ratings else read_bands(RESULTS / "quickstart")
+    levels = json.loads((output / "task/summary.json").read_text())["test_levels"]
     picture = output / "curves.png"
-    plot_curves(curves, picture)
-    print_table(curves, console)
+    plot_curves(curves, picture, bands)
+    print_table(curves, console, levels=levels, bands=bands)
     if options.quick:
         console.print(
             f"--quick: a few steps by {methods[0]} alone show that the pipeline runs, and nothing "

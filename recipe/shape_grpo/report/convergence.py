@@ -98,9 +98,9 @@ def convergence_rows(results: Results) -> list[dict[str, str]]:
 CAPTION = (
     f"All by the training reward, mean of {WINDOW} steps. Steps: median over runs of the first "
     f"step at {BASELINE}'s last reward, mean over its seeds. Share: the first step at which the "
-    f"mean of the method's seeds is there, over that of {BASELINE}'s own; a curve that does not get "
-    "there counts with its last step. Spread: the standard deviation over seeds, mean over steps. "
-    "Gradient norm: standard deviation over mean of a run's steps, mean over seeds."
+    f"mean of the method's seeds is there, over that of {BASELINE}'s own; a curve that does not "
+    "get there counts with its last step. Spread: the standard deviation over seeds, mean over "
+    "steps. Gradient norm: standard deviation over mean of a run's steps, mean over seeds."
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,42 +64,123 @@ def read_curve(run: Path) -> Curve:
     return Curve(validation, training)
 
 
-def print_table(curves: dict[str, Curve], console: Console) -> None:
-    """Best-of-set reward at start, midway and end; where there is GRPO, how soon its end is met."""
-    table = Table(title="Best-of-set reward on held-out prompts")
-    for heading in ("method", "start", "midway", "end"):
-        table.add_column(heading, justify="left" if heading == "method" else "right")
+@dataclass(frozen=True)
+class Band:
+    """Held-out reward over several seeds.
+
+    Attributes:
+        steps: Where it was measured.
+        low: Lower ends of the 95% intervals of the mean over seeds.
+        high: Upper ends.
+        seeds: How many.
+        spread: Standard deviation over seeds of the last value.
+    """
+
+    steps: list[int]
+    low: list[float]
+    high: list[float]
+    seeds: int
+    spread: float
+
+
+def print_table(
+    curves: Mapping[str, Curve],
+    console: Console,
+    *,
+    levels: Mapping[str, float] | None = None,
+    bands: Mapping[str, Band] | None = None,
+) -> None:
+    """Best-of-set reward at start, midway and end; where there is GRPO, how soon its end is met.
+
+    Args:
+        curves: Method to its run.
+        console: Where it is printed.
+        levels: What random, fixed and ideal sets would earn.
+        bands: Method to what several seeds of it gave.
+    """
+    bands = bands or {}
+    table = Table(title="Best-of-set reward")
+    table.add_column("method")
+    for heading in ("start", "midway", "end"):
+        table.add_column(f"held-out, {heading}", justify="right")
+    if any(method in bands for method in curves):
+        table.add_column("end over seeds, 95%", justify="right")
     if "grpo" in curves:
-        table.add_column("steps to reach GRPO's final value", justify="right")
-        table.caption = f"Steps: by the mean of the last {WINDOW} steps' training rollouts."
+        table.add_column("training: steps to GRPO's final value", justify="right")
     for method, curve in curves.items():
         values = list(curve.validation.values())
         row = [method, f"{values[0]:.3f}", f"{curve.midway:.3f}", f"{values[-1]:.3f}"]
+        if any(method in bands for method in curves):
+            band = bands.get(method)
+            row.append(f"{band.low[-1]:.2f} to {band.high[-1]:.2f}" if band else "-")
         if "grpo" in curves:
             final = list(curves["grpo"].training.values())[-1]
             reached = curve.first_step_at(final)
             row.append("not reached" if reached is None else str(reached))
         table.add_row(*row)
     console.print(table)
+    console.print(_how_to_read(curves, levels, bands))
 
 
-def plot_curves(curves: dict[str, Curve], path: Path) -> None:
-    """Draw training curves (lines) and validations (marks) into a PNG."""
+def _how_to_read(
+    curves: Mapping[str, Curve],
+    levels: Mapping[str, float] | None,
+    bands: Mapping[str, Band],
+) -> str:
+    """What the table's numbers are, and what one seed of them can show."""
+    words = [
+        "Held-out: sampled answers to test prompts; all methods start from one policy, and their "
+        "start values differ by the sampling alone."
+    ]
+    if "grpo" in curves:
+        words.append(f"Training: the mean of the last {WINDOW} steps' rollouts.")
+    if levels:
+        known = ", ".join(f"{name} {reward:.2f}" for name, reward in levels.items())
+        words.append(
+            f"For comparison, sets that are {known} (fixed: the best one set for all test viewers, "
+            "chosen with their ratings; ideal: the best film of each viewer)."
+        )
+    compared = [band for method, band in bands.items() if method in curves]
+    if compared:
+        spread = max(band.spread for band in compared)
+        words.append(
+            f"One seed shows that a method learns; runs of one method scatter by {spread:.2f} "
+            f"(standard deviation), so which one learns faster only {compared[0].seeds} seeds "
+            "show: the bands of the picture."
+        )
+    return " ".join(words)
+
+
+COLOURS = {"grpo": "#808285", "shape_grpo": "#0072B2", "praise": "#D55E00"}
+"""Of methods, as far as they have one of their own; as in the report."""
+
+
+def plot_curves(
+    curves: Mapping[str, Curve], path: Path, bands: Mapping[str, Band] | None = None
+) -> None:
+    """Draw training curves (lines) and validations (marks) into a PNG, over bands of more seeds."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
-    for colour, (method, curve) in zip(("C0", "C1", "C2", "C3"), curves.items(), strict=False):
+    legend = [f"line: training, mean of {WINDOW} steps", "dots: held-out viewers"]
+    for number, (method, curve) in enumerate(curves.items()):
+        colour = COLOURS.get(method, f"C{number}")
         axes.plot(
             list(curve.training), list(curve.training.values()), color=colour, label=method, lw=2
         )
         axes.plot(list(curve.validation), list(curve.validation.values()), "o", color=colour, ms=6)
+        if bands and method in bands:
+            band = bands[method]
+            axes.fill_between(band.steps, band.low, band.high, color=colour, alpha=0.2, lw=0)
+            seeds = f"band: held-out, 95% interval of the mean of {band.seeds} other seeds"
+            legend = [*legend[:2], seeds]
     axes.set_xlabel("training step")
     axes.set_ylabel("best-of-set reward (stars)")
     axes.grid(alpha=0.3)
-    axes.legend(title=f"line: training, mean of {WINDOW} steps\ndots: held-out viewers")
+    axes.legend(title="\n".join(legend), fontsize=8, title_fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     plt.close(figure)

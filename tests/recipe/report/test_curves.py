@@ -3,7 +3,9 @@ import json
 
 import pytest
 from rich.console import Console
+from run_folders import write_runs
 
+from recipe.shape_grpo.report.bands import read_bands
 from recipe.shape_grpo.report.curves import WINDOW, plot_curves, print_table, read_curve
 
 
@@ -43,12 +45,30 @@ def test_a_training_curve_is_a_running_mean(curves):
 def test_the_table_says_when_grpos_final_value_is_reached(curves):
     console = Console(record=True, width=100, file=io.StringIO())
     print_table(curves, console)
-    rows = {line.split()[1]: line for line in console.export_text().splitlines() if "grpo" in line}
+    rows = {line.split()[1]: line for line in console.export_text().splitlines() if "│" in line}
     # 2 * mean(n - 7 .. n) >= 12.5 first at n = 10: 2 * 6.5 = 13.
     assert [cell.strip() for cell in rows["shape_grpo"].split("│")[1:-1]] == [
         "shape_grpo", "0.500", "16.500", "32.500", "10",
     ]  # fmt: skip
     assert rows["grpo"].split("│")[-2].strip() == "16"
+
+
+def test_the_table_is_read_with_what_seeds_and_fixed_sets_give(curves, tmp_path):
+    for seed, last in ((1, 30.0), (2, 31.0)):
+        write_runs(tmp_path / "study", {"shape_grpo": {seed: last}})
+    bands = read_bands(tmp_path / "study")
+    assert bands["shape_grpo"].steps == [0, 1]
+    assert (bands["shape_grpo"].low[-1], bands["shape_grpo"].high[-1]) == (30.0, 31.0)
+    assert bands["shape_grpo"].spread == pytest.approx(0.5**0.5)
+    console = Console(record=True, width=200, file=io.StringIO())
+    print_table(curves, console, levels={"random": 3.92, "fixed": 4.63}, bands=bands)
+    text = " ".join(console.export_text().split())
+    assert "30.00 to 31.00" in text
+    assert "random 3.92, fixed 4.63" in text
+    assert "scatter by 0.71 (standard deviation), so which one learns faster only 2 seeds" in text
+    plot_curves(curves, tmp_path / "with.png", bands)
+    plot_curves(curves, tmp_path / "without.png")
+    assert (tmp_path / "with.png").read_bytes() != (tmp_path / "without.png").read_bytes()
 
 
 def test_the_picture_is_a_png(curves, tmp_path):
