@@ -58,6 +58,7 @@ class LanguageSettings:
         method: A file of `config/method`.
         candidates: K; the prompts must have been prepared for as many.
         learning_rate: Of AdamW, constant.
+        kl_coefficient: Weight of the divergence from the policy before training (TRL's ``beta``).
         seeds: Of the order of the prompts and of the sampling: a run each.
         steps: Updates of the policy.
         prompts_per_step: Prompts of one update.
@@ -72,6 +73,7 @@ class LanguageSettings:
     method: str = "praise"
     candidates: int = 3
     learning_rate: float = 1.5e-4
+    kl_coefficient: float = 0.0
     seeds: tuple[int, ...] = (0,)
     steps: int = 192
     prompts_per_step: int = 8
@@ -86,6 +88,8 @@ class LanguageSettings:
         for name, value in vars(self).items():
             if type(value) is int and value < 1:
                 raise ValueError(f"{name} is {value}; it must be 1 or more")
+        if not self.kl_coefficient >= 0:
+            raise ValueError(f"kl_coefficient is {self.kl_coefficient}; it must be 0 or more")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds are {list(self.seeds)}; use one or more, each once")
 
@@ -213,7 +217,7 @@ def _train_seed(
 def _make_trainer(
     task: PreparedTask, settings: LanguageSettings, options: ShapeGRPOConfig, seed: int, run: Path
 ) -> LanguageTrainer:
-    """One update a step, from responses that the policy has just written; no KL penalty."""
+    """One update a step, from responses that the policy has just written."""
     test = task.prompts("test")
     test = test.select(range(min(settings.validation_prompts, len(test))))
     trainer = LanguageTrainer(
@@ -233,6 +237,7 @@ def _make_trainer(
             weight_decay=0.01,
             max_grad_norm=1.0,
             loss_type="dapo",  # the mean over tokens
+            beta=settings.kl_coefficient,
             bf16=False,
             gradient_checkpointing=False,
             eval_strategy="steps",

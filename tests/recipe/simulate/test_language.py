@@ -4,6 +4,7 @@ a few steps by TRL in this process."""
 import asyncio
 import inspect
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -139,6 +140,17 @@ def test_seeds_are_runs_of_their_own_that_can_be_had_again(output, task, tmp_pat
     assert learnt(tmp_path / "seed-5") == learnt(output / "seed-5")
 
 
+def test_a_kl_penalty_holds_the_policy_where_it_was(task, output, tmp_path):
+    def entropies(run):
+        metrics = learnt(run)
+        return [metrics[step]["actor/entropy"] for step in (1, 2, 3)]
+
+    command(task, tmp_path, "--seeds=[4]", "--method=praise", "--kl_coefficient=100")
+    free, held = entropies(output / "seed-4"), entropies(tmp_path / "seed-4")
+    assert held[0] == free[0]
+    assert abs(held[2] - held[0]) < abs(free[2] - free[0]) / 2
+
+
 def test_a_whole_run_is_reused_and_a_torn_one_made_anew(output, task, capsys):
     run = output / "seed-5"
     before = (run / "metrics.jsonl").read_text()
@@ -165,6 +177,16 @@ def test_a_longer_history_of_netflix_is_a_dataset_of_its_own(ratings, task, tmp_
         completions = [[{"role": "assistant", "content": "No Film of the Catalogue"}]]
         places = {"candidate_index": [0], "num_candidates": [1]}
         assert prepared.reward(completions=completions, **columns, **places) == [0.0]
+
+
+def test_films_without_a_history_are_a_dataset_of_their_own(ratings, task, tmp_path):
+    folder = prepare("movielens", tmp_path / "task", ratings, history=0)
+    shutil.copytree(task / "policy", folder / "policy")
+    prepared = load_prepared_task(folder, 3)
+    assert prepared.name == "movielens_no_history"
+    prompts = prepared.prompts("train")["prompt"]
+    assert {len(prompt) for prompt in prompts} == {1}
+    assert len({prompt[0]["content"] for prompt in prompts}) == 1
 
 
 def test_verls_reward_functions_are_called_a_candidate_at_a_time():
@@ -200,6 +222,7 @@ def test_verls_reward_functions_are_called_a_candidate_at_a_time():
         (["--method=best"], "method=best: unknown value"),
         (["--seeds=[1, 1]"], "each once"),
         (["--steps=0"], "steps is 0"),
+        (["--kl_coefficient=-1"], "kl_coefficient is -1.0; it must be 0 or more"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(task, tmp_path, options, message):
@@ -216,7 +239,7 @@ def test_a_folder_without_task_or_policy_is_told_how_to_get_them(ratings, tmp_pa
         command(folder, tmp_path / "output")
 
 
-@pytest.mark.parametrize("arguments", [["language"], ["language", "F", "--output=O", "--k=3"]])
+@pytest.mark.parametrize("arguments", [["language"], ["language", "F", "--output=O", "--tastes=3"]])
 def test_wrong_usage_ends_with_code_2(arguments):
     with pytest.raises(SystemExit) as ended:
         main(arguments)
