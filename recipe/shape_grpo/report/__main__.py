@@ -2,6 +2,8 @@
 
 ``python -m recipe.shape_grpo.report credit-map RUN --step N``: who gets what in one step.
 
+``python -m recipe.shape_grpo.report sets RUN``: which candidates a run's responses repeat.
+
 ``python -m recipe.shape_grpo.report archive RUNS ... --output DIR``: the runs in two small files.
 """
 
@@ -33,7 +35,8 @@ def report_command() -> CommandParser:
         prog=PROG,
         description="Tables, figures and one HTML page from run folders.",
         epilog=f"{PROG} credit-map RUN --step N (--help) shows who gets what in one step of a run; "
-        f"{PROG} archive RUNS --output DIR (--help) packs many runs.",
+        f"{PROG} sets RUN which candidates its responses repeat; {PROG} archive "
+        "RUNS --output DIR (--help) packs many runs.",
     )
     parser.add_argument("runs", nargs="+", type=Path, help="folders; runs are found below them")
     parser.add_argument("--output", type=Path, required=True, help="folder for all files")
@@ -65,6 +68,8 @@ def main(arguments: list[str]) -> None:
     with failing_in_one_line("report"):
         if arguments[:1] == ["credit-map"]:
             _write_map(arguments[1:], command, console)
+        elif arguments[:1] == ["sets"]:
+            _print_sets(arguments[1:], console)
         elif arguments[:1] == ["archive"]:
             _write_archive(arguments[1:], console)
         else:
@@ -103,6 +108,15 @@ def _write_report(arguments: list[str], command: str, console: Console) -> None:
     for why, folders in results.left_out.items():
         console.print(f"{len(folders)} left out: {why}.")
     console.print(f"Page: {output / PAGE}", soft_wrap=True)
+
+
+def _print_sets(arguments: list[str], console: Console) -> None:
+    parser = CommandParser(prog=f"{PROG} sets", description="Which candidates responses repeat.")
+    parser.add_argument("run", type=Path, help="a run folder with rollouts/STEP.jsonl")
+    options = parser.parse_args(arguments)
+    from recipe.shape_grpo.report.sets import print_sets
+
+    print_sets(options.run, console)
 
 
 def _write_archive(arguments: list[str], console: Console) -> None:
