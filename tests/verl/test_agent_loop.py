@@ -1,4 +1,4 @@
-"""What verl's own agent loop worker makes of an output, and what the reward manager scores of it."""
+"""What verl's agent loop worker passes on of an output, and what the manager scores of it."""
 
 import asyncio
 from pathlib import Path
