@@ -34,7 +34,7 @@ def make_responses(
     """Token ids of each candidate, tags included, of each response."""
     rng = random.Random(0)
     opening, closing = (tokenizer(tag)["input_ids"] for tag in ("<candidate>", "</candidate>"))
-    words = [n for n in range(len(tokenizer)) if tokenizer.decode([n]).strip().isalpha()]
+    words = [n for n in range(len(tokenizer)) if str(tokenizer.decode([n])).strip().isalpha()]
     length = tokens // candidates - len(opening) - len(closing)
     return [
         [[*opening, *rng.choices(words, k=length), *closing] for _ in range(candidates)]
