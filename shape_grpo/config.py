@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -45,6 +46,9 @@ class ShapeGRPOConfig(CandidateRules):
             candidate.
         on_error: ``skip``: a candidate whose reward function raised, or returned no finite number,
             leaves the set, and its tokens count as shared. ``raise``: the run ends at that step.
+        reward_timeout: Seconds after which a reward function that has not returned counts as one
+            that raised (verl; TRL gives it all candidates at once). Twice what ACLSum's judge takes
+            at worst, four retries of 60 seconds, and far above a sandbox's 10 seconds a test.
 
     Raises:
         ValueError: A value that is not allowed; the message names the setting and what is.
@@ -59,6 +63,7 @@ class ShapeGRPOConfig(CandidateRules):
     epsilon: float = 1e-6
     floor_reward: float = 0.0
     on_error: str = "skip"
+    reward_timeout: float = 600.0
 
     def __post_init__(self) -> None:
         self._convert_types()
@@ -76,6 +81,11 @@ class ShapeGRPOConfig(CandidateRules):
         if not utility.takes_vectors and not utility.allows(floor).all():
             raise ValueError(
                 f"floor_reward={self.floor_reward}: utility {self.utility} takes {utility.domain}."
+            )
+        if not 0 < self.reward_timeout < math.inf:
+            raise ValueError(
+                f"reward_timeout={self.reward_timeout}: must be a number of seconds above 0. A "
+                "function that hangs would hold up the run for ever without one."
             )
         if not self.epsilon > 0:
             raise ValueError(f"epsilon={self.epsilon}: must be positive.")

@@ -27,6 +27,8 @@ def test_yaml_of_the_recipe_states_the_defaults_and_every_key():
 @pytest.mark.parametrize(
     ("block", "message"),
     [
+        ({"reward_timeout": 0}, "reward_timeout=0.0: must be a number of seconds above 0"),
+        ({"reward_timeout": float("inf")}, "reward_timeout=inf: must be"),
         ({"utillity": "max"}, r"utillity: unknown key\. Did you mean utility\?.*allocator"),
         ({"utility": "median"}, r"utility=median: unknown value.*Allowed: .*max"),
         ({"utility": "top_m"}, r"utility_options=\{\}: .*needs the option 'm'"),

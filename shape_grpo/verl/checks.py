@@ -17,6 +17,10 @@ REWARD_MANAGER = "multi_candidate"
 RECORD_KEY = "shape_grpo"
 """The key of a response's record in ``reward_extra_info``. It is JSON there: verl averages numbers
 and lists into its validation metrics, and leaves strings alone."""
+LAST_TURN_KEY = "shape_grpo_last_turn"
+"""The key of ``(start, end)`` in the ``extra_fields`` of what an agent loop gave: its tokens that
+the policy wrote last."""
+AGENT_LOOP_MANAGER = "shape_grpo.verl.agent_loop.CandidateAgentLoopManager"
 TRAINER_MODES = {
     "shape_grpo": "sync",
     "shape_grpo_colocate_async": "colocate_async",
@@ -39,6 +43,8 @@ def check_trainer_config(config: DictConfig) -> ShapeGRPOConfig:
     block = ShapeGRPOConfig.from_algorithm(config.algorithm)
     if config.algorithm.adv_estimator == ESTIMATOR:
         _check_estimator(config)
+    if config.reward.reward_manager.name == REWARD_MANAGER:
+        _check_reward_model(config)
     _check_batch_sizes(config)
     check_reward_function(config)
     return block
@@ -63,6 +69,16 @@ def _check_estimator(config: DictConfig) -> None:
             f"adv_estimator={ESTIMATOR} needs one reward a candidate: write "
             f"reward.reward_manager.name={REWARD_MANAGER} (it is {manager})."
         )
+    if config.algorithm.use_kl_in_reward:
+        raise ValueError(
+            "algorithm.use_kl_in_reward=true mixes a penalty a token into the set's reward, which "
+            "is then no longer the candidates' to split: write "
+            "actor_rollout_ref.actor.use_kl_loss=true instead."
+        )
+
+
+def _check_reward_model(config: DictConfig) -> None:
+    """A model that scores past the reward manager leaves no candidates, for a baseline too."""
     reward_model = config.reward.reward_model
     if reward_model.enable and config.reward.custom_reward_function.path is None:
         raise ValueError(
@@ -72,13 +88,8 @@ def _check_estimator(config: DictConfig) -> None:
     if reward_model.enable and not reward_model.enable_resource_pool:
         raise ValueError(
             "A reward model on the trainer's own GPUs scores after the rollout, where verl passes "
-            "no candidates on: write reward.reward_model.enable_resource_pool=true."
-        )
-    if config.algorithm.use_kl_in_reward:
-        raise ValueError(
-            "algorithm.use_kl_in_reward=true mixes a penalty a token into the set's reward, which "
-            "is then no longer the candidates' to split: write "
-            "actor_rollout_ref.actor.use_kl_loss=true instead."
+            "no candidates on: write reward.reward_model.enable_resource_pool=true, or "
+            "reward.reward_manager.name=naive for a baseline without candidates."
         )
 
 

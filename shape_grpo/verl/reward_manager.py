@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from numbers import Real
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+import torch
 from omegaconf import DictConfig
 from verl import DataProto
 from verl.experimental.reward_loop.reward_manager import register
@@ -19,7 +23,11 @@ from shape_grpo.advantage import CandidateRecord, Reward, stack_rewards
 from shape_grpo.candidates import CandidateSet, find_candidates
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.failures import FailureLog
-from shape_grpo.verl.checks import RECORD_KEY, REWARD_MANAGER
+from shape_grpo.verl.checks import LAST_TURN_KEY, RECORD_KEY, REWARD_MANAGER
+from shape_grpo.verl.reward_calls import RewardCalls, RewardTimeout
+
+Details = Mapping[str, Any]
+"""What a reward function returned beside the score."""
 
 
 @register(REWARD_MANAGER)
@@ -30,9 +38,20 @@ class MultiCandidateRewardManager(RewardManagerBase):
     calls it, with one candidate's text as ``solution_str`` and two more keys in ``extra_info``:
     ``candidate_index`` (from 0) and ``num_candidates``. It returns a number, or for the utility
     ``coverage`` a list of them, or a dict with that under ``score``. A true ``fallback`` in
-    the dict says that the reward is a makeshift (a judge did not answer), and is counted; its other
-    keys go no further. The candidates of a response are scored concurrently, a sync function in
-    threads.
+    the dict says that the reward is a makeshift (a judge did not answer), and is counted. The
+    candidates of a response are scored concurrently (`RewardCalls`); one whose function does not
+    return in ``reward_timeout`` seconds counts as failed.
+
+    The dict's other numbers and strings travel on in ``reward_extra_info``, as from verl's
+    ``naive``: those of the best candidate, the one that a user takes. A mean would describe no
+    answer at all. verl ends a run where one response lacks what ``filter_groups.metric`` names, so
+    that key, and ``acc``, stand in for the response's score where the best candidate has none.
+    ``score`` is always the response's. Keys of this manager's own win over the function's, and
+    ``reward`` is left out, because verl's validation writes it itself.
+
+    Only what the policy wrote in its last turn holds candidates; a tool's list is no answer. Reward
+    workers see no response mask, so the agent loop worker says where that turn is
+    (`shape_grpo.verl.agent_loop`, which the trainers ``shape_grpo*`` start).
 
     What counts as a candidate, and what a failure costs, is set in ``algorithm.shape_grpo``
     (``ShapeGRPOConfig``). If every reward of a response fails, verl is told ``floor_reward`` as its
@@ -54,6 +73,7 @@ class MultiCandidateRewardManager(RewardManagerBase):
         self.compute_score = compute_score or default_compute_score
         self.options = ShapeGRPOConfig.from_algorithm(config.algorithm)
         self.max_response_length: int = config.actor_rollout_ref.rollout.response_length
+        self.filter_metric: str | None = (config.algorithm.get("filter_groups") or {}).get("metric")
         self.reward_model_arguments = (
             {}
             if reward_router_address is None
@@ -62,24 +82,30 @@ class MultiCandidateRewardManager(RewardManagerBase):
                 "reward_model_tokenizer": reward_model_tokenizer,
             }
         )
+        self.call = RewardCalls(self.compute_score, self.options.reward_timeout)
         self.failures = FailureLog(self.options.on_error)
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
         """Score one rollout; of several outputs the last, as verl's own managers do.
 
         Returns:
-            ``reward_score``, the set's utility, and ``reward_extra_info``: the same keys for every
-            response, numbers for verl's validation metrics and the record of the candidates.
+            ``reward_score``, the set's utility, and ``reward_extra_info``: numbers for verl's
+            validation metrics and the record of the candidates.
+
+        Raises:
+            RuntimeError: A response of several turns, and no word about where the last one is.
         """
-        item = data[-1:][0]
-        responses = item.batch["responses"]
-        valid = int(item.batch["attention_mask"][-responses.shape[-1] :].sum())
-        ids = responses[:valid].tolist()
-        cut = valid >= self.max_response_length and ids[-1] != self.tokenizer.eos_token_id
+        item = data[-1]
+        fields = item.non_tensor_batch
+        ids = item.batch["responses"][: _response_length(item)].tolist()
+        start, end = self._last_turn(fields, len(ids))
+        cut = end == len(ids) >= self.max_response_length and ids[-1] != self.tokenizer.eos_token_id
         found = await self.loop.run_in_executor(
-            None, partial(find_candidates, self.tokenizer, ids, self.options, cut=cut)
+            None, partial(find_candidates, self.tokenizer, ids[start:end], self.options, cut=cut)
         )
-        arguments = self._arguments(item.non_tensor_batch)
+        spans = [(start + first, start + stop) for first, stop in found.spans]
+        found = replace(found, spans=spans)
+        arguments = self._arguments(fields)
         handled = found.handled.copy()
         results = await asyncio.gather(
             *(
@@ -87,16 +113,35 @@ class MultiCandidateRewardManager(RewardManagerBase):
                 for index, text in enumerate(found.texts)
             )
         )
-        record = CandidateRecord.from_results(found, results, handled)
+        record = CandidateRecord.from_results(found, [reward for reward, _ in results], handled)
+        score = self.options.set_score(record.known_rewards)
+        details = [beside for reward, beside in results if not isinstance(reward, str)]
         return {
-            "reward_score": self.options.set_score(record.known_rewards),
-            "reward_extra_info": self._extra_info(record, found),
+            "reward_score": score,
+            "reward_extra_info": self._extra_info(record, found, score, details),
         }
+
+    def _last_turn(self, fields: dict[str, Any], length: int) -> tuple[int, int]:
+        """``(start, end)`` of the tokens that the policy wrote last."""
+        turn = (fields.get("tool_extra_fields") or {}).get(LAST_TURN_KEY)
+        if turn is not None:
+            start, end = turn
+            return start, end
+        # The prompt and one answer are two turns.
+        if (fields.get("__num_turns__") or 2) > 2:
+            raise RuntimeError(
+                f"A response of several turns came without extra_fields[{LAST_TURN_KEY!r}], so a "
+                "tool's words could be taken for the policy's. Launch with "
+                "trainer.v1.trainer_mode=shape_grpo and without agent.agent_loop_manager_class; a "
+                "manager of your own must start shape_grpo.verl.agent_loop's workers."
+            )
+        return 0, length
 
     def _arguments(self, fields: dict[str, Any]) -> dict[str, Any]:
         """What verl's own managers pass to ``compute_score``, less the solution."""
         extra_info = dict(fields.get("extra_info") or {})
         extra_info.update(fields.get("tool_extra_fields") or {})
+        extra_info.pop(LAST_TURN_KEY, None)
         extra_info["num_turns"] = fields.get("__num_turns__")
         extra_info["rollout_reward_scores"] = fields.get("reward_scores", {})
         return {
@@ -113,10 +158,10 @@ class MultiCandidateRewardManager(RewardManagerBase):
         count: int,
         arguments: dict[str, Any],
         handled: Counter[str],
-    ) -> Reward | str:
+    ) -> tuple[Reward | str, Details]:
         """A candidate's reward, or the traceback of its reward function's failure."""
         if text is None:
-            return self.options.floor
+            return self.options.floor, {}
         extra_info = {
             **arguments["extra_info"],
             "candidate_index": index,
@@ -124,26 +169,36 @@ class MultiCandidateRewardManager(RewardManagerBase):
         }
         arguments = {**arguments, "solution_str": text, "extra_info": extra_info}
         try:
-            if inspect.iscoroutinefunction(self.compute_score):
-                result = await self.compute_score(**arguments)
-            else:
-                result = await self.loop.run_in_executor(
-                    None, lambda: self.compute_score(**arguments)
-                )
+            result = await self.call(**arguments)
             details = result if isinstance(result, dict) else {"score": result}
             reward = self.options.checked_reward(details["score"], text)
             if details.get("fallback"):
                 handled["fallback"] += 1
-            return reward
+            return reward, details
         except Exception as error:
-            return self.failures.traceback(error)
+            if isinstance(error, RewardTimeout):
+                error.add_note(f"The candidate was {text[:200]!r}.")
+            return self.failures.traceback(error), {}
 
-    def _extra_info(self, record: CandidateRecord, found: CandidateSet) -> dict[str, Any]:
+    def _extra_info(
+        self,
+        record: CandidateRecord,
+        found: CandidateSet,
+        score: float,
+        details: Sequence[Details],
+    ) -> dict[str, Any]:
+        """``details`` are those of the known rewards."""
         utility = self.options.game
         rewards = stack_rewards([record.known_rewards], vectors=utility.takes_vectors)
+        ranking = utility.ranking(rewards)[0].tolist()
+        beside = _numbers_and_strings(details[int(np.argmax(ranking))]) if ranking else {}
         # A response without candidates is in verl's averages too.
-        ranking = utility.ranking(rewards)[0].tolist() or [self.options.floor_reward]
-        return {
+        ranking = ranking or [self.options.floor_reward]
+        info = {
+            "acc": score,
+            self.filter_metric or "acc": score,
+            **beside,
+            "score": score,
             RECORD_KEY: record.to_json(),
             "num_candidates": len(found.texts),
             "distinct_candidates": found.num_distinct,
@@ -151,3 +206,28 @@ class MultiCandidateRewardManager(RewardManagerBase):
             "mean_candidate": fmean(ranking),
             "reward_errors": record.num_errors,
         }
+        info.pop("reward", None)
+        return info
+
+
+def _response_length(item: Any) -> int:
+    """Tokens of a response.
+
+    verl pads whole sequences on the right where there are several outputs, and the mask's tail is
+    then not the response's. Without verl's own count there is one output.
+    """
+    length = item.non_tensor_batch.get("response_len")
+    if length is None:
+        length = item.batch["attention_mask"][-item.batch["responses"].shape[-1] :].sum()
+    return int(length)
+
+
+def _numbers_and_strings(details: Details) -> dict[str, Any]:
+    """What verl's metrics and files can hold, without types of NumPy and torch."""
+    plain = {
+        key: value.item()
+        if isinstance(value, np.generic | np.ndarray | torch.Tensor) and value.ndim == 0
+        else value
+        for key, value in details.items()
+    }
+    return {key: value for key, value in plain.items() if isinstance(value, str | Real)}

@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 import transfer_queue as tq
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1 import get_trainer_cls, register_trainer
 
 from shape_grpo.advantage import CandidateBatch, CandidateRecord, candidate_metrics
 from shape_grpo.verl import cpu
 from shape_grpo.verl.checks import (
+    AGENT_LOOP_MANAGER,
     RECORD_KEY,
     REWARD_MANAGER,
     TRAINER_MODES,
@@ -39,6 +40,11 @@ class CandidateTrainerMixin:
         # verl compares this string: with any but its own "sync" it would train synchronously from
         # the asynchronous replay buffer.
         config.trainer.v1.trainer_mode = self.verl_trainer_mode
+        agent = config.actor_rollout_ref.rollout.agent
+        ours = config.reward.reward_manager.name == REWARD_MANAGER
+        if ours and agent.get("agent_loop_manager_class") is None:
+            with open_dict(agent):
+                agent.agent_loop_manager_class = AGENT_LOOP_MANAGER
         super().__init__(config)  # type: ignore[call-arg]
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
@@ -68,7 +74,8 @@ class CandidateTrainerMixin:
         """One record a row; rows that hold no answer (padding, earlier outputs) get an empty one.
 
         Raises:
-            RuntimeError: ``on_error=raise`` and a reward function failed.
+            RuntimeError: ``on_error=raise`` and a reward function failed, or a response was not
+                scored by the reward manager.
         """
         data = tq.kv_batch_get(
             keys=batch.keys, partition_id=batch.partition_id, select_fields=["extra_fields"]
@@ -78,7 +85,7 @@ class CandidateTrainerMixin:
             if not _is_answer(batch, final_rows, row):
                 records.append(CandidateRecord())
                 continue
-            record = CandidateRecord.from_json(fields["reward_extra_info"][RECORD_KEY])
+            record = _record(fields)
             if record.error is not None and self.shape_grpo_config.on_error == "raise":
                 raise RuntimeError(
                     "The reward function failed and algorithm.shape_grpo.on_error=raise; "
@@ -111,6 +118,18 @@ class CandidateTrainerMixin:
         super()._dump_generations(  # type: ignore[misc]
             reward_extra_infos_dict=reward_extra_infos_dict, **fields
         )
+
+
+def _record(extra_fields: Mapping[str, Any]) -> CandidateRecord:
+    info = extra_fields.get("reward_extra_info") or {}
+    if RECORD_KEY not in info:
+        raise RuntimeError(
+            "A response came without the rewards of its candidates: its agent loop set "
+            f"reward_score itself, so reward.reward_manager.name={REWARD_MANAGER} was not asked. "
+            "Leave reward_score unset, or train with adv_estimator=grpo and "
+            "reward.reward_manager.name=naive."
+        )
+    return CandidateRecord.from_json(info[RECORD_KEY])
 
 
 def _final_rows(keys: list[str]) -> torch.Tensor:

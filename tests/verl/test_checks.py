@@ -55,6 +55,14 @@ def changed(trainer_config):
             },
             "enable_resource_pool=true",
         ),
+        (
+            {
+                "algorithm.adv_estimator": "grpo",
+                "reward.reward_model.enable": True,
+                "reward.custom_reward_function.path": "judge.py",
+            },
+            "reward_manager.name=naive for a baseline",
+        ),
     ],
 )
 def test_a_trainer_that_could_not_work_is_refused(changed, change, message):

@@ -47,10 +47,11 @@ def base_config():
 def score(tokenizer, base_config):
     """score(text, compute_score, **block) -> (response score, extra info, record)."""
 
-    def run(text, compute_score, *, limit=256, **block):
+    def run(text, compute_score, *, limit=256, filter_metric=None, **block):
         config = base_config.copy()
         config.actor_rollout_ref.rollout.response_length = limit
         OmegaConf.update(config, "algorithm.shape_grpo", block, force_add=True)
+        OmegaConf.update(config, "algorithm.filter_groups.metric", filter_metric, force_add=True)
         ids = tokenizer(text)["input_ids"]
         padded = torch.tensor([ids + [tokenizer.pad_token_id] * 7])
         prompt = torch.full((1, 3), 5)
@@ -122,6 +123,71 @@ def test_the_reward_function_is_called_as_verl_calls_it(score):
         "candidate_index": 1,
         "num_candidates": 2,
     }
+
+
+GRADED = {
+    "five": {"score": 5, "acc": np.bool_(True), "pred": "5", "length": torch.tensor(4.0)},
+    "four": {"score": 4, "acc": False, "pred": "4", "length": 40},
+}
+
+
+def graded(solution_str, **kwargs):
+    return {**GRADED[solution_str], "reward": 7, "num_candidates": 9, "tests": [1, 0]}
+
+
+def test_numbers_beside_the_score_travel_on_as_those_of_the_best_candidate(score):
+    reward, info, _ = score("<candidate>four</candidate> or <candidate>five</candidate>", graded)
+    assert (reward, info["score"]) == (5, 5)
+    assert (info["acc"], info["pred"], info["length"]) == (1, "5", 4.0)
+    assert type(info["acc"]) is bool and type(info["length"]) is float
+    assert info["num_candidates"] == 2 and not {"reward", "tests"} & info.keys()
+
+
+@pytest.mark.parametrize("utility", ["max", "sum"])
+def test_the_score_is_the_responses_also_where_the_function_returns_a_dict(score, utility):
+    reward, info, _ = score(FIVE_FOUR, graded, utility=utility)
+    assert info["score"] == reward == {"max": 5, "sum": 9}[utility]
+
+
+def fails(**kwargs):
+    raise ValueError("no judge")
+
+
+@pytest.mark.parametrize("metric", ["acc", "score", "length", "num_candidates"])
+@pytest.mark.parametrize(
+    ("text", "function", "block"),
+    [
+        (FIVE_FOUR, stars, {}),
+        (FIVE_FOUR, graded, {}),
+        (FIVE_FOUR, fails, {}),
+        ("no tags at all<eos>", graded, {}),
+        ("<candidate></candidate>", graded, {"empty": "floor"}),
+    ],
+)
+def test_every_response_has_what_groups_are_filtered_by(score, metric, text, function, block):
+    """verl ends the run with a RuntimeError where one lacks it."""
+    reward, info, _ = score(text, function, filter_metric=metric, **block)
+    assert isinstance(float(info[metric]), float)
+    if function is not graded or text != FIVE_FOUR:
+        assert info["acc"] == reward
+
+
+def test_groups_filtered_by_the_reward_itself_need_no_key_of_that_name(score):
+    assert "reward" not in score(FIVE_FOUR, stars, filter_metric="reward")[1]
+
+
+def test_a_candidate_whose_reward_function_hangs_is_a_reward_error(score, caplog):
+    release = threading.Event()
+
+    def function(solution_str, **kwargs):
+        return release.wait() if solution_str == "five" else 4.0
+
+    text = FIVE_FOUR + "<candidate>five</candidate>"
+    reward, info, record = score(text, function, reward_timeout=1.0)
+    release.set()
+    assert (reward, record.rewards, info["reward_errors"]) == (4.0, [None, 4.0, None], 2)
+    assert "reward_timeout=1 seconds" in record.error and "'five'" in record.error
+    assert len(caplog.records) == 1 and "RewardTimeout" in caplog.text
 
 
 def test_makeshift_rewards_are_counted(score):
@@ -258,7 +324,7 @@ def test_a_reward_function_that_raises_is_logged_once_with_its_traceback(score, 
     def broken(solution_str, **kwargs):
         raise KeyError(f"no rating of {solution_str}")
 
-    with caplog.at_level(logging.ERROR, logger="shape_grpo.verl.reward_manager"):
+    with caplog.at_level(logging.ERROR, logger="shape_grpo.failures"):
         reward, info, record = score(FIVE_FOUR, broken)
     assert (record.rewards, record.is_unknown, info["reward_errors"]) == ([None, None], True, 2)
     assert reward == 0.0

@@ -8,11 +8,12 @@ import pytest
 import torch
 import transfer_queue
 from omegaconf import OmegaConf
-from verl.trainer.ppo.v1 import get_trainer_cls
+from verl.trainer.ppo.v1 import AgentLoopManagerTQ, get_trainer_cls
+from verl.utils.import_utils import load_class_from_fqn
 
 from shape_grpo.advantage import CandidateRecord
 from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.verl.checks import RECORD_KEY
+from shape_grpo.verl.checks import AGENT_LOOP_MANAGER, RECORD_KEY
 
 KEYS = ["b_1_0", "a_0_0", "b_0_0", "b_0_1", "padding_0_0"]
 """In the order of the queue; b_0 gave two outputs, of which the last is scored."""
@@ -60,3 +61,54 @@ def test_rollouts_hold_the_record_of_each_answer(batch, tmp_path, manager):
     }
     assert rewards == {"a_0_0": [1.0], "b_0_1": [3.0], "b_1_0": [0.0]}
     assert trainer._records_to_write == {}
+
+
+@pytest.mark.parametrize("extra_fields", [{}, {"reward_extra_info": {}}])
+def test_a_response_that_its_agent_loop_scored_ends_the_run_with_what_to_do(
+    batch, monkeypatch, extra_fields
+):
+    rows = [extra_fields] * len(KEYS)
+    monkeypatch.setattr(transfer_queue, "kv_batch_get", lambda **_: {"extra_fields": rows})
+    trainer = object.__new__(get_trainer_cls("shape_grpo"))
+    trainer.config = OmegaConf.create({"reward": {"reward_manager": {"name": "multi_candidate"}}})
+    trainer.shape_grpo_config = ShapeGRPOConfig()
+    with pytest.raises(RuntimeError, match="Leave reward_score unset"):
+        trainer._compute_advantage(batch, {})
+
+
+@pytest.mark.parametrize(
+    ("manager", "given", "expected"),
+    [
+        ("multi_candidate", None, AGENT_LOOP_MANAGER),
+        ("multi_candidate", "mine.Manager", "mine.Manager"),
+        ("naive", None, None),
+    ],
+)
+def test_the_agent_loops_tell_the_turns_to_our_reward_manager(
+    monkeypatch, manager, given, expected
+):
+    """verl's task runner reads the key after it has built the trainer, of the same object."""
+    trainer_cls = get_trainer_cls("shape_grpo")
+    monkeypatch.setattr(trainer_cls.__mro__[2], "__init__", lambda self, config: None)
+    monkeypatch.setattr("shape_grpo.verl.trainer.check_trainer_config", lambda config: None)
+    config = OmegaConf.create(
+        {
+            "trainer": {"v1": {"trainer_mode": "shape_grpo"}},
+            "reward": {"reward_manager": {"name": manager}},
+            "actor_rollout_ref": {"rollout": {"agent": {"num_workers": 1}}},
+        }
+    )
+    OmegaConf.set_struct(config, True)
+    if given is not None:
+        OmegaConf.update(
+            config, "actor_rollout_ref.rollout.agent.agent_loop_manager_class", given,
+            force_add=True,
+        )  # fmt: skip
+    trainer_cls(config)
+    agent = config.actor_rollout_ref.rollout.agent
+    assert agent.get("agent_loop_manager_class") == expected
+
+
+def test_verl_finds_our_agent_loop_manager_by_its_name():
+    found = load_class_from_fqn(AGENT_LOOP_MANAGER, "AgentLoopManager")
+    assert issubclass(found, AgentLoopManagerTQ)

@@ -1,8 +1,8 @@
-"""``python -m recipe.shape_grpo.bench {credit,scatter,pipeline,transfer,sandbox}``."""
+"""``python -m recipe.shape_grpo.bench {credit,scatter,pipeline,transfer,sandbox,reward}``."""
 
 import argparse
 
-from recipe.shape_grpo.bench import credit, pipeline, sandbox, scatter, transfer
+from recipe.shape_grpo.bench import credit, pipeline, reward, sandbox, scatter, transfer
 
 BENCHMARKS = {
     "credit": credit,
@@ -10,6 +10,7 @@ BENCHMARKS = {
     "pipeline": pipeline,
     "transfer": transfer,
     "sandbox": sandbox,
+    "reward": reward,
 }
 
 

@@ -24,7 +24,8 @@ from recipe.shape_grpo.common.files import STAMP, is_current, write_stamp
 METRICS = "metrics.jsonl"
 LOG = "train.log"
 ROLLOUTS = "rollouts"
-_HELD_OUT = re.compile(r"val-core/.+/reward/mean@\d+")
+# verl calls the reward auxiliary where there is an accuracy too.
+_HELD_OUT = re.compile(r"val-(core|aux)/.+/reward/mean@\d+")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,133 @@
+"""Candidates scored a second: the reward manager beside verl's own ``naive``.
+
+    python -m recipe.shape_grpo.bench reward
+
+``naive`` gets each candidate as a response of its own, all in one gather as verl's reward worker
+calls it; ours gets whole responses, and finds the candidates first. Rounds of both alternate, since
+the machine may be busy with something else: what is compared is the best round of each.
+"""
+
+import argparse
+import asyncio
+import random
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from transformers import PreTrainedTokenizerFast
+from verl import DataProto
+from verl.experimental.reward_loop.reward_manager import get_reward_manager_cls
+
+from recipe.shape_grpo.policies.tiny_qwen3 import train_tokenizer
+
+NAIVE, OURS = "naive", "multi_candidate"
+
+
+def make_responses(
+    tokenizer: PreTrainedTokenizerFast, responses: int, tokens: int, candidates: int
+) -> list[list[list[int]]]:
+    """Token ids of each candidate, tags included, of each response."""
+    rng = random.Random(0)
+    opening, closing = (tokenizer(tag)["input_ids"] for tag in ("<candidate>", "</candidate>"))
+    words = [n for n in range(len(tokenizer)) if str(tokenizer.decode([n])).strip().isalpha()]
+    length = tokens // candidates - len(opening) - len(closing)
+    return [
+        [[*opening, *rng.choices(words, k=length), *closing] for _ in range(candidates)]
+        for _ in range(responses)
+    ]
+
+
+def as_data(ids: list[int]) -> DataProto:
+    """A response as verl's agent loop passes it on."""
+    prompt = [5, 6, 7]
+    return DataProto.from_dict(
+        tensors={
+            "prompts": torch.tensor([prompt]),
+            "responses": torch.tensor([ids]),
+            "attention_mask": torch.ones(1, len(prompt) + len(ids), dtype=torch.int64),
+        },
+        non_tensors={
+            "data_source": np.array(["bench"], dtype=object),
+            "reward_model": np.array([{"ground_truth": ""}], dtype=object),
+            "extra_info": np.array([{}], dtype=object),
+            "__num_turns__": np.array([2]),
+            "response_len": np.array([len(ids)]),
+        },
+    )
+
+
+def score(
+    name: str, config: DictConfig, tokenizer: Any, batch: list[DataProto], pause: float
+) -> tuple[float, list[float]]:
+    """Seconds that the reward manager ``name`` takes, and its scores."""
+
+    def compute_score(solution_str: str, **_: Any) -> float:
+        time.sleep(pause)
+        return float(solution_str.count("o"))
+
+    async def main() -> tuple[float, list[float]]:
+        manager = get_reward_manager_cls(name)(config, tokenizer, compute_score)
+        manager.loop = asyncio.get_running_loop()
+        began = time.perf_counter()
+        results = await asyncio.gather(*(manager.run_single(data) for data in batch))
+        return time.perf_counter() - began, [result["reward_score"] for result in results]
+
+    return asyncio.run(main())
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its sizes."""
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--responses", type=int, default=1000)
+    parser.add_argument("--tokens", type=int, default=1024, help="of a response")
+    parser.add_argument("--candidates", type=int, default=8, help="of a response")
+    parser.add_argument("--pause", type=float, default=0.001, help="seconds of the function")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the table.
+
+    Raises:
+        RuntimeError: The two do not agree on what the best candidates are worth.
+    """
+    console = Console()
+    names = ["Alien", "Solaris", "The Stalker", "a long good night", "one more film", "no other"]
+    tokenizer = train_tokenizer(names, 320)
+    answers = make_responses(tokenizer, options.responses, options.tokens, options.candidates)
+    batches = {
+        NAIVE: [as_data(candidate) for answer in answers for candidate in answer],
+        OURS: [
+            as_data([token for candidate in answer for token in candidate]) for answer in answers
+        ],
+    }
+    config = OmegaConf.create(
+        {
+            "algorithm": {},
+            "actor_rollout_ref": {"rollout": {"response_length": options.tokens + 1}},
+        }
+    )
+    seconds: dict[str, list[float]] = {name: [] for name in batches}
+    scores: dict[str, list[float]] = {}
+    for _ in track(range(options.rounds), "rounds", console=console, transient=True):
+        for name, batch in batches.items():
+            took, scores[name] = score(name, config, tokenizer, batch, options.pause)
+            seconds[name].append(took)
+    best = np.reshape(scores[NAIVE], (options.responses, options.candidates)).max(1)
+    if best.tolist() != scores[OURS]:
+        raise RuntimeError("the two managers do not agree on the best candidates")
+    count = options.responses * options.candidates
+    table = Table(
+        title=f"{count:,} candidates of {options.responses:,} responses of {options.tokens:,} "
+        f"tokens, a function of {options.pause * 1000:g} ms",
+    )
+    for heading in ("reward manager", "candidates / s", f"/ {NAIVE}"):
+        table.add_column(heading, justify="right")
+    for name, times in seconds.items():
+        ratio = min(seconds[NAIVE]) / min(times)
+        table.add_row(name, f"{count / min(times):,.0f}", f"{ratio:.2f}")
+    console.print(table)

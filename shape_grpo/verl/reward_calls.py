@@ -1,0 +1,139 @@
+"""Calls of a reward function that may never return."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import cached_property
+from queue import SimpleQueue
+from threading import Lock, Thread
+from typing import Any
+
+_Outcome = tuple[Any, BaseException | None]
+"""What a call returned, and what it raised."""
+
+
+class RewardTimeout(TimeoutError):
+    """The reward function did not return in time."""
+
+
+class EveryThreadHangs(RewardTimeout):
+    """The reward function was not called: as many calls hang as may."""
+
+
+class RewardCalls:
+    """Calls a sync or async function and waits for it no longer than the timeout.
+
+    Neither kind runs on the event loop of the caller, and all threads are daemons: a function that
+    hangs stops neither the loop nor the end of the process.
+
+    - A sync function runs in at most ``threads`` threads, and its time begins when it has one. No
+      thread can be stopped, so one that hangs is left behind, and another takes its place. While
+      ``threads`` of them hang, further calls fail at once. So there are never more than twice
+      ``threads``.
+    - An async function runs on an event loop in a thread of its own, all its calls at once. It is
+      cancelled at its timeout, which counts what it spends in queues of its own. Where it blocks
+      its loop instead of awaiting, the calls beside it time out too.
+
+    Args:
+        function: The reward function.
+        timeout: Seconds a call.
+        threads: None: as many as asyncio's own executor has.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], timeout: float, threads: int | None = None
+    ) -> None:
+        self.function = function
+        self.timeout = timeout
+        self.threads = threads or min(32, (os.cpu_count() or 1) + 4)
+        self._is_async = inspect.iscoroutinefunction(function)
+        self._free_threads = asyncio.Semaphore(self.threads)
+        self._calls: SimpleQueue[tuple[Future[_Outcome], dict[str, Any]]] = SimpleQueue()
+        self._hanging: set[Future[_Outcome]] = set()
+        self._num_threads = 0
+        self._lock = Lock()
+
+    async def __call__(self, **arguments: Any) -> Any:
+        """The function's result.
+
+        Raises:
+            RewardTimeout: It did not return in time, or was not called because too many calls hang.
+            RuntimeError: It raised what would end this process (``SystemExit``, for instance).
+            Exception: What else it raised.
+        """
+        if self._is_async:
+            started = asyncio.run_coroutine_threadsafe(self._outcome(arguments), self._own_loop)
+            return await self._result(started)
+        async with self._free_threads:
+            if len(self._hanging) >= self.threads:
+                raise EveryThreadHangs(
+                    f"{len(self._hanging)} calls of the reward function did not return in "
+                    f"reward_timeout={self.timeout:g} seconds and hold their threads; no further "
+                    "candidate is scored until one of them returns. Give what the function waits "
+                    "for (a request, a lock, a process) a timeout of its own."
+                )
+            return await self._result(self._start(arguments))
+
+    async def _result(self, started: Future[_Outcome]) -> Any:
+        waiting = asyncio.wrap_future(started)
+        done, _ = await asyncio.wait({waiting}, timeout=self.timeout)
+        if not done:
+            waiting.cancel()
+            if not self._is_async:
+                self._leave_behind(started)
+            raise RewardTimeout(
+                f"The reward function did not return in reward_timeout={self.timeout:g} seconds."
+            )
+        result, error = waiting.result()
+        if error is None:
+            return result
+        if isinstance(error, Exception):
+            raise error
+        raise RuntimeError(f"The reward function raised {type(error).__name__}.") from error
+
+    def _leave_behind(self, call: Future[_Outcome]) -> None:
+        self._hanging.add(call)
+        if call.done():
+            self._hanging.discard(call)
+
+    def _start(self, arguments: dict[str, Any]) -> Future[_Outcome]:
+        call: Future[_Outcome] = Future()
+        # From here on it cannot be cancelled.
+        call.set_running_or_notify_cancel()
+        self._calls.put((call, arguments))
+        with self._lock:
+            if self._num_threads - len(self._hanging) < self.threads:
+                self._num_threads += 1
+                Thread(target=self._work, name="reward function", daemon=True).start()
+        return call
+
+    def _work(self) -> None:
+        while True:
+            call, arguments = self._calls.get()
+            try:
+                call.set_result((self.function(**arguments), None))
+            except BaseException as error:
+                call.set_result((None, error))
+            self._hanging.discard(call)
+            del call, arguments
+            with self._lock:
+                # After a late return there is a thread too many.
+                if self._num_threads - len(self._hanging) > self.threads:
+                    self._num_threads -= 1
+                    return
+
+    async def _outcome(self, arguments: dict[str, Any]) -> _Outcome:
+        try:
+            return await self.function(**arguments), None
+        except BaseException as error:
+            return None, error
+
+    @cached_property
+    def _own_loop(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.new_event_loop()
+        Thread(target=loop.run_forever, name="async reward function", daemon=True).start()
+        return loop

@@ -1,0 +1,204 @@
+"""What verl's agent loop worker passes on of an output, and what the manager scores of it."""
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+from verl.experimental.agent_loop import AgentLoopOutput
+from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics
+from verl.experimental.reward_loop.reward_manager import get_reward_manager_cls
+from verl.trainer.ppo.v1 import AgentLoopWorkerTQ
+
+from shape_grpo.advantage import CandidateRecord
+from shape_grpo.verl.agent_loop import CandidateAgentLoopWorker, last_turn
+from shape_grpo.verl.checks import RECORD_KEY
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: number for number, token in enumerate([*alphabet, "<eos>", "<pad>"])}
+    characters = Tokenizer(models.BPE(vocabulary, []))
+    characters.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    characters.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=characters, eos_token="<eos>", pad_token="<pad>"
+    )
+
+
+@pytest.fixture(scope="module")
+def config():
+    folder = Path(__file__).parents[2] / "recipe/shape_grpo/config"
+    with initialize_config_dir(str(folder), version_base=None):
+        return compose("shape_grpo_trainer")
+
+
+@pytest.fixture
+def through_verl(tokenizer, config):
+    """through_verl(outputs, ...) -> what was scored, as text, and the last output.
+
+    An output is a list of turns: the policy's words as text, a tool's in a tuple.
+    """
+
+    def run(outputs, *, worker_cls=CandidateAgentLoopWorker, limit=4096, **block):
+        changed = config.copy()
+        changed.actor_rollout_ref.rollout.response_length = limit
+        OmegaConf.update(changed, "algorithm.shape_grpo", block, force_add=True)
+        scored = []
+
+        def compute_score(solution_str, extra_info, **kwargs):
+            assert set(extra_info) == {
+                "history", "num_turns", "rollout_reward_scores", "candidate_index",
+                "num_candidates", "tool_rewards",
+            }  # fmt: skip
+            scored.append(solution_str)
+            return float(len(solution_str))
+
+        async def main():
+            manager = get_reward_manager_cls("multi_candidate")(changed, tokenizer, compute_score)
+            manager.loop = asyncio.get_running_loop()
+            worker = object.__new__(worker_cls)
+            remote = SimpleNamespace(remote=manager.run_single)
+            worker.reward_loop_worker_handles = [SimpleNamespace(compute_score=remote)]
+            worker.processor, worker.mm_processor_kwargs = None, {}
+            made = [output_of(tokenizer, turns) for turns in outputs]
+            fields = {
+                "data_source": "films",
+                "reward_model": {"ground_truth": "viewer 7"},
+                "extra_info": {"history": ["Alien"]},
+            }
+            await worker._compute_score(made, fields)
+            return made[-1]
+
+        return scored, asyncio.run(main())
+
+    return run
+
+
+def output_of(tokenizer, turns):
+    ids, mask = [], []
+    for turn in turns:
+        written = isinstance(turn, str)
+        tokens = tokenizer(turn if written else turn[0])["input_ids"]
+        ids += tokens
+        mask += [int(written)] * len(tokens)
+    return AgentLoopOutput(
+        prompt_ids=tokenizer("Which film?")["input_ids"],
+        response_ids=ids,
+        response_mask=mask,
+        num_turns=1 + len(turns),
+        metrics=AgentLoopMetrics(),
+        extra_fields={"tool_rewards": []},
+    )
+
+
+def words_of(tokenizer, output):
+    """The candidates that the record's spans cover."""
+    record = CandidateRecord.from_json(output.extra_fields["reward_extra_info"][RECORD_KEY])
+    return [
+        tokenizer.decode(output.response_ids[start:end])
+        for start, end in zip(record.starts, record.ends, strict=True)
+    ]
+
+
+ASK = "<search>films</search><eos>"
+SETS = {
+    # format: one set, as the policy or a tool writes it, and its candidates
+    "xml": ("<candidate>Alien</candidate> <candidate>Dune</candidate>", ["Alien", "Dune"]),
+    "numbered": ("1. Alien\n2. Dune", ["Alien", "Dune"]),
+}
+
+
+@pytest.mark.parametrize("format", SETS)
+def test_a_tools_list_is_no_answer(through_verl, tokenizer, format):
+    answer, films = SETS[format]
+    tool = ("\n1. <candidate>a far longer title</candidate>\n",)
+    scored, output = through_verl([[ASK, tool, answer + "<eos>"]], format=format)
+    assert sorted(scored) == films
+    assert words_of(tokenizer, output) == films
+    assert output.reward_score == len("Alien")
+
+
+@pytest.mark.parametrize("format", SETS)
+def test_an_earlier_turns_list_is_no_answer(through_verl, tokenizer, format):
+    answer, _ = SETS[format]
+    turns = [answer + ASK, ("\nno films\n",), "I give up<eos>"]
+    scored, output = through_verl([turns], format=format)
+    assert scored == [] and output.reward_score == 0.0
+
+
+def test_a_candidate_opened_by_the_tool_is_none(through_verl):
+    """A closing tag of the policy's own would make what the tool wrote before it a candidate."""
+    scored, _ = through_verl([[ASK, ("<candidate>Solaris ",), "or so</candidate><eos>"]])
+    assert scored == []
+
+
+def test_where_a_tool_has_the_last_word_the_turn_before_it_counts(through_verl, tokenizer):
+    turns = ["1. Alien\n2. Dune", ("\n3. Solaris",)]
+    limit = len(output_of(tokenizer, turns).response_ids)
+    scored, output = through_verl([turns], limit=limit, format="numbered")
+    assert sorted(scored) == ["Alien", "Dune"]
+    assert words_of(tokenizer, output) == ["Alien", "Dune"]
+
+
+def test_the_limit_cuts_the_last_item_of_the_last_turn(through_verl, tokenizer):
+    turns = [ASK, ("\nno films\n",), "1. Alien\n2. Du"]
+    limit = len(output_of(tokenizer, turns).response_ids)
+    assert through_verl([turns], limit=limit, format="numbered")[0] == ["Alien"]
+
+
+@pytest.mark.parametrize("worker_cls", [CandidateAgentLoopWorker, "verl"])
+@pytest.mark.parametrize("first", ["short", "a first output that is far longer than the last"])
+def test_of_several_outputs_the_last_is_scored_whatever_the_others_lengths(
+    through_verl, tokenizer, worker_cls, first
+):
+    """verl pads whole sequences on the right: the mask's tail is not the last response."""
+    if worker_cls == "verl":
+        worker_cls = AgentLoopWorkerTQ.__ray_actor_class__
+    answer, films = SETS["numbered"]
+    scored, output = through_verl(
+        [[first], [answer + "<eos>"]], worker_cls=worker_cls, format="numbered"
+    )
+    assert sorted(scored) == films
+    assert words_of(tokenizer, output) == films
+
+
+def test_verls_own_worker_with_several_turns_is_refused(through_verl):
+    answer, _ = SETS["xml"]
+    verls = AgentLoopWorkerTQ.__ray_actor_class__
+    assert through_verl([[answer]], worker_cls=verls)[0]
+    with pytest.raises(RuntimeError, match="trainer_mode=shape_grpo"):
+        through_verl([[ASK, ("\nno films\n",), answer]], worker_cls=verls)
+
+
+def test_a_turn_is_told_for_the_time_of_the_scoring_only(through_verl):
+    _, output = through_verl([[SETS["xml"][0]]])
+    assert set(output.extra_fields) == {"tool_rewards", "reward_extra_info"}
+
+
+def test_an_agent_loop_that_scores_itself_is_left_to_the_trainers_error():
+    async def main():
+        worker = object.__new__(CandidateAgentLoopWorker)
+        worker.reward_loop_worker_handles = []
+        output = AgentLoopOutput(
+            prompt_ids=[1], response_ids=[2], response_mask=[1], reward_score=1.0,
+            metrics=AgentLoopMetrics(),
+        )  # fmt: skip
+        await worker._compute_score([output], {})
+        return output.extra_fields
+
+    assert asyncio.run(main()) == {"reward_extra_info": {}}
+
+
+def test_the_last_turn_is_the_last_run_of_ones():
+    mask = torch.tensor([1, 1, 0, 0, 1, 0, 1, 1, 1, 0])
+    expected = {0: (0, 0), 1: (0, 1), 2: (0, 2), 4: (0, 2), 5: (4, 5), 6: (4, 5), 9: (6, 9)}
+    for length, turn in {**expected, 10: (6, 9)}.items():
+        assert last_turn(mask[:length].tolist()) == turn
+    assert last_turn([0, 0]) == (0, 0)
