@@ -77,7 +77,7 @@ def _check_before_ray(configs: ModuleType) -> None:
 
 
 def _run_on_the_cpu(platforms: ModuleType) -> None:
-    from shape_grpo.verl.cpu import platform  # noqa: F401  (registers itself)
+    import_module("shape_grpo.verl.cpu.platform")
     from shape_grpo.verl.cpu import vllm_metadata
 
     vllm_metadata.install()
