@@ -29,8 +29,6 @@ TRAINER_MODES = {
     "shape_grpo_colocate_async": "colocate_async",
     "shape_grpo_separate_async": "separate_async",
 }
-
-
 TOKEN_LOSS_MODES = (
     *("vanilla", "dppo_tv", "dppo_kl", "gspo", "sapo", "gpg"),
     *("clip_cov", "kl_cov", "dro", "cispo", "bypass_mode"),

@@ -68,7 +68,9 @@ def _first_row(config: DictConfig) -> dict[str, Any] | None:
 def _call(config: DictConfig, row: dict[str, Any]) -> Any:
     score = load_reward_function(config)
     if score is None:
-        from verl.utils.reward_score import default_compute_score as score
+        from verl.utils.reward_score import default_compute_score
+
+        score = default_compute_score
     extra_info = {
         **(row.get("extra_info") or {}),
         "num_turns": 2,
