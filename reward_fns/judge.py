@@ -93,10 +93,16 @@ class JudgeSettings:
         for name, (is_right, what) in allowed.items():
             if not is_right:
                 raise ValueError(f"reward_kwargs.{name}={getattr(self, name)!r}: write {what}")
+        if self.api_key_env is not None and not re.fullmatch(r"[A-Za-z_]\w*", self.api_key_env):
+            # It may be the key, and messages end up in logs.
+            raise ValueError(
+                "reward_kwargs.api_key_env is not the name of an environment variable; write the "
+                "name of one that holds the key, never the key itself: verl prints its settings"
+            )
         if self.api_key_env is not None and not os.environ.get(self.api_key_env):
             raise ValueError(
                 f"reward_kwargs.api_key_env={self.api_key_env}: no such environment variable in "
-                "this process; set it where Ray is started, or in ray_kwargs.ray_init.runtime_env"
+                "this process; set it where Ray is started (verl prints what is in ray_kwargs)"
             )
 
     @classmethod

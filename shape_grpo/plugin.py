@@ -1,16 +1,22 @@
 """What verl loads at ``import verl`` (entry point group ``verl.plugins``).
 
 Everything here is registered by name when verl imports the module that holds the registry, so
-that the processes which never train (and Ray starts many) pay nothing.
+that the processes which never train (and Ray starts many) pay nothing. What fails here is said in
+a warning, and verl goes on: somebody else in the environment may want it for something else.
 """
 
 import os
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
-from wrapt import register_post_import_hook
+from wrapt import register_post_import_hook, wrap_function_wrapper
 
-from shape_grpo.verl import cpu
+from shape_grpo.verl import cpu, versions
 
 _REGISTERED_AFTER = {
     "verl.trainer.ppo.core_algos": "shape_grpo.verl.estimator",
@@ -20,20 +26,67 @@ _REGISTERED_AFTER = {
 }
 
 
-def _register_after(registry: str, ours: str) -> None:
-    def load(module: ModuleType) -> None:
-        import_module(ours)
+def _after(module: str, act: Callable[[ModuleType], object]) -> None:
+    """Act once verl has imported the module."""
 
-    register_post_import_hook(load, registry)
+    def hook(imported: ModuleType) -> None:
+        try:
+            act(imported)
+        except Exception as error:
+            _give_way(imported, error)
+
+    register_post_import_hook(hook, module)
 
 
-for _registry, _ours in _REGISTERED_AFTER.items():
-    _register_after(_registry, _ours)
+def _load(ours: str, registry: ModuleType) -> None:
+    import_module(ours)
 
-if cpu.is_enabled():
-    from shape_grpo.verl.cpu import platform as _platform  # noqa: F401  (registers itself)
+
+def _give_way(imported: ModuleType, error: Exception) -> None:
+    """Warn, and leave the reason where somebody may look up a name of this package."""
+    reason = f"{versions.both()}: failed after {imported.__name__} was imported ({error!r})."
+    warnings.warn(f"{reason} verl goes on without it.", RuntimeWarning, stacklevel=2)
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError(reason) from error
+
+    with suppress(Exception):
+        from shape_grpo.verl.checks import ESTIMATOR, REWARD_MANAGER, TRAINER_MODES
+
+        for name, register in (
+            (ESTIMATOR, "register_adv_est"),
+            (REWARD_MANAGER, "register"),
+            *((mode, "register_trainer") for mode in TRAINER_MODES),
+        ):
+            if hasattr(imported, register):
+                base = getattr(imported, "PPOTrainer", object)
+                getattr(imported, register)(name)(type("Unavailable", (base,), {"__new__": refuse}))
+
+
+def _check_before_ray(configs: ModuleType) -> None:
+    """Check our part where verl checks a configuration, the last step before it starts Ray."""
+    from shape_grpo.verl.checks import check_before_ray, concerns_this_package
+
+    def validate_config(validate: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        config = kwargs["config"] if "config" in kwargs else args[0]
+        if concerns_this_package(config):
+            check_before_ray(config)
+        return validate(*args, **kwargs)
+
+    wrap_function_wrapper(configs, "validate_config", validate_config)
+
+
+def _run_on_the_cpu(platforms: ModuleType) -> None:
+    import_module("shape_grpo.verl.cpu.platform")
     from shape_grpo.verl.cpu import vllm_metadata
 
     vllm_metadata.install()
     # verl's FSDP engines are registered for "cuda" and "npu", and run as they are on the CPU.
     os.environ.setdefault("VERL_ENGINE_DEVICE", "cuda")
+
+
+for _registry, _ours in _REGISTERED_AFTER.items():
+    _after(_registry, partial(_load, _ours))
+_after("verl.utils.config", _check_before_ray)
+if cpu.is_enabled():
+    _after("verl.plugin.platform", _run_on_the_cpu)

@@ -11,13 +11,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 
+from recipe.shape_grpo.runs.check import check_run, compose_config
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.verl.checks import check_trainer_config
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 
 
 def blocks(language):
@@ -64,14 +67,56 @@ def test_the_credit_example_prints_what_it_says(capsys):
     assert capsys.readouterr().out.strip() in code
 
 
-def test_the_command_for_gpus_is_a_valid_configuration_of_verl(tmp_path, monkeypatch):
+@pytest.fixture
+def own_task(tmp_path, monkeypatch):
+    """The folder that the README's commands are run in: a clone with its example task."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     Path("my_reward.py").write_text(block("python", "# my_reward.py"))
-    command = shlex.split(block("bash", "verl.trainer.main_ppo").replace("\\\n", " "))
+    exec(block("python", "# my_data.py"), {})
+    Path("recipe").symlink_to(ROOT / "recipe")
+
+
+def flags_of(marker):
+    return shlex.split(block("bash", marker).replace("\\\n", " "))
+
+
+def test_the_command_for_gpus_is_right_as_it_stands(own_task):
+    command = flags_of("recipe.shape_grpo.main_shape_grpo +task=own")
+    config = compose_config(command[3:])
+    check_run(config)
+    # Neither an account nor a key is asked for.
+    assert list(config.trainer.logger) == ["console", "file"]
+    assert config.dataset.candidates == 3 and "Suggest 3" in block("python", "# my_data.py")
+
+
+def test_verls_own_entry_point_runs_the_same_settings(own_task):
+    command = flags_of("--config-name=shape_grpo_trainer")
+    result = subprocess.run(
+        [sys.executable, *command[1:], "--cfg", "job", "--resolve"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    shown = result.stdout[result.stdout.index("actor_rollout_ref:") :]
+    ours = compose_config(flags_of("recipe.shape_grpo.main_shape_grpo +task=own")[3:])
+    assert OmegaConf.create(shown) == ours
+
+
+def test_four_flags_are_enough_for_a_command_of_verl(own_task):
+    four = flags_of("    algorithm.adv_estimator=shape_grpo")
+    assert len(four) == 4
+    theirs = [
+        *("data.train_files=train.parquet", "data.val_files=test.parquet"),
+        *("data.train_batch_size=64", "actor_rollout_ref.actor.ppo_mini_batch_size=64"),
+        *("actor_rollout_ref.rollout.name=vllm", "actor_rollout_ref.actor.use_dynamic_bsz=true"),
+        *("actor_rollout_ref.rollout.n=8", "actor_rollout_ref.model.path=Qwen/Qwen3-8B"),
+    ]
     with initialize_config_module("verl.trainer.config", version_base=None):
-        config = compose("ppo_trainer", overrides=command[3:])
+        config = compose("ppo_trainer", overrides=[*four, *theirs])
     validate_config(config, need_reference_policy(config), need_critic(config))
-    check_trainer_config(config)
+    assert check_trainer_config(config) == ShapeGRPOConfig()
 
 
 @pytest.mark.parametrize("key", asdict(ShapeGRPOConfig()))

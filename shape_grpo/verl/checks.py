@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
+import difflib
+import os
+import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
-from verl.utils.import_utils import load_module
 
-from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.registry import did_you_mean
+from shape_grpo.verl import cpu
+from shape_grpo.verl.files import check_files
+from shape_grpo.verl.keys import check_keys
+from shape_grpo.verl.reward_function import check_reward_function
+from shape_grpo.verl.versions import warn_of_another_verl
+
+if TYPE_CHECKING:
+    from shape_grpo.config import ShapeGRPOConfig
 
 ESTIMATOR = "shape_grpo"
 REWARD_MANAGER = "multi_candidate"
@@ -26,10 +33,29 @@ TRAINER_MODES = {
     "shape_grpo_colocate_async": "colocate_async",
     "shape_grpo_separate_async": "separate_async",
 }
+TOKEN_LOSS_MODES = (
+    *("vanilla", "dppo_tv", "dppo_kl", "gspo", "sapo", "gpg"),
+    *("clip_cov", "kl_cov", "dro", "cispo", "bypass_mode"),
+)
+"""Values of ``policy_loss.loss_mode`` under which a token's gradient goes with its own advantage.
+``gspo`` is one of them: in verl it is the paper's GSPO-token, whose ratio alone is a response's.
+Every ``loss_agg_mode`` weights whole responses, and keeps a token's credit beside the others'."""
+_SHORTEST_CANDIDATE = {"xml": 7, "numbered": 4}
+"""Tokens of a candidate of one token with its tags or number, as Qwen3's tokenizer splits them."""
+
+
+def concerns_this_package(config: DictConfig) -> bool:
+    """Whether a configuration, of any of verl's trainers, names anything of this package."""
+    return (
+        OmegaConf.select(config, "algorithm.adv_estimator") == ESTIMATOR
+        or OmegaConf.select(config, "algorithm.shape_grpo") is not None
+        or OmegaConf.select(config, "trainer.v1.trainer_mode") in TRAINER_MODES
+        or OmegaConf.select(config, "reward.reward_manager.name") == REWARD_MANAGER
+    )
 
 
 def check_trainer_config(config: DictConfig) -> ShapeGRPOConfig:
-    """Check a whole verl configuration before anything starts.
+    """Check a whole verl configuration before anything starts; verl is not imported for it.
 
     Args:
         config: verl's ``ppo_trainer`` configuration, for any ``adv_estimator``.
@@ -40,14 +66,65 @@ def check_trainer_config(config: DictConfig) -> ShapeGRPOConfig:
     Raises:
         ValueError: What is wrong, where, and what to write instead.
     """
+    # Imports torch. The names above are also wanted where it, or the room of the credit, fails.
+    from shape_grpo.config import ShapeGRPOConfig
+
+    warn_of_another_verl()
+    check_keys(config)
+    _check_names(config)
     block = ShapeGRPOConfig.from_algorithm(config.algorithm)
     if config.algorithm.adv_estimator == ESTIMATOR:
         _check_estimator(config)
+        _check_loss_mode(config)
     if config.reward.reward_manager.name == REWARD_MANAGER:
         _check_reward_model(config)
     _check_batch_sizes(config)
+    _check_group_filter(config)
     check_reward_function(config)
+    _warn_of_short_responses(config, block)
     return block
+
+
+def check_before_ray(config: DictConfig) -> None:
+    """All that can be checked where verl is started, before it starts Ray.
+
+    Raises:
+        ValueError: What is wrong, where, and what to write instead.
+    """
+    check_trainer_config(config)
+    check_platform(config)
+    check_files(config)
+
+
+def check_platform(config: DictConfig, environment: Mapping[str, str] = os.environ) -> None:
+    """Check that a run on the CPU will find verl's platform for it.
+
+    Args:
+        config: verl's ``ppo_trainer`` configuration.
+        environment: Of the process that will run it.
+
+    Raises:
+        ValueError: The platform is not asked for.
+    """
+    if config.trainer.device == "cpu" and not cpu.is_enabled(environment):
+        raise ValueError(
+            "trainer.device=cpu (backend=cpu) needs VERL_PLATFORM=cpu in the environment: write it "
+            "before the command, or export it."
+        )
+
+
+def _check_names(config: DictConfig) -> None:
+    """Names that are nearly this package's, which verl looks up minutes later."""
+    for where, names in (
+        ("algorithm.adv_estimator", [ESTIMATOR]),
+        ("trainer.v1.trainer_mode", list(TRAINER_MODES)),
+        ("reward.reward_manager.name", [REWARD_MANAGER]),
+    ):
+        value = OmegaConf.select(config, where)
+        # Nearly the same: whoever extends a trainer of ours may give it a longer name.
+        close = difflib.get_close_matches(str(value), names, n=1, cutoff=0.85)
+        if close and value not in names:
+            raise ValueError(f"{where}={value}: unknown name. Did you mean {close[0]}?")
 
 
 def _check_estimator(config: DictConfig) -> None:
@@ -60,8 +137,8 @@ def _check_estimator(config: DictConfig) -> None:
     for ours, verls in TRAINER_MODES.items():
         if mode == verls:
             raise ValueError(
-                f"verl's own trainer {mode} does not pass candidates to the estimator: write "
-                f"trainer.v1.trainer_mode={ours}."
+                f"trainer.v1.trainer_mode={mode}: verl's own trainer does not pass candidates to "
+                f"the estimator {ESTIMATOR}: write trainer.v1.trainer_mode={ours}."
             )
     manager = config.reward.reward_manager.name
     if manager != REWARD_MANAGER:
@@ -93,6 +170,22 @@ def _check_reward_model(config: DictConfig) -> None:
         )
 
 
+def _check_loss_mode(config: DictConfig) -> None:
+    mode = config.actor_rollout_ref.actor.policy_loss.get("loss_mode", "vanilla")
+    if mode == "geo_mean":
+        raise ValueError(
+            "actor_rollout_ref.actor.policy_loss.loss_mode=geo_mean averages the advantages over "
+            f"each response, and {ESTIMATOR} would train as grpo: write one of "
+            f"{', '.join(TOKEN_LOSS_MODES)}."
+        )
+    if mode not in TOKEN_LOSS_MODES:
+        warnings.warn(
+            f"policy_loss.loss_mode={mode} is not known here. If it averages the advantages over a "
+            f"response, as geo_mean does, {ESTIMATOR} trains as grpo.",
+            stacklevel=3,
+        )
+
+
 def _check_batch_sizes(config: DictConfig) -> None:
     """What verl would only find out in its workers, after the first rollout.
 
@@ -115,6 +208,14 @@ def _check_batch_sizes(config: DictConfig) -> None:
             f"ppo_mini_batch_size={mini_batch} times rollout.n={n} responses do not divide "
             f"among {ranks} GPUs."
         )
+    longest = config.data.max_prompt_length + config.data.max_response_length
+    tokens = actor.ppo_max_token_len_per_gpu * actor.get("ulysses_sequence_parallel_size", 1)
+    if actor.use_dynamic_bsz and longest > tokens:
+        raise ValueError(
+            f"data.max_prompt_length and data.max_response_length allow {longest} tokens, and a "
+            f"micro-batch holds {tokens}: write actor_rollout_ref.actor.ppo_max_token_len_per_gpu="
+            f"{longest} or more."
+        )
     micro_batch = actor.ppo_micro_batch_size_per_gpu
     if actor.use_dynamic_bsz or micro_batch is None:
         return
@@ -125,46 +226,26 @@ def _check_batch_sizes(config: DictConfig) -> None:
         )
 
 
-def check_reward_function(config: DictConfig) -> None:
-    """Load the reward function and check its keywords, which a run would do a candidate at a time.
-
-    A module that has ``check_reward_kwargs(reward_kwargs, has_reward_model)`` checks them itself.
-
-    Raises:
-        ValueError: There is no such function, or a keyword that it does not know.
-    """
-    function = config.reward.custom_reward_function
-    if not function.path:
+def _check_group_filter(config: DictConfig) -> None:
+    """What ``filter_groups`` compares is looked up after the first rollout only."""
+    group_filter = config.algorithm.get("filter_groups") or {}
+    if not group_filter.get("enable") or config.reward.reward_manager.name != REWARD_MANAGER:
         return
-    where = "reward.custom_reward_function"
-    try:
-        module = load_module(function.path)
-    except FileNotFoundError:
-        raise ValueError(f"{where}.path={function.path}: there is no such file.") from None
-    except (ImportError, RuntimeError) as error:
-        why = error.__cause__ or error
+    metric = group_filter.get("metric")
+    if metric in (None, "", RECORD_KEY):
         raise ValueError(
-            f"{where}.path={function.path}: it cannot be imported ({type(why).__name__}: {why})."
-        ) from error
-    name = function.get("name") or "compute_score"
-    score = getattr(module, name, None)
-    if score is None:
-        raise ValueError(f"{where}.path={function.path}: it has no function {name}.")
-    plain = OmegaConf.to_container(function, resolve=True)
-    assert isinstance(plain, dict)
-    given = {str(name): value for name, value in (plain.get("reward_kwargs") or {}).items()}
-    if hasattr(module, "check_reward_kwargs"):
-        module.check_reward_kwargs(given, config.reward.reward_model.enable)
-    else:
-        _check_keywords(given, score, f"{where}.reward_kwargs")
+            f"algorithm.filter_groups.metric={metric}: no number of that name comes with a "
+            "response; for the set's score write algorithm.filter_groups.metric=reward."
+        )
 
 
-def _check_keywords(given: Mapping[str, Any], score: Any, where: str) -> None:
-    """A reward function takes what verl passes beside: a misspelt keyword would be lost in that."""
-    parameters = inspect.signature(score).parameters.values()
-    known = [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
-    takes_any = len(known) < len(parameters)
-    for name in (name for name in given if name not in known):
-        hint = did_you_mean(name, known)
-        if hint or not takes_any:
-            raise ValueError(f"{where}.{name}: the reward function does not name it.{hint}")
+def _warn_of_short_responses(config: DictConfig, block: ShapeGRPOConfig) -> None:
+    room = config.data.max_response_length
+    wanted = (block.max_candidates or 1) * _SHORTEST_CANDIDATE[block.format]
+    if room < wanted:
+        warnings.warn(
+            f"data.max_response_length={room}: {block.max_candidates or 1} candidates in the "
+            f"format {block.format} take about {wanted} tokens without a word in them (with "
+            "Qwen3's tokenizer). Most will be cut off: write a larger one.",
+            stacklevel=3,
+        )

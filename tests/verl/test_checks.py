@@ -3,11 +3,20 @@
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from verl.trainer.ppo.core_algos import (
+    ADV_ESTIMATOR_REGISTRY,
+    POLICY_LOSS_REGISTRY,
+    get_policy_loss_fn,
+)
+from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
+from verl.workers.config import ActorConfig, PolicyLossConfig
 
 from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.verl.checks import check_trainer_config
+from shape_grpo.verl import versions
+from shape_grpo.verl.checks import TOKEN_LOSS_MODES, check_trainer_config
 from shape_grpo.verl.trainer import CandidateTrainerMixin
 
 REWARD = """
@@ -76,6 +85,107 @@ def test_the_recipe_and_a_stock_baseline_pass(trainer_config):
     baseline.algorithm.adv_estimator = "grpo"
     baseline.trainer.v1.trainer_mode = "sync"
     check_trainer_config(baseline)
+
+
+def gradients(loss_mode, loss_agg_mode="token-mean"):
+    """(2, 4): how verl's loss pulls at the log-probability of each token, on-policy.
+
+    The advantages are 2 and -1, 1 and 0 of the same mean in another response, and masked ones.
+    """
+    advantages = torch.tensor([[2.0, -1.0, 0.5, 9.0], [1.0, 0.0, 9.0, 9.0]])
+    mask = torch.tensor([[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 0.0, 0.0]])
+    log_prob = torch.log(torch.tensor([[0.5, 0.4, 0.3, 0.2], [0.6, 0.7, 0.8, 0.9]]))
+    old_log_prob = log_prob.clone()
+    log_prob.requires_grad_()
+    config = ActorConfig(
+        strategy="fsdp2",
+        rollout_n=8,
+        use_dynamic_bsz=True,
+        loss_agg_mode=loss_agg_mode,
+        policy_loss=PolicyLossConfig(loss_mode=loss_mode, dro_beta=0.1),
+    )
+    loss, _ = get_policy_loss_fn(loss_mode)(
+        old_log_prob=old_log_prob,
+        log_prob=log_prob,
+        advantages=advantages,
+        response_mask=mask,
+        loss_agg_mode=loss_agg_mode,
+        config=config,
+    )
+    loss.backward()
+    return -log_prob.grad, advantages * mask
+
+
+def test_every_loss_mode_of_verl_is_decided():
+    assert set(POLICY_LOSS_REGISTRY) == {*TOKEN_LOSS_MODES, "geo_mean"}
+
+
+# The two that leave out or penalise a few tokens pick at least one of these five.
+@pytest.mark.parametrize("mode", [m for m in TOKEN_LOSS_MODES if m not in ("clip_cov", "kl_cov")])
+def test_a_loss_mode_that_is_taken_pulls_at_each_token_by_its_own_advantage(mode):
+    pull, advantages = gradients(mode)
+    scale = pull[0, 0] / advantages[0, 0]
+    assert scale > 0
+    if mode == "sapo":  # Each response's mean, and another temperature below 0, on-policy the same.
+        scale = torch.stack([scale, scale * 3 / 2]).unsqueeze(1)
+    torch.testing.assert_close(pull, advantages * scale)
+
+
+@pytest.mark.parametrize("mode", ["clip_cov", "kl_cov"])
+def test_a_loss_mode_that_picks_tokens_pulls_at_the_others_by_their_own_advantage(mode):
+    pull, advantages = gradients(mode)
+    scale = (pull / advantages)[advantages != 0]
+    assert (torch.isclose(scale, scale.median())).sum() >= 3 and scale.median() > 0
+
+
+@pytest.mark.parametrize(
+    "loss_agg_mode",
+    [
+        *("token-mean", "token-sum", "seq-mean-token-mean"),
+        *("seq-mean-token-sum", "seq-mean-token-sum-norm"),
+    ],
+)
+def test_every_aggregation_keeps_the_tokens_of_a_response_in_proportion(loss_agg_mode):
+    pull, advantages = gradients("vanilla", loss_agg_mode)
+    for row in range(2):
+        scale = pull[row, 0] / advantages[row, 0]
+        torch.testing.assert_close(pull[row], advantages[row] * scale)
+
+
+def test_the_loss_mode_that_is_refused_pulls_at_all_tokens_alike(changed):
+    pull, advantages = gradients("geo_mean")
+    torch.testing.assert_close(pull[0, 0], pull[0, 1])
+    assert advantages[0, 0] != advantages[0, 1]
+    mode = {"actor_rollout_ref.actor.policy_loss.loss_mode": "geo_mean"}
+    with pytest.raises(ValueError, match="would train as grpo"):
+        check_trainer_config(changed(mode))
+    check_trainer_config(changed({**mode, "algorithm.adv_estimator": "grpo"}))
+
+
+def test_a_loss_mode_of_somebody_else_is_warned_of(changed):
+    mode = {"actor_rollout_ref.actor.policy_loss.loss_mode": "mine"}
+    with pytest.warns(UserWarning, match="loss_mode=mine is not known here"):
+        check_trainer_config(changed(mode))
+
+
+def test_another_verl_is_warned_of(changed, monkeypatch):
+    monkeypatch.setattr(versions, "installed", lambda name: "0.10.0")
+    with pytest.warns(UserWarning, match=r"verl 0\.10\.0.* pip install verl==0\.9\.1"):
+        check_trainer_config(changed({}))
+
+
+def test_no_name_of_verl_is_taken_for_one_of_ours_misspelt(changed):
+    for key, names in (
+        ("algorithm.adv_estimator", ADV_ESTIMATOR_REGISTRY),
+        ("trainer.v1.trainer_mode", TRAINER_REGISTRY),
+    ):
+        for name in names:
+            if name != "shape_grpo":
+                check_trainer_config(changed({"algorithm.adv_estimator": "grpo", key: name}))
+
+
+def test_keys_that_only_another_engine_of_verl_has_are_no_mistakes(changed):
+    check_trainer_config(changed({f"{ACTOR}.megatron": {"tensor_model_parallel_size": 2}}))
 
 
 ACTOR = "actor_rollout_ref.actor"

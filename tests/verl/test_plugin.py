@@ -31,12 +31,12 @@ print(json.dumps(facts))
 """
 
 
-def run(code, **environment):
+def run(code, *arguments, **environment):
     """Last line of standard output of `code` in a fresh interpreter."""
     # The plugin itself sets such variables in the process that runs the tests.
     clean = {name: value for name, value in os.environ.items() if not name.startswith("VERL_")}
     result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
+        [sys.executable, "-W", "ignore", "-c", code, *arguments],
         env={**clean, **environment},
         capture_output=True,
         text=True,
@@ -65,9 +65,11 @@ def test_importing_the_package_loads_neither_torch_nor_verl():
 
 
 def test_import_verl_loads_the_plugin_and_leaves_the_heavy_rooms_alone(facts):
-    light = ["shape_grpo", "shape_grpo.plugin", "shape_grpo.verl", "shape_grpo.verl.cpu"]
-    cpu = ["shape_grpo.verl.cpu.platform", "shape_grpo.verl.cpu.vllm_metadata"]
-    assert facts["loaded"] == (light + cpu if facts["platform"] == "cpu" else light)
+    names = ["checks", "cpu", "files", "keys", "reward_function", "versions"]
+    light = {"shape_grpo", "shape_grpo.plugin", "shape_grpo.registry", "shape_grpo.verl"}
+    light |= {f"shape_grpo.verl.{name}" for name in names}
+    cpu = {"shape_grpo.verl.cpu.platform", "shape_grpo.verl.cpu.vllm_metadata"}
+    assert set(facts["loaded"]) == (light | cpu if facts["platform"] == "cpu" else light)
 
 
 def test_every_name_is_known_where_verl_looks_it_up(facts):
@@ -85,3 +87,55 @@ def test_the_cpu_backend_is_off_unless_asked_for(facts):
 def test_the_cpu_wheel_answers_for_vllm(facts):
     if facts["platform"] == "cpu":
         assert facts["vllm"].endswith("+cpu")
+
+
+BROKEN = """
+import json, sys, warnings
+from importlib import metadata
+broken = json.loads(sys.argv[1])
+for name in broken:
+    sys.modules[name] = None  # its import fails
+version = metadata.version
+metadata.version = lambda name: "0.8.0" if name == "verl" else version(name)
+caught = []
+warnings.showwarning = lambda message, *_, **__: caught.append(str(message))
+from verl.trainer.ppo import core_algos
+from verl.trainer.ppo.v1 import get_trainer_cls
+from verl.experimental.reward_loop.reward_manager import get_reward_manager_cls
+from verl.utils.config import validate_config
+said = {}
+for kind, ask in {
+    "estimator": lambda: core_algos.get_adv_estimator_fn("shape_grpo")(token_level_rewards=None),
+    "trainer": lambda: get_trainer_cls("shape_grpo")(config=None),
+    "manager": lambda: get_reward_manager_cls("multi_candidate")(config=None),
+}.items():
+    try:
+        ask()
+    except Exception as error:
+        said[kind] = f"{type(error).__name__}: {error}"
+grpo = core_algos.get_adv_estimator_fn("grpo").__name__
+ours = [message for message in caught if "shape-grpo" in message]
+print(json.dumps({"warned": ours, "said": said, "grpo": grpo}))
+"""
+
+
+def test_what_fails_of_this_package_leaves_verl_as_it_is_and_says_why_to_those_who_ask():
+    rooms = ["shape_grpo.verl.estimator", "shape_grpo.verl.reward_manager"]
+    facts = run(BROKEN, json.dumps(rooms), VERL_PLATFORM="nvidia")
+    assert facts["grpo"] == "compute_grpo_outcome_advantage"
+    # The trainer needs the estimator.
+    assert len(facts["warned"]) == 3
+    for message in facts["warned"]:
+        assert "verl 0.8.0" in message and "made for verl 0.9.1" in message
+        assert message.endswith("verl goes on without it.")
+    assert set(facts["said"]) == {"estimator", "trainer", "manager"}
+    for kind, message in facts["said"].items():
+        assert message.startswith("RuntimeError: shape-grpo "), message
+        room = "reward_manager" if kind == "manager" else "estimator"
+        assert f"import of shape_grpo.verl.{room} halted" in message
+
+
+def test_where_the_checks_themselves_fail_verl_still_checks_its_configuration():
+    facts = run(BROKEN, json.dumps(["shape_grpo.verl.keys"]), VERL_PLATFORM="nvidia")
+    assert facts["grpo"] == "compute_grpo_outcome_advantage"
+    assert any("after verl.utils.config" in message for message in facts["warned"])

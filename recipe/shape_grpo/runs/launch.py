@@ -63,6 +63,14 @@ def cpu_environment(metrics: Path) -> dict[str, str]:
     }
 
 
+def run_environment(backend: str, run: Path) -> dict[str, str]:
+    """What a run in this folder finds in its environment beside what is there already."""
+    metrics = run / METRICS
+    if backend == "cpu":
+        return cpu_environment(metrics)
+    return {"VERL_FILE_LOGGER_PATH": str(metrics.resolve())}
+
+
 def train(
     method: str,
     overrides: Sequence[str],
@@ -101,7 +109,7 @@ def train(
     if is_whole(run, settings, made_from):
         console.print(f"{method}: reusing {run}")
         return
-    check_run(config)
+    check_run(config, {**os.environ, **run_environment(backend, run)})
     launch(
         f"{settings.task} by {method}",
         overrides,
@@ -172,14 +180,10 @@ def launch(
         *command_overrides(overrides, run, backend),
         f"hydra.run.dir={run / 'hydra'}",
     ]
-    metrics = run / METRICS
-    environment = {"VERL_FILE_LOGGER_PATH": str(metrics.resolve())}
-    if backend == "cpu":
-        environment = cpu_environment(metrics)
     with (run / LOG).open("w") as log:
         process = subprocess.Popen(
             command,
-            env={**os.environ, **environment},
+            env={**os.environ, **run_environment(backend, run)},
             stdin=subprocess.DEVNULL,
             stdout=None if verbose else log,
             stderr=None if verbose else subprocess.STDOUT,

@@ -13,8 +13,9 @@ The settings that go with it are in ``recipe/shape_grpo/config/backend/cpu.yaml`
 """
 
 import os
+from collections.abc import Mapping
 
 
-def is_enabled() -> bool:
-    """Whether this process was asked to run verl on the CPU."""
-    return os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu"
+def is_enabled(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether a process of this environment was asked to run verl on the CPU."""
+    return environment.get("VERL_PLATFORM", "").strip().lower() == "cpu"

@@ -1,20 +1,23 @@
 """Every cell of the paper's tables composes to a configuration that the installed verl accepts."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
 from recipe.shape_grpo.common.files import write_stamp
 from recipe.shape_grpo.common.methods import METHODS, credit_options
-from recipe.shape_grpo.runs.check import check_config, check_run, compose_config
-from shape_grpo.verl.checks import check_reward_function
+from recipe.shape_grpo.runs.check import check_config, check_run, compose_config, main
+from shape_grpo.verl.reward_function import check_reward_function
 
 ROOT = Path(__file__).parents[3]
 JUDGE = "reward.custom_reward_function.reward_kwargs.base_url=http://localhost:8000/v1"
 TASKS = ["movielens", "netflix", "netflix_history", "aclsum", "aclsum_rouge", "ds1000"]
+CPU = {"VERL_PLATFORM": "cpu"}
 SCALES = {"quickstart": "movielens", "smoke": "aclsum_rouge"}
 
 
@@ -22,6 +25,24 @@ SCALES = {"quickstart": "movielens", "smoke": "aclsum_rouge"}
 def at_the_root(monkeypatch):
     """Reward functions are named by paths from there."""
     monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+@pytest.fixture
+def made_up_data(tmp_path):
+    """make(rows) -> a folder with as many prompts, for a reward that wants some words."""
+
+    def make(rows):
+        row = {
+            "data_source": "slogans",
+            "reward_model": {"style": "rule", "ground_truth": "fresh bread"},
+            "extra_info": {"shop": "a bakery"},
+        }
+        for split in ("train", "test"):
+            pd.DataFrame([row] * rows).to_parquet(tmp_path / f"{split}.parquet")
+        return tmp_path
+
+    return make
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -62,7 +83,7 @@ def test_every_cell_has_a_twin_without_a_gpu(task):
     overrides = [f"+task={task}", "+method=shape_grpo", "+backend=cpu", "+scale=tiny"]
     overrides += [JUDGE] if task == "aclsum" else []
     config = compose_config(overrides)
-    check_config(config)
+    check_config(config, CPU)
     assert config.trainer.device == "cpu"
     assert config.actor_rollout_ref.model.path == f"{config.dataset.folder}/policy"
 
@@ -72,7 +93,7 @@ def test_every_cell_has_a_twin_without_a_gpu(task):
 def test_the_quickstart_and_the_smoke_test_take_any_method(scale, method):
     overrides = [f"+task={SCALES[scale]}", f"+scale={scale}", f"+method={method}", "+backend=cpu"]
     config = compose_config(overrides)
-    check_config(config)
+    check_config(config, CPU)
     assert config.trainer.experiment_name == f"{config.dataset.name}-k3-{method}"
     assert config.algorithm.shape_grpo.duplicate == "floor"
     assert config.algorithm.shape_grpo.max_candidates == 3
@@ -86,7 +107,10 @@ def test_one_seed_is_every_seed():
 
 REFUSED = {
     # overrides, what the message must say
-    "a key verl does not have": (["data.train_batch=8"], "Key 'train_batch' is not in struct"),
+    "a key verl does not have": (
+        ["data.train_batch=8"],
+        "no such key. Did you mean data.train_batch_size",
+    ),
     "a task there is none of": (["+task=chess"], "Could not find 'task/chess'"),
     "mini-batches that leave a rest": (
         ["actor_rollout_ref.actor.ppo_mini_batch_size=48"],
@@ -170,24 +194,55 @@ def test_prompts_for_another_number_of_candidates_are_refused(task, tmp_path):
         check_config(compose_config([*overrides, "dataset.candidates=2"]))
 
 
-def test_a_run_refuses_data_that_are_not_there(tmp_path):
+def test_a_run_refuses_data_that_are_not_there(tmp_path, made_up_data):
     overrides = ["+task=netflix", f"dataset.folder={tmp_path}"]
     with pytest.raises(ValueError, match=r"there is no .*train.parquet.*config/task"):
         check_run(compose_config(overrides))
-    for split in ("train", "test"):
-        (tmp_path / f"{split}.parquet").touch()
+    made_up_data(64)
     check_run(compose_config(overrides))
+
+
+REWARD = "reward.custom_reward_function"
+TRIED = {
+    # code of a reward function, exit code, what the dry run says
+    "a number": ("return 0.5", 0, "The reward function gave 0.5 for a made-up candidate"),
+    "a dict": ("return {'score': len(extra_info['shop'])}", 0, "gave 8.0 for"),
+    "a column that is not there": ("return extra_info['price']", 1, "KeyError: 'price'"),
+    "no number": ("return None", 1, "failed for the first row .* TypeError"),
+}
+
+
+@pytest.mark.parametrize(("code", "exit_code", "says"), TRIED.values(), ids=TRIED)
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_the_dry_run_tries_the_reward_function(made_up_data, capsys, kind, code, exit_code, says):
+    folder = made_up_data(64)
+    (folder / "reward.py").write_text(
+        f"{kind} compute_score(data_source, solution_str, ground_truth, extra_info):\n    {code}\n"
+    )
+    overrides = [f"dataset.folder={folder}", f"{REWARD}.path={folder}/reward.py"]
+    overrides.append(f"actor_rollout_ref.model.path={folder}")
+    said = ""
+    try:
+        main(["+task=aclsum_rouge", "+method=shape_grpo", *overrides])
+    except SystemExit as error:
+        assert exit_code == 1
+        said = str(error)
+    else:
+        assert exit_code == 0
+    assert re.search(says, said + capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(("overrides", "says"), REFUSED.values(), ids=REFUSED.keys())
 def test_a_run_refuses_what_a_dry_run_refuses(overrides, says, monkeypatch):
     """Before verl is reached."""
+    from verl.trainer import main_ppo
+
     from recipe.shape_grpo import main_shape_grpo
 
     def must_not_run(config):
         raise AssertionError("verl was started")
 
-    monkeypatch.setattr(main_shape_grpo.main_ppo, "main", must_not_run)
+    monkeypatch.setattr(main_ppo, "main", must_not_run)
     if not any(override.startswith("+task") for override in overrides):
         overrides = ["+task=netflix", "+method=shape_grpo", *overrides]
     with pytest.raises((ValueError, SystemExit), match=says):
@@ -240,7 +295,7 @@ def test_a_script_prints_the_command_it_would_run(arguments):
         N_GPUS="8",
         NNODES="2",
     )
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 1
     command = result.stdout.replace(" \\\n    ", " ")
     assert command.startswith("python -m recipe.shape_grpo.main_shape_grpo +task=netflix_history")
     for override in (
@@ -252,8 +307,10 @@ def test_a_script_prints_the_command_it_would_run(arguments):
         "data.seed=7",
     ):
         assert f" {override}" in command
-    assert "Not there yet: outputs/netflix_history-k3/train.parquet" in result.stdout
     assert "The configuration is valid." in result.stdout
+    data = "outputs/netflix_history-k3/train.parquet"
+    assert f"Not there yet: data.train_files: there is no {data}." in result.stdout
+    assert "config/task says how to make its data" in result.stderr
 
 
 def test_a_script_refuses_what_cannot_run():

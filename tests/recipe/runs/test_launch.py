@@ -1,5 +1,6 @@
 """What makes a run be made anew; what starting one looks like is in tests/e2e."""
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -11,11 +12,12 @@ QUIET = Console(quiet=True)
 
 
 @pytest.fixture
-def task(tmp_path):
+def task(tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     folder = tmp_path / "task"
     (folder / "policy").mkdir(parents=True)
     for split in ("train", "test"):
-        (folder / f"{split}.parquet").touch()
+        pd.DataFrame({"prompt": ["Suggest 3 films."] * 8}).to_parquet(folder / f"{split}.parquet")
     write_stamp(folder, {"candidates": 3, "words": "Suggest 3 films."})
     write_stamp(folder / "policy", {"steps": 600})
     return folder

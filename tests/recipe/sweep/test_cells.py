@@ -126,4 +126,5 @@ def test_every_cell_of_the_specifications_here_is_valid(name, tmp_path):
         method, overrides = cell.command[3], [*cell.command[5:]]
         overrides += ["+backend=cpu"] if sweep.backend == "cpu" else []
         overrides += [judge] if "+task=aclsum" in overrides and sweep.backend == "gpu" else []
-        check_config(compose_config([f"+method={method}", *overrides]))
+        environment = {"VERL_PLATFORM": "cpu"} if sweep.backend == "cpu" else {}
+        check_config(compose_config([f"+method={method}", *overrides]), environment)

@@ -1,0 +1,91 @@
+"""Keys of a configuration that verl would never read, and values that it must not print."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+SECRET = re.compile(r"(api_?key|access_?key|secret|password|(^|_)token)$", re.IGNORECASE)
+# Keys of a configuration, as prompt_key, name columns; environment variables do not.
+SECRET_VARIABLE = re.compile(r"(key|secret|password|token)$", re.IGNORECASE)
+
+
+def check_keys(config: DictConfig) -> None:
+    """Check that no key is a misspelt one of verl's, and that none holds a secret.
+
+    Hydra takes any key from a file, and from a flag that begins with ``+``, as its own message
+    about a misspelt key advises.
+
+    Raises:
+        ValueError: Names the key, and what to write instead.
+    """
+    plain = OmegaConf.to_container(config)
+    assert isinstance(plain, dict)
+    for where, value in _leaves(plain):
+        pattern = SECRET_VARIABLE if ".env_vars." in where else SECRET
+        if pattern.search(where.rpartition(".")[2]) and isinstance(value, str) and value:
+            raise ValueError(
+                f"{where}: verl prints its whole configuration, a secret included. Leave the key "
+                "out, and set the secret in the environment where the run (or Ray) is started; a "
+                "judge's is named by reward.custom_reward_function.reward_kwargs.api_key_env."
+            )
+    # Ray's own arguments; most are not in verl's files.
+    plain.pop("ray_kwargs", None)
+    # The shortest name is FSDP's; the other engines have keys of their own.
+    references = sorted(
+        config_folder().glob("_generated_ppo_*trainer.yaml"), key=lambda path: len(path.name)
+    )
+    misspelt: dict[str, str] | None = None
+    for reference in references:
+        found = dict(_misspelt(plain, _read(reference)))
+        misspelt = found if misspelt is None else {k: misspelt[k] for k in misspelt if k in found}
+        if not misspelt:
+            return
+    for where, meant in (misspelt or {}).items():
+        raise ValueError(f"{where}: verl has no such key. Did you mean {meant}?")
+
+
+def config_folder() -> Path:
+    """Where verl keeps its configuration; verl is not imported for it.
+
+    Raises:
+        ValueError: verl is not installed.
+    """
+    verl = find_spec("verl")
+    if verl is None or not verl.submodule_search_locations:
+        raise ValueError("verl is not installed: pip install verl==0.9.1")
+    return Path(verl.submodule_search_locations[0]) / "trainer/config"
+
+
+def _read(path: Path) -> Any:
+    with path.open() as file:
+        return yaml.load(file, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def _misspelt(
+    config: Mapping[Any, Any], known: Mapping[Any, Any], where: str = ""
+) -> Iterator[tuple[str, str]]:
+    """Keys that ``known`` has not, but nearly, each with the one that it has."""
+    for key, value in config.items():
+        if key in known:
+            if isinstance(value, Mapping) and isinstance(known[key], Mapping):
+                yield from _misspelt(value, known[key], f"{where}{key}.")
+        # Nearly the same: verl also reads keys that its files do not show.
+        elif close := difflib.get_close_matches(str(key), map(str, known), n=1, cutoff=0.8):
+            yield f"{where}{key}", f"{where}{close[0]}"
+
+
+def _leaves(config: Mapping[Any, Any], where: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of everything in a configuration, lists taken as values."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{where}{key}.")
+        else:
+            yield f"{where}{key}", value

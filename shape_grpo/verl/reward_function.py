@@ -1,0 +1,114 @@
+"""The user's reward function: found as verl finds it, and checked before a run needs it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from shape_grpo.registry import did_you_mean
+
+WHERE = "reward.custom_reward_function"
+SIGNATURE = "compute_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs)"
+PASSED = ("data_source", "solution_str", "ground_truth", "extra_info")
+"""What verl's reward managers, and this package's, pass by name to every reward function."""
+PASSED_WITH_REWARD_MODEL = ("reward_router_address", "reward_model_tokenizer")
+
+
+def check_reward_function(config: DictConfig) -> None:
+    """Load the reward function and check that verl can call it, with the keywords it would get.
+
+    A module that has ``check_reward_kwargs(reward_kwargs, has_reward_model)`` checks these itself.
+
+    Raises:
+        ValueError: There is no such function, verl could not call it, or it does not know a
+            keyword.
+    """
+    if not config.reward.custom_reward_function.path:
+        return
+    module, score = _load(config)
+    given = reward_kwargs(config)
+    has_reward_model = config.reward.reward_model.enable
+    if hasattr(module, "check_reward_kwargs"):
+        module.check_reward_kwargs(given, has_reward_model)
+    else:
+        _check_keywords(given, score)
+    passed = PASSED + (PASSED_WITH_REWARD_MODEL if has_reward_model else ())
+    try:
+        inspect.signature(score).bind(**{**dict.fromkeys(passed), **given})
+    except TypeError as error:
+        path = config.reward.custom_reward_function.path
+        raise ValueError(
+            f"{WHERE}.path={path}: verl passes {', '.join(passed)} by name to {score.__name__}"
+            f"{inspect.signature(score)}, and that fails: {error}. Write {SIGNATURE}."
+        ) from None
+
+
+def load_reward_function(config: DictConfig) -> Callable[..., Any] | None:
+    """The function that a configuration names; None where it is left to verl's own.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    return _load(config)[1] if config.reward.custom_reward_function.path else None
+
+
+def reward_kwargs(config: DictConfig) -> dict[str, Any]:
+    """The keywords that the configuration adds to every call."""
+    plain = OmegaConf.to_container(config.reward.custom_reward_function, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(name): value for name, value in (plain.get("reward_kwargs") or {}).items()}
+
+
+def _load(config: DictConfig) -> tuple[Any, Callable[..., Any]]:
+    function = config.reward.custom_reward_function
+    try:
+        module = _load_module(function.path)
+    except FileNotFoundError as error:
+        if Path(function.path.removeprefix("file://")).exists():
+            raise ValueError(_not_imported(function.path, error)) from error
+        raise ValueError(f"{WHERE}.path={function.path}: there is no such file.") from None
+    except Exception as error:
+        raise ValueError(_not_imported(function.path, error)) from error
+    name = function.get("name") or "compute_score"
+    score = getattr(module, name, None)
+    if score is None:
+        raise ValueError(f"{WHERE}.path={function.path}: it has no function {name}.")
+    return module, score
+
+
+def _load_module(path: str) -> Any:
+    """As ``verl.utils.import_utils.load_module``: importing verl for it would take seconds."""
+    if path.startswith("pkg://"):
+        return import_module(path.removeprefix("pkg://").replace("/", "."))
+    file = Path(path.removeprefix("file://"))
+    if not file.exists():
+        raise FileNotFoundError(file)
+    spec = spec_from_file_location(f"reward_function_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise ImportError("its name does not end in .py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _not_imported(path: str, error: Exception) -> str:
+    return f"{WHERE}.path={path}: it cannot be imported ({type(error).__name__}: {error})."
+
+
+def _check_keywords(given: Mapping[str, Any], score: Callable[..., Any]) -> None:
+    """A reward function takes what verl passes beside: a misspelt keyword would be lost in that."""
+    parameters = inspect.signature(score).parameters.values()
+    known = [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    takes_any = len(known) < len(parameters)
+    for name in (name for name in given if name not in known):
+        hint = did_you_mean(name, known)
+        if hint or not takes_any:
+            raise ValueError(
+                f"{WHERE}.reward_kwargs.{name}: the reward function does not name it.{hint}"
+            )
