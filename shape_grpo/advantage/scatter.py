@@ -5,6 +5,9 @@ from torch import Tensor
 
 BACKENDS = ("auto", "torch", "triton")
 
+TOKENS_IN_CACHE = 2**16
+"""Tokens that a CPU fills and then masks: more would be in memory before they are masked."""
+
 
 @torch.no_grad()
 def scatter_candidate_advantages(
@@ -112,16 +115,22 @@ def _scatter_torch(
     candidate: Tensor, shared: Tensor, starts: Tensor, ends: Tensor, response_mask: Tensor
 ) -> Tensor:
     """The runs of all responses, repeated one after the other."""
-    values, lengths = _runs(candidate, shared, starts, ends, response_mask.shape[1])
-    tokens = _repeat(values.flatten(), lengths.flatten(), response_mask.numel())
-    return tokens.view(response_mask.shape).mul_(response_mask)
-
-
-def _repeat(values: Tensor, lengths: Tensor, total: int) -> Tensor:
+    n, t = response_mask.shape
+    values, lengths = _runs(candidate, shared, starts, ends, t)
     if values.is_cuda:
-        return torch.repeat_interleave(values, lengths, output_size=total)
+        tokens = torch.repeat_interleave(values.flatten(), lengths.flatten(), output_size=n * t)
+        return tokens.view(n, t).mul_(response_mask)
+    tokens = candidate.new_empty(n, t)
+    if not tokens.numel():
+        return tokens
     # numpy fills runs where torch would index token by token: four times as fast. It does not know
     # bfloat16, but need not know what it copies.
     bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[values.element_size()]
-    repeated = values.view(bits).numpy().repeat(lengths.numpy())
-    return torch.from_numpy(repeated).view(values.dtype)
+    runs, lengths = values.view(bits).numpy(), lengths.numpy()
+    rows = max(TOKENS_IN_CACHE // t, 1)
+    for first in range(0, n, rows):
+        some = slice(first, first + rows)
+        filled = torch.from_numpy(runs[some].repeat(lengths[some].ravel()))
+        part = filled.view(values.dtype).view(-1, t)
+        torch.mul(part, response_mask[some], out=tokens[some])
+    return tokens

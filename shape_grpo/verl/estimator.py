@@ -75,10 +75,9 @@ def compute_shape_grpo_advantage(
             "adv_estimator=shape_grpo found no candidates: launch with "
             "trainer.v1.trainer_mode=shape_grpo and reward.reward_manager.name=multi_candidate."
         ) from None
-    rows = torch.unique(final_rows)
-    one_output_each = len(rows) == len(final_rows)
+    one_output_each = torch.equal(final_rows, torch.arange(len(final_rows)))
     # A slice, because a copy of the mask would cost more than the credit.
-    final = slice(None) if one_output_each else rows
+    final = slice(None) if one_output_each else torch.unique(final_rows)
     tokens, shared = token_advantages(
         candidates.select(final),
         token_level_rewards[final].sum(-1),
@@ -94,6 +93,6 @@ def compute_shape_grpo_advantage(
     )
     if one_output_each:
         return tokens, tokens
-    advantages = shared[torch.searchsorted(rows, final_rows)].unsqueeze(1) * response_mask
-    advantages[rows] = tokens
+    advantages = shared[torch.searchsorted(final, final_rows)].unsqueeze(1) * response_mask
+    advantages[final] = tokens
     return advantages, advantages

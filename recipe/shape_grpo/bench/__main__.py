@@ -1,12 +1,13 @@
-"""``python -m recipe.shape_grpo.bench {credit,scatter,pipeline,transfer,sandbox}``."""
+"""``python -m recipe.shape_grpo.bench {credit,scatter,records,pipeline,transfer,sandbox}``."""
 
 import argparse
 
-from recipe.shape_grpo.bench import credit, pipeline, sandbox, scatter, transfer
+from recipe.shape_grpo.bench import credit, pipeline, records, sandbox, scatter, transfer
 
 BENCHMARKS = {
     "credit": credit,
     "scatter": scatter,
+    "records": records,
     "pipeline": pipeline,
     "transfer": transfer,
     "sandbox": sandbox,
