@@ -261,15 +261,15 @@ def candidate_advantages(
     mask = torch.as_tensor(mask, device=device).bool()
     _check_shapes(rewards, mask, lengths, group, scores)
 
-    if scores is not None:
-        mask = mask & ~scores.isnan().unsqueeze(1)
+    known = torch.ones_like(group, dtype=torch.bool) if scores is None else ~scores.isnan()
+    mask = mask & known.unsqueeze(1)
     if shares is None:
         rewards, mask = check_rewards(rewards, mask, game)
     if scores is None:
         scores = set_utility(rewards.double(), mask, utility=game)
     _check_values(mask, lengths, scores)
 
-    advantages, std = _group_advantages(scores, group, norm_by_std, epsilon)
+    advantages, std = _group_advantages(scores, known, group, norm_by_std, epsilon)
     if allocator == "uniform":
         candidate = advantages.unsqueeze(1).expand(mask.shape)
     else:
@@ -278,7 +278,7 @@ def candidate_advantages(
             Credit(
                 rewards=rewards if game.takes_vectors else rewards.double(),
                 mask=mask,
-                tokens=(lengths if length_correction else mask).double().masked_fill(~mask, 0.0),
+                tokens=(lengths.masked_fill(~mask, 0) if length_correction else mask).double(),
                 make_shares=shares or partial(share_sets, rewards, **of_a_kind),
                 weigh=partial(
                     weigh_shares,
@@ -300,10 +300,9 @@ def candidate_advantages(
 
 
 def _group_advantages(
-    scores: Tensor, group: Tensor, norm_by_std: bool, epsilon: float
+    scores: Tensor, known: Tensor, group: Tensor, norm_by_std: bool, epsilon: float
 ) -> tuple[Tensor, Tensor]:
-    """A_i, 0 where the score is NaN, and the standard deviations of the groups; each (N,)."""
-    known = ~scores.isnan()
+    """A_i, 0 where the score is not known, and the standard deviations of the groups; each (N,)."""
     alone = torch.bincount(group)[group] == 1
     mean, std = group_mean_std(scores, group, known, alone)
     advantages = scores - mean

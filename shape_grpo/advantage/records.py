@@ -180,6 +180,8 @@ class CandidateBatch:
 
     def select(self, rows: Tensor | slice) -> CandidateBatch:
         """The responses at ``rows``: int64 indices, or a slice, which copies nothing."""
+        if isinstance(rows, slice) and rows == slice(None):
+            return self
         return CandidateBatch(
             self.rewards[rows],
             self.mask[rows],

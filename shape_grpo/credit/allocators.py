@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -124,11 +124,7 @@ def make_allocator(allocator: str, **options: Any) -> Allocator:
             values of options of one's own allocators are for these to check.
     """
     share_out = ALLOCATORS.find(allocator)
-    known = [
-        parameter
-        for parameter in inspect.signature(share_out).parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    ]
+    known = _options(share_out)
     names = [parameter.name for parameter in known]
     for option in options:
         if option not in names:
@@ -140,6 +136,12 @@ def make_allocator(allocator: str, **options: Any) -> Allocator:
     if allocator in LAWS:
         LAWS[allocator](**options)  # checks their values
     return partial(share_out, **options)
+
+
+@lru_cache
+def _options(share_out: Allocator) -> list[inspect.Parameter]:
+    parameters = inspect.signature(share_out).parameters.values()
+    return [parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
 
 
 @torch.no_grad()
