@@ -14,6 +14,7 @@ from torch import Tensor
 
 from shape_grpo.advantage.records import CandidateBatch, CandidateRecord
 from shape_grpo.credit import Utility, make_utility, weigh_shares
+from shape_grpo.credit.allocators import sets_of_a_size
 
 HANDLED = ("truncated", "empty", "duplicate", "surplus", "fallback")
 
@@ -56,7 +57,9 @@ def candidate_metrics(
         raise ValueError(f"candidates of {len(batch.mask)} responses, records of {len(records)}")
     counts = batch.mask.sum(-1)
     lengths = (batch.ends - batch.starts).double()
-    rewards = game.ranking(batch.rewards).double()
+    rewards = torch.zeros_like(lengths)
+    for rows, width in sets_of_a_size(batch.rewards, batch.mask):
+        rewards[rows, :width] = game.ranking(batch.rewards[rows, :width].double()).double()
     shares = batch.share(game, allocator, allocator_options)
     split = weigh_shares(shares, batch.mask, lengths, allocator=allocator, length_correction=False)
     distinct = [record.distinct for record in records if record.distinct is not None]

@@ -273,13 +273,13 @@ def candidate_advantages(
     if allocator == "uniform":
         candidate = advantages.unsqueeze(1).expand(mask.shape)
     else:
-        of_a_kind = {"mask": mask, "game": game, "share_out": share_out, "dtype": torch.float64}
         candidate = read(
             Credit(
                 rewards=rewards if game.takes_vectors else rewards.double(),
                 mask=mask,
                 tokens=(lengths.masked_fill(~mask, 0) if length_correction else mask).double(),
-                make_shares=shares or partial(share_sets, rewards, **of_a_kind),
+                make_shares=shares
+                or partial(share_sets, rewards, mask, game, share_out, torch.float64),
                 weigh=partial(
                     weigh_shares,
                     mask=mask,
@@ -287,7 +287,13 @@ def candidate_advantages(
                     allocator=allocator,
                     length_correction=length_correction,
                 ),
-                share_out=partial(share_checked, **of_a_kind),
+                share_out=partial(
+                    share_checked,
+                    mask=mask,
+                    game=game,
+                    share_out=share_out,
+                    dtype=torch.float64,
+                ),
                 group=group,
                 advantages=advantages,
                 std=std,

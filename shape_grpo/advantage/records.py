@@ -23,6 +23,7 @@ from shape_grpo.credit import (
     make_utility,
     share_sets,
 )
+from shape_grpo.credit.allocators import sets_of_a_size
 
 Reward = float | list[float] | bytes
 """A vector for utilities that take one. Where all its numbers are 0 or 1 it may be ``bytes`` of
@@ -169,8 +170,13 @@ class CandidateBatch:
 
     def to(self, device: torch.device) -> CandidateBatch:
         """The same on a device."""
-        tensors = (self.rewards, self.mask, self.starts, self.ends, self.unknown)
-        return CandidateBatch(*(tensor.to(device) for tensor in tensors))
+        return CandidateBatch(
+            self.rewards.to(device),
+            self.mask.to(device),
+            self.starts.to(device),
+            self.ends.to(device),
+            self.unknown.to(device),
+        )
 
     def token_counts(self, response_mask: Tensor) -> Tensor:
         """(N, K) int64: tokens of each candidate that the policy wrote, given the (N, T) mask."""
@@ -208,10 +214,11 @@ class CandidateBatch:
             return whole.share(utility, allocator, allocator_options).select(rows)
         how = (utility, allocator, dict(allocator_options or {}))
         if self._shared is None or self._shared[0] != how:
-            game = make_utility(utility)
-            rewards, mask = check_rewards(self.rewards, self.mask, game)
-            share_out = make_allocator(allocator, **how[2])
-            self._shared = how, share_sets(rewards, mask, game, share_out, torch.float64)
+            game, share_out = make_utility(utility), make_allocator(allocator, **how[2])
+            for rows, width in sets_of_a_size(self.rewards, self.mask):
+                if not game.allows(self.rewards[rows, :width]).all():
+                    check_rewards(self.rewards, self.mask, game)  # says which one
+            self._shared = how, share_sets(self.rewards, self.mask, game, share_out, torch.float64)
         return self._shared[1]
 
 
@@ -252,8 +259,9 @@ def _stack_vectors(vectors: Sequence[list[float] | bytes]) -> Tensor:
     """(C, M): padded with zeros to the longest."""
     # One entry at least, so that a candidate that passes no test can be told from none.
     width = max([1, *map(len, vectors)])
-    if vectors and all(isinstance(vector, bytes) for vector in vectors):
-        joined = bytearray().join(vector.ljust(width, b"\0") for vector in vectors)
+    packed = [vector for vector in vectors if isinstance(vector, bytes)]
+    if packed and len(packed) == len(vectors):
+        joined = bytearray().join(vector.ljust(width, b"\0") for vector in packed)
         return torch.frombuffer(joined, dtype=torch.uint8).view(-1, width)
     padded = [[*vector, *[0.0] * (width - len(vector))] for vector in vectors]
     return torch.tensor(padded, dtype=torch.float64).view(-1, width)

@@ -9,10 +9,10 @@ where `max_candidates` lets it through.
 """
 
 import argparse
-import random
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -48,21 +48,26 @@ CASES = (
 )
 
 
-def random_record(count: int, tests: int, generator: random.Random) -> CandidateRecord:
+def random_record(count: int, tests: int, generator: np.random.Generator) -> CandidateRecord:
     """A response of ``count`` candidates."""
-    cuts = sorted(generator.sample(range(TOKENS), 2 * count))
-    rewards: list[Reward | None] = [
-        [float(generator.getrandbits(1)) for _ in range(tests)]
-        if tests
-        else generator.randint(1, 10) / 2
-        for _ in range(count)
-    ]
+    cuts = np.sort(generator.choice(TOKENS, 2 * count, replace=False)).tolist()
+    rewards: list[Reward | None]
+    if tests:
+        passed = generator.integers(0, 2, (count, tests), dtype=np.uint8)
+        rewards = [of_candidate.tobytes() for of_candidate in passed]
+    else:
+        rewards = (generator.integers(1, 11, count) / 2).tolist()
     return CandidateRecord(rewards, cuts[::2], cuts[1::2], distinct=count)
+
+
+def parse(texts: list[str]) -> list[CandidateRecord]:
+    """What came from the reward manager."""
+    return [CandidateRecord.from_json(text) for text in texts]
 
 
 def step(texts: list[str], utility: Utility) -> None:
     """What the driver does with the records of a step, but for the advantages."""
-    records = [CandidateRecord.from_json(text) for text in texts]
+    records = parse(texts)
     candidates = CandidateBatch.collate(records, vectors=utility.takes_vectors)
     lengths = [TOKENS] * len(records)
     candidate_metrics(records, lengths, utility=utility, candidates=candidates)
@@ -80,19 +85,19 @@ def run(options: argparse.Namespace) -> None:
     for heading in ("bytes a record", "parse, s", "stack, s", "all, s", "peak, MB"):
         table.add_column(heading, justify="right")
     for case in track(CASES, "records", console=console, transient=True):
-        generator = random.Random(0)
+        generator = np.random.default_rng(0)
         texts = [random_record(k, case.tests, generator).to_json() for k in case.candidates]
-        records = [CandidateRecord.from_json(text) for text in texts]
-        parse = seconds(lambda texts=texts: [CandidateRecord.from_json(text) for text in texts])
+        records = parse(texts)
+        to_parse = seconds(partial(parse, texts))
         vectors = case.utility.takes_vectors
-        stack = seconds(partial(CandidateBatch.collate, records, vectors=vectors))
+        to_stack = seconds(partial(CandidateBatch.collate, records, vectors=vectors))
         del records
         whole = partial(step, texts, case.utility)
         table.add_row(
             case.name,
             f"{sum(map(len, texts)) / len(texts):,.0f}",
-            f"{parse:.3f}",
-            f"{stack:.3f}",
+            f"{to_parse:.3f}",
+            f"{to_stack:.3f}",
             f"{seconds(whole):.3f}",
             f"{peak_bytes(whole) / 1e6:,.0f}",
         )
