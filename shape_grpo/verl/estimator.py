@@ -76,8 +76,9 @@ def compute_shape_grpo_advantage(
             "trainer.v1.trainer_mode=shape_grpo and reward.reward_manager.name=multi_candidate."
         ) from None
     one_output_each = torch.equal(final_rows, torch.arange(len(final_rows)))
+    rows = final_rows if one_output_each else torch.unique(final_rows)
     # A slice, because a copy of the mask would cost more than the credit.
-    final = slice(None) if one_output_each else torch.unique(final_rows)
+    final = slice(None) if one_output_each else rows
     tokens, shared = token_advantages(
         candidates.select(final),
         token_level_rewards[final].sum(-1),
@@ -93,6 +94,6 @@ def compute_shape_grpo_advantage(
     )
     if one_output_each:
         return tokens, tokens
-    advantages = shared[torch.searchsorted(final, final_rows)].unsqueeze(1) * response_mask
-    advantages[final] = tokens
+    advantages = shared[torch.searchsorted(rows, final_rows)].unsqueeze(1) * response_mask
+    advantages[rows] = tokens
     return advantages, advantages
