@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from shape_grpo.advantage.records import CandidateBatch, CandidateRecord
-from shape_grpo.credit import Utility, make_utility, split_utility
+from shape_grpo.credit import Utility, make_utility, weigh_shares
+from shape_grpo.credit.allocators import sets_of_a_size
 
 HANDLED = ("truncated", "empty", "duplicate", "surplus", "fallback")
 
@@ -25,6 +26,7 @@ def candidate_metrics(
     utility: str | Utility = "max",
     allocator: str = "shapley",
     allocator_options: Mapping[str, Any] | None = None,
+    candidates: CandidateBatch | None = None,
 ) -> dict[str, float]:
     """What the candidates of N responses look like.
 
@@ -39,26 +41,27 @@ def candidate_metrics(
         allocator: A name in `shape_grpo.credit.ALLOCATORS`; this and the utility say how credit is
             spread.
         allocator_options: Its options.
+        candidates: The records as `CandidateBatch.collate` made them, or selected from such, where
+            advantages were computed with it: their sets are then not split again.
 
     Returns:
         ``shape_grpo/...`` to a number. A figure that nothing stands behind (a mean over no
         candidates) is left out.
+
+    Raises:
+        ValueError: ``candidates`` are of another number of responses; or as `CandidateBatch.share`.
     """
     game = make_utility(utility)
-    batch = CandidateBatch.collate(records, vectors=game.takes_vectors)
+    batch = candidates or CandidateBatch.collate(records, vectors=game.takes_vectors)
+    if len(batch.mask) != len(records):
+        raise ValueError(f"candidates of {len(batch.mask)} responses, records of {len(records)}")
     counts = batch.mask.sum(-1)
     lengths = (batch.ends - batch.starts).double()
-    candidates = batch.mask.unsqueeze(-1) if game.takes_vectors else batch.mask
-    batch_rewards = batch.rewards.double().where(candidates, 0.0)
-    rewards = game.ranking(batch_rewards)
-    split = split_utility(
-        batch_rewards,
-        batch.mask,
-        lengths,
-        utility=game,
-        allocator=allocator,
-        allocator_options=allocator_options,
-    )
+    rewards = torch.zeros_like(lengths)
+    for rows, width in sets_of_a_size(batch.rewards, batch.mask):
+        rewards[rows, :width] = game.ranking(batch.rewards[rows, :width].double()).double()
+    shares = batch.share(game, allocator, allocator_options)
+    split = weigh_shares(shares, batch.mask, lengths, allocator=allocator, length_correction=False)
     distinct = [record.distinct for record in records if record.distinct is not None]
     metrics = {
         "num_candidates": _mean(counts),

@@ -16,13 +16,15 @@ from shape_grpo.advantage.statistics import (
     group_numbers,
 )
 from shape_grpo.credit import (
+    Shares,
     Split,
     Utility,
     check_rewards,
     make_allocator,
     make_utility,
     set_utility,
-    split_utility,
+    share_sets,
+    weigh_shares,
 )
 from shape_grpo.credit.allocators import share_checked
 from shape_grpo.credit.weights import NO_REWARD
@@ -38,11 +40,12 @@ class Credit:
     """What a reading works from, in float64.
 
     Attributes:
-        rewards: (N, K) or (N, K, M), 0 where there is no candidate.
+        rewards: (N, K), or (N, K, M) in the type that they came in; 0 where there is no candidate.
         mask: (N, K) where there is a candidate.
         tokens: (N, K) how many times a candidate counts in the mean over those of its response:
             once, or with ``length_correction`` once a token.
-        make_split: Computes `split`, which not every reading needs.
+        make_shares: Computes `shares`, which not every reading needs.
+        weigh: `split` from `shares`.
         share_out: The shares (N, K) psi of other rewards of the same candidates.
         group: (N,) group numbers of responses.
         advantages: (N,) their GRPO advantages A_i.
@@ -54,7 +57,8 @@ class Credit:
     rewards: Tensor
     mask: Tensor
     tokens: Tensor
-    make_split: Callable[[], Split]
+    make_shares: Callable[[], Shares]
+    weigh: Callable[[Shares], Split]
     share_out: Callable[[Tensor], Tensor]
     group: Tensor
     advantages: Tensor
@@ -63,9 +67,14 @@ class Credit:
     epsilon: float
 
     @cached_property
+    def shares(self) -> Shares:
+        """How the utilities of the N sets are shared out, whatever the candidates' lengths."""
+        return self.make_shares()
+
+    @cached_property
     def split(self) -> Split:
         """Credit weights, utilities and shares of the N sets."""
-        return self.make_split()
+        return self.weigh(self.shares)
 
     def normalized(self, differences: Tensor, std: Tensor) -> Tensor:
         """Differences to a mean, over std + epsilon if ``norm_by_std``; 0 where std is below
@@ -159,7 +168,7 @@ def _contrast(credit: Credit) -> Tensor:
     ``winner_takes_all``) and the constant changes U by the size of the set alone (not
     ``noisy_or``); nor does a factor, but for epsilon, if it is a factor of U too.
     """
-    psi = credit.share_out(credit.rewards) - credit.share_out(credit.lowest())
+    psi = credit.shares.shares - credit.share_out(credit.lowest())
     _, std = credit.pool_mean_std(psi)
     within = credit.normalized(psi - credit.mean(psi), std)
     return credit.advantages.unsqueeze(1) + within.masked_fill(credit.tokens == 0, 0.0)
@@ -200,6 +209,7 @@ def candidate_advantages(
     norm_by_std: bool = True,
     epsilon: float = 1e-6,
     scores: Tensor | ArrayLike | None = None,
+    shares: Callable[[], Shares] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Advantages of the candidates of N responses, and of the tokens outside them.
 
@@ -225,6 +235,9 @@ def candidate_advantages(
         scores: (N,) rewards R_i of the responses as the trainer knows them. Default: the set
             utility of ``rewards``. NaN marks a response whose reward is unknown: it is left out of
             its group's statistics, its rewards are not read, and all its advantages are 0.
+        shares: Gives the float64 `shape_grpo.credit.share_sets` of these rewards, for a caller who
+            needs them too (`CandidateBatch.share`). Such rewards are checked already, and 0 where
+            there is no candidate.
 
     Returns:
         ``(candidate, shared)``: (N, K), 0 where there is no candidate, and (N,), both in the
@@ -248,49 +261,60 @@ def candidate_advantages(
     mask = torch.as_tensor(mask, device=device).bool()
     _check_shapes(rewards, mask, lengths, group, scores)
 
-    if scores is not None:
-        mask = mask & ~scores.isnan().unsqueeze(1)
-    rewards, mask = check_rewards(rewards, mask, game)
-    dtype, rewards = rewards.dtype, rewards.double()
+    known = torch.ones_like(group, dtype=torch.bool) if scores is None else ~scores.isnan()
+    mask = mask & known.unsqueeze(1)
+    if shares is None:
+        rewards, mask = check_rewards(rewards, mask, game)
     if scores is None:
-        scores = set_utility(rewards, mask, utility=game)
+        scores = set_utility(rewards.double(), mask, utility=game)
     _check_values(mask, lengths, scores)
 
-    known = ~scores.isnan()
-    alone = torch.bincount(group)[group] == 1
-    mean, std = group_mean_std(scores, group, known, alone)
-    shared = scores - mean
-    if norm_by_std:
-        shared = shared / (std + epsilon)
-    shared = shared.masked_fill(~known, 0.0)
+    advantages, std = _group_advantages(scores, known, group, norm_by_std, epsilon)
     if allocator == "uniform":
-        candidate = shared.unsqueeze(1).expand(mask.shape)
+        candidate = advantages.unsqueeze(1).expand(mask.shape)
     else:
-        make_split = partial(
-            split_utility,
-            rewards,
-            mask,
-            lengths,
-            utility=game,
-            allocator=allocator,
-            allocator_options=allocator_options,
-            length_correction=length_correction,
-        )
         candidate = read(
             Credit(
-                rewards=rewards,
+                rewards=rewards if game.takes_vectors else rewards.double(),
                 mask=mask,
-                tokens=(lengths if length_correction else mask).double().masked_fill(~mask, 0.0),
-                make_split=make_split,
-                share_out=partial(share_checked, mask=mask, game=game, share_out=share_out),
+                tokens=(lengths.masked_fill(~mask, 0) if length_correction else mask).double(),
+                make_shares=shares
+                or partial(share_sets, rewards, mask, game, share_out, torch.float64),
+                weigh=partial(
+                    weigh_shares,
+                    mask=mask,
+                    lengths=lengths,
+                    allocator=allocator,
+                    length_correction=length_correction,
+                ),
+                share_out=partial(
+                    share_checked,
+                    mask=mask,
+                    game=game,
+                    share_out=share_out,
+                    dtype=torch.float64,
+                ),
                 group=group,
-                advantages=shared,
+                advantages=advantages,
                 std=std,
                 norm_by_std=norm_by_std,
                 epsilon=epsilon,
             )
         )
-    return candidate.masked_fill(~mask, 0.0).to(dtype), shared.to(dtype)
+    dtype = rewards.dtype
+    return candidate.masked_fill(~mask, 0.0).to(dtype), advantages.to(dtype)
+
+
+def _group_advantages(
+    scores: Tensor, known: Tensor, group: Tensor, norm_by_std: bool, epsilon: float
+) -> tuple[Tensor, Tensor]:
+    """A_i, 0 where the score is not known, and the standard deviations of the groups; each (N,)."""
+    alone = torch.bincount(group)[group] == 1
+    mean, std = group_mean_std(scores, group, known, alone)
+    advantages = scores - mean
+    if norm_by_std:
+        advantages = advantages / (std + epsilon)
+    return advantages.masked_fill(~known, 0.0), std
 
 
 def _check_shapes(

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import json
 import math
+from binascii import a2b_base64, b2a_base64
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from shape_grpo.candidates import CandidateSet
+from shape_grpo.credit import (
+    Shares,
+    Utility,
+    check_rewards,
+    make_allocator,
+    make_utility,
+    share_sets,
+)
+from shape_grpo.credit.allocators import sets_of_a_size
 
-Reward = float | list[float]
-"""A vector for utilities that take one."""
+Reward = float | list[float] | bytes
+"""A vector for utilities that take one. Where all its numbers are 0 or 1 it may be ``bytes`` of
+them, an eighth of a list's memory; `CandidateRecord.from_json` gives these."""
 
 
 @dataclass
@@ -75,13 +88,43 @@ class CandidateRecord:
         return bool(self.rewards) and not self.known_rewards
 
     def to_json(self) -> str:
-        """As it travels."""
-        return json.dumps(asdict(self))
+        """As it travels: vectors of zeros and ones are base64 of their bits."""
+        rewards = [_pack(reward) for reward in self.rewards]
+        return json.dumps({**vars(self), "rewards": rewards}, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> CandidateRecord:
         """What `to_json` wrote."""
-        return cls(**json.loads(text))
+        return cls.from_fields(json.loads(text))
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> CandidateRecord:
+        """What `to_json` wrote, once it is parsed."""
+        rewards = [_unpack(r) if isinstance(r, str) else r for r in fields["rewards"]]
+        return cls(**{**fields, "rewards": rewards})
+
+
+_DIGITS_TO_BITS = bytes.maketrans(b"01", b"\0\1")
+_BITS_TO_DIGITS = bytes.maketrans(b"\0\1", b"01")
+
+
+def _pack(reward: Reward | None) -> float | list[float] | str | None:
+    """A vector of zeros and ones as base64 of a binary number, any other reward as it is.
+
+    The number has a 1 before the first bit of the vector, which would lose its leading zeros.
+    """
+    if isinstance(reward, list) and all(value in (0, 1) for value in reward):
+        reward = bytes(map(int, reward))
+    if not isinstance(reward, bytes):
+        return reward
+    number = int(b"1" + reward.translate(_BITS_TO_DIGITS), 2)
+    packed = number.to_bytes(len(reward) // 8 + 1, "big")
+    return b2a_base64(packed, newline=False).decode().rstrip("=")
+
+
+def _unpack(packed: str) -> bytes:
+    number = int.from_bytes(a2b_base64(packed + "=="), "big")
+    return f"{number:b}"[1:].encode().translate(_DIGITS_TO_BITS)
 
 
 @dataclass
@@ -89,7 +132,7 @@ class CandidateBatch:
     """Candidates of N responses, padded to the longest set.
 
     Attributes:
-        rewards: (N, K) float32, NaN where there is none; of vectors (N, K, M).
+        rewards: (N, K) float32, 0 where there is none; of vectors (N, K, M).
         mask: (N, K) bool; True for candidates with a reward.
         starts: (N, K) int64 first tokens; 0 in padding.
         ends: (N, K) int64 one past the last tokens; 0 in padding.
@@ -101,6 +144,8 @@ class CandidateBatch:
     starts: Tensor
     ends: Tensor
     unknown: Tensor
+    _selected_from: tuple[CandidateBatch, Tensor | slice] | None = field(default=None, repr=False)
+    _shared: tuple[Any, Shares] | None = field(default=None, init=False, repr=False)
 
     @classmethod
     def collate(
@@ -112,28 +157,26 @@ class CandidateBatch:
             records: One a response.
             vectors: Whether the rewards are vectors.
         """
-        rewards = stack_rewards([record.rewards for record in records], vectors=vectors)
-        shape = rewards.shape[:2]
-        mask = ~(rewards.isnan().any(2) if vectors else rewards.isnan())
-
-        def pad(values: list[int]) -> list[int]:
-            return values + [0] * (shape[1] - len(values))
-
-        starts = torch.tensor([pad(record.starts) for record in records], dtype=torch.long)
-        ends = torch.tensor([pad(record.ends) for record in records], dtype=torch.long)
+        sets = [record.rewards for record in records]
+        rewards, mask = _stack(sets, torch.float32, vectors=vectors)
         # A candidate without a reward owns no tokens: they are shared tokens of the response.
         return cls(
-            rewards=rewards.float(),
+            rewards=rewards,
             mask=mask,
-            starts=starts.reshape(shape).where(mask, 0),
-            ends=ends.reshape(shape).where(mask, 0),
+            starts=_stack([record.starts for record in records], torch.int64)[0].where(mask, 0),
+            ends=_stack([record.ends for record in records], torch.int64)[0].where(mask, 0),
             unknown=torch.tensor([record.is_unknown for record in records], dtype=torch.bool),
         )
 
     def to(self, device: torch.device) -> CandidateBatch:
         """The same on a device."""
-        tensors = (self.rewards, self.mask, self.starts, self.ends, self.unknown)
-        return CandidateBatch(*(tensor.to(device) for tensor in tensors))
+        return CandidateBatch(
+            self.rewards.to(device),
+            self.mask.to(device),
+            self.starts.to(device),
+            self.ends.to(device),
+            self.unknown.to(device),
+        )
 
     def token_counts(self, response_mask: Tensor) -> Tensor:
         """(N, K) int64: tokens of each candidate that the policy wrote, given the (N, T) mask."""
@@ -143,10 +186,40 @@ class CandidateBatch:
 
     def select(self, rows: Tensor | slice) -> CandidateBatch:
         """The responses at ``rows``: int64 indices, or a slice, which copies nothing."""
+        if isinstance(rows, slice) and rows == slice(None):
+            return self
         return CandidateBatch(
-            self.rewards[rows], self.mask[rows], self.starts[rows], self.ends[rows],
+            self.rewards[rows],
+            self.mask[rows],
+            self.starts[rows],
+            self.ends[rows],
             self.unknown[rows],
-        )  # fmt: skip
+            (self, rows),
+        )
+
+    def share(
+        self,
+        utility: str | Utility,
+        allocator: str,
+        allocator_options: Mapping[str, Any] | None = None,
+    ) -> Shares:
+        """How the utilities of the sets are shared out, in float64. It is computed once for a
+        batch and all that were selected from it: advantages and metrics both need it.
+
+        Raises:
+            ValueError: As `shape_grpo.credit.allocate`.
+        """
+        if self._selected_from is not None:
+            whole, rows = self._selected_from
+            return whole.share(utility, allocator, allocator_options).select(rows)
+        how = (utility, allocator, dict(allocator_options or {}))
+        if self._shared is None or self._shared[0] != how:
+            game, share_out = make_utility(utility), make_allocator(allocator, **how[2])
+            for rows, width in sets_of_a_size(self.rewards, self.mask):
+                if not game.allows(self.rewards[rows, :width]).all():
+                    check_rewards(self.rewards, self.mask, game)  # says which one
+            self._shared = how, share_sets(self.rewards, self.mask, game, share_out, torch.float64)
+        return self._shared[1]
 
 
 def stack_rewards(sets: Sequence[Sequence[Reward | None]], *, vectors: bool) -> Tensor:
@@ -154,16 +227,41 @@ def stack_rewards(sets: Sequence[Sequence[Reward | None]], *, vectors: bool) -> 
 
     Vectors are padded with zeros to the longest.
     """
-    width = max((len(rewards) for rewards in sets), default=0)
-    columns = [[*rewards, *[None] * (width - len(rewards))] for rewards in sets]
-    if not vectors:
-        numbers = [[math.nan if reward is None else reward for reward in row] for row in columns]
-        return torch.tensor(numbers, dtype=torch.float64).reshape(len(sets), width)
+    rewards, mask = _stack(sets, torch.float64, vectors=vectors)
+    return rewards.where(mask.unsqueeze(2) if vectors else mask, math.nan)
+
+
+def _stack(
+    sets: Sequence[Sequence[Any]], dtype: torch.dtype, *, vectors: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Numbers or vectors of N sets, 0 where there is none, and the mask (N, K) of where there is.
+
+    None and NaN stand for no number.
+    """
+    counts = torch.tensor([len(of_set) for of_set in sets])
+    width = max(counts.tolist(), default=0)
+    mask = torch.arange(width) < counts.unsqueeze(1)
+    numbers = [number for of_set in sets for number in of_set]
+    if vectors:
+        values = _stack_vectors([vector for vector in numbers if vector is not None])
+        there = torch.tensor([vector is not None for vector in numbers], dtype=torch.bool)
+    else:
+        values = torch.from_numpy(np.array(numbers, dtype=np.float64))
+        there = ~values.isnan()
+        values = values[there]
+    mask[mask.clone()] = there
+    stacked = torch.zeros(*mask.shape, *values.shape[1:], dtype=dtype)
+    stacked[mask] = values.to(dtype)
+    return stacked, mask
+
+
+def _stack_vectors(vectors: Sequence[list[float] | bytes]) -> Tensor:
+    """(C, M): padded with zeros to the longest."""
     # One entry at least, so that a candidate that passes no test can be told from none.
-    lengths = [len(reward) for row in columns for reward in row if isinstance(reward, list)]
-    padded = torch.zeros(len(sets), width, max([1, *lengths]), dtype=torch.float64)
-    for row, rewards in enumerate(columns):
-        for column, reward in enumerate(rewards):
-            values = reward if isinstance(reward, list) else [math.nan]
-            padded[row, column, : len(values)] = torch.tensor(values, dtype=torch.float64)
-    return padded
+    width = max([1, *map(len, vectors)])
+    packed = [vector for vector in vectors if isinstance(vector, bytes)]
+    if packed and len(packed) == len(vectors):
+        joined = bytearray().join(vector.ljust(width, b"\0") for vector in packed)
+        return torch.frombuffer(joined, dtype=torch.uint8).view(-1, width)
+    padded = [[*vector, *[0.0] * (width - len(vector))] for vector in vectors]
+    return torch.tensor(padded, dtype=torch.float64).view(-1, width)

@@ -1,9 +1,14 @@
 """From the advantages of candidates to the advantages of tokens."""
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 BACKENDS = ("auto", "torch", "triton")
+
+TOKENS_IN_CACHE = 2**16
+"""Tokens that a CPU fills and then masks: more would be in memory before they are masked."""
 
 
 @torch.no_grad()
@@ -88,24 +93,22 @@ def _runs(
     Raises:
         ValueError: Spans that overlap, run backwards or leave the tokens.
     """
-    n, k = candidate.shape
     # An empty span may stand anywhere, inside another one too: send it to the end.
     empty = starts == ends
     starts, order = starts.long().masked_fill(empty, t).sort(dim=1)
     ends = ends.long().masked_fill(empty, t).gather(1, order)
 
-    bounds = starts.new_zeros(n, 2 * k + 2)
-    bounds[:, 1:-1:2], bounds[:, 2:-1:2], bounds[:, -1] = starts, ends, t
-    lengths = bounds.diff(dim=1)
+    bounds = torch.stack([starts, ends], dim=2).flatten(1)
+    lengths = pad(bounds, (0, 1), value=t) - pad(bounds, (1, 0))
     if (lengths < 0).any():
         row = int((lengths < 0).any(dim=1).nonzero()[0])
         spans = list(zip(starts[row].tolist(), ends[row].tolist(), strict=True))
         raise ValueError(
             f"spans of response {row} overlap, run backwards or leave its {t} tokens: {spans}"
         )
-    values = shared.to(candidate.dtype).unsqueeze(1).repeat(1, 2 * k + 1)
-    values[:, 1::2] = candidate.gather(1, order)
-    return values, lengths
+    outside = shared.to(candidate.dtype).unsqueeze(1)
+    within = torch.stack([outside.expand_as(candidate), candidate.gather(1, order)], dim=2)
+    return torch.cat([within.flatten(1), outside], dim=1), lengths
 
 
 def _scatter_torch(
@@ -113,8 +116,23 @@ def _scatter_torch(
 ) -> Tensor:
     """The runs of all responses, repeated one after the other."""
     values, lengths = _runs(candidate, shared, starts, ends, response_mask.shape[1])
+    if not values.is_cuda and values.dtype == response_mask.dtype != torch.bfloat16:
+        return _fill_by_pieces(values, lengths, response_mask)
     tokens = _repeat(values.flatten(), lengths.flatten(), response_mask.numel())
     return tokens.view(response_mask.shape).mul_(response_mask)
+
+
+def _fill_by_pieces(values: Tensor, lengths: Tensor, response_mask: Tensor) -> Tensor:
+    """A few responses at a time, masked while their tokens are still in the cache."""
+    n, t = response_mask.shape
+    tokens = values.new_empty(n, t)
+    runs, counts, mask, product = (x.numpy() for x in (values, lengths, response_mask, tokens))
+    rows = max(TOKENS_IN_CACHE // max(t, 1), 1)
+    for first in range(0, n, rows):
+        some = slice(first, first + rows)
+        filled = runs[some].repeat(counts[some].ravel()).reshape(product[some].shape)
+        np.multiply(filled, mask[some], out=product[some])
+    return tokens
 
 
 def _repeat(values: Tensor, lengths: Tensor, total: int) -> Tensor:

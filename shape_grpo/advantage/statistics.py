@@ -35,16 +35,16 @@ def group_mean_std(
     Returns:
         ``(mean, std)``, each (N,) in the type of ``scores``.
     """
-    groups = int(group.max()) + 1 if len(group) else 0
+    counted = known.to(scores.dtype)
+    scores = scores.masked_fill(~known, 0.0)
 
-    def total(values: Tensor) -> Tensor:
-        values = values.masked_fill(~known, 0.0)
-        return values.new_zeros(groups).index_add_(0, group, values)[group]
+    def totals(values: Tensor) -> Tensor:
+        return torch.bincount(group, values).to(scores.dtype)
 
-    count = total(torch.ones_like(scores))
-    mean = total(scores) / count.clamp(min=1)
-    std = (total((scores - mean) ** 2) / (count - 1).clamp(min=1)).sqrt()
-    return mean.masked_fill(alone, 0.0), std.masked_fill(alone, 1.0)
+    count = totals(counted)
+    mean = (totals(scores) / count.clamp(min=1))[group]
+    variance = totals(((scores - mean) * counted) ** 2) / (count - 1).clamp(min=1)
+    return mean.masked_fill(alone, 0.0), variance.sqrt()[group].masked_fill(alone, 1.0)
 
 
 def group_lowest(rewards: Tensor, mask: Tensor, group: Tensor) -> Tensor:

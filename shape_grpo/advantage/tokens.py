@@ -1,6 +1,7 @@
 """The whole advantage step: records of candidates in, advantages of tokens out."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -70,6 +71,7 @@ def token_advantages(
         norm_by_std=norm_by_std,
         epsilon=epsilon,
         scores=scores.where(~candidates.unknown, float("nan")),
+        shares=partial(candidates.share, utility, allocator, allocator_options),
     )
     tokens = scatter_candidate_advantages(
         credit, shared, candidates.starts, candidates.ends, response_mask

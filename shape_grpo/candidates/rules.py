@@ -17,28 +17,39 @@ RULES = ("score", "floor", "drop")
 """
 
 
+MOST_CANDIDATES = 1024
+"""Candidates of a response under any rules, if ``max_candidates`` does not allow more."""
+
+
 @dataclass(frozen=True)
 class CandidateRules:
     """How candidates are written, and the rule for each thing that can be wrong with one.
 
     Of several things wrong with a candidate the first counts: surplus, truncated, empty, duplicate.
 
+    A policy that repeats itself to the length limit writes hundreds of candidates in a response.
+    Each costs a call of the reward function, and the credit of K candidates takes a time in
+    proportion to K^2 where it is sampled (``softmax``, ``custom``). Hence both limits; a set of 64
+    is far beyond what people compare, and its credit a matter of milliseconds under any utility.
+
     Attributes:
         format: How candidates are written: ``xml`` or ``numbered``.
-        max_candidates: Candidates a response may have; those beyond fall under ``surplus``.
+        max_candidates: Candidates a response may have; those beyond fall under ``surplus``. None:
+            as many as `MOST_CANDIDATES`.
         ignore_thoughts: Whether candidates before ``</think>`` are none.
         truncated: Rule for a last candidate that the response's end cut off.
         empty: Rule for a candidate without text.
         duplicate: Rule for a candidate whose text equals an earlier one's, but for white space and
             case. Under ``score`` both take part, and symmetry makes them share what one would get.
-        surplus: Rule for candidates beyond ``max_candidates``.
+        surplus: Rule for candidates beyond ``max_candidates``. Under ``score`` and ``floor`` they
+            take part up to `MOST_CANDIDATES` in all; those beyond are dropped under any rule.
 
     Raises:
         ValueError: A value that is not allowed; the message names what is.
     """
 
     format: str = "xml"
-    max_candidates: int | None = None
+    max_candidates: int | None = 64
     ignore_thoughts: bool = True
     truncated: str = "drop"
     empty: str = "drop"
@@ -51,9 +62,14 @@ class CandidateRules:
             check_choice(problem, getattr(self, problem), RULES)
         if self.max_candidates is not None and self.max_candidates < 1:
             raise ValueError(
-                f"max_candidates={self.max_candidates}: must be 1 or more, or null (None) for no "
-                "limit."
+                f"max_candidates={self.max_candidates}: must be 1 or more, or null (None) for "
+                f"{MOST_CANDIDATES}."
             )
+
+    @property
+    def allowed(self) -> int:
+        """Candidates that a response may have before the rest is surplus."""
+        return self.max_candidates or MOST_CANDIDATES
 
 
 @dataclass(frozen=True)
@@ -101,7 +117,9 @@ def find_candidates(
     seen: set[str] = set()
     for candidate in candidates:
         name = _comparable(candidate.text)
-        if rules.max_candidates is not None and len(kept) >= rules.max_candidates:
+        if len(kept) >= max(rules.allowed, MOST_CANDIDATES):
+            problem, rule = "surplus", "drop"
+        elif len(kept) >= rules.allowed:
             problem, rule = "surplus", rules.surplus
         elif not candidate.closed:
             problem, rule = "truncated", rules.truncated

@@ -24,7 +24,14 @@ from shape_grpo.credit.semivalues import (
 from shape_grpo.credit.subsets import sample_semivalue, subset_semivalue
 from shape_grpo.credit.unions import Coverage, NoisyOr
 from shape_grpo.credit.utilities import UTILITIES, Utility, make_utility, register_utility
-from shape_grpo.credit.weights import Split, credit_weights, split_utility
+from shape_grpo.credit.weights import (
+    Shares,
+    Split,
+    credit_weights,
+    share_sets,
+    split_utility,
+    weigh_shares,
+)
 from shape_grpo.credit.without_closed_form import Custom, SoftmaxChoice, SubsetUtility
 
 __all__ = [
@@ -44,6 +51,7 @@ __all__ = [
     "OrderedWeightedAverage",
     "Semivalue",
     "Shapley",
+    "Shares",
     "SoftmaxChoice",
     "Split",
     "SubsetUtility",
@@ -61,6 +69,8 @@ __all__ = [
     "sample_semivalue",
     "set_utility",
     "shapley_values",
+    "share_sets",
     "split_utility",
     "subset_semivalue",
+    "weigh_shares",
 ]

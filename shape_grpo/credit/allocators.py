@@ -2,8 +2,8 @@
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -42,6 +42,9 @@ LAWS: dict[str, Callable[..., Semivalue]] = {
 
 ELEMENTS_IN_CACHE = 2**16
 """Rewards that a CPU computes with at once: float64 copies of more would leave its cache."""
+
+SMALL_SET = 8
+"""Padding of fewer columns than these costs less than to leave it out."""
 
 
 @register_allocator("shapley")
@@ -121,11 +124,7 @@ def make_allocator(allocator: str, **options: Any) -> Allocator:
             values of options of one's own allocators are for these to check.
     """
     share_out = ALLOCATORS.find(allocator)
-    known = [
-        parameter
-        for parameter in inspect.signature(share_out).parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    ]
+    known = _options(share_out)
     names = [parameter.name for parameter in known]
     for option in options:
         if option not in names:
@@ -137,6 +136,12 @@ def make_allocator(allocator: str, **options: Any) -> Allocator:
     if allocator in LAWS:
         LAWS[allocator](**options)  # checks their values
     return partial(share_out, **options)
+
+
+@lru_cache
+def _options(share_out: Allocator) -> list[inspect.Parameter]:
+    parameters = inspect.signature(share_out).parameters.values()
+    return [parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
 
 
 @torch.no_grad()
@@ -172,17 +177,42 @@ def allocate(
     return share_checked(rewards, mask, game, share_out)
 
 
-def share_checked(rewards: Tensor, mask: Tensor, game: Utility, share_out: Allocator) -> Tensor:
-    """`allocate` of what `check_rewards` returned."""
-    if not rewards.numel():
-        return rewards.new_zeros(mask.shape)
-    shares = torch.empty_like(mask, dtype=rewards.dtype)
-    at_once = ELEMENTS_IN_CACHE if rewards.device.type == "cpu" else rewards.numel()
-    rows = max(at_once * len(rewards) // rewards.numel(), 1)
-    pieces = zip(shares.split(rows), rewards.split(rows), mask.split(rows), strict=True)
-    for part, of_part, present in pieces:
-        part.copy_(share_out(of_part, present, game)).masked_fill_(~present, 0.0)
+def share_checked(
+    rewards: Tensor,
+    mask: Tensor,
+    game: Utility,
+    share_out: Allocator,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """`allocate` of what `check_rewards` returned, in ``dtype`` if it is given."""
+    shares = torch.zeros_like(mask, dtype=dtype or rewards.dtype)
+    for rows, width in sets_of_a_size(rewards, mask):
+        present = mask[rows, :width]
+        part = share_out(rewards[rows, :width].to(shares.dtype), present, game)
+        shares[rows, :width] = part.masked_fill(~present, 0.0).to(shares.dtype)
     return shares
+
+
+def sets_of_a_size(rewards: Tensor, mask: Tensor) -> Iterator[tuple[slice | Tensor, int]]:
+    """Rows to compute with at once, and how many of the first columns they need: at most twice
+    their candidates if these stand first, so that no set pays for a larger one.
+    """
+    (n, k), device = mask.shape, mask.device
+    if not rewards.numel():
+        return
+    of_a_candidate = rewards.numel() // (n * k)
+    at_once = ELEMENTS_IN_CACHE if device.type == "cpu" else rewards.numel()
+    if k <= SMALL_SET or mask[:, -1].all():
+        rows = max(at_once // (k * of_a_candidate), 1)
+        yield from ((slice(first, first + rows), k) for first in range(0, n, rows))
+        return
+    needed = (mask * torch.arange(1, k + 1, device=device)).amax(dim=1).clamp(min=SMALL_SET)
+    powers = needed.double().log2().ceil()
+    for power in powers.unique().tolist():
+        width = min(2 ** int(power), k)
+        rows = max(at_once // (width * of_a_candidate), 1)
+        for some in (powers == power).nonzero().squeeze(1).split(rows):
+            yield some, width
 
 
 def shapley_values(
@@ -208,8 +238,12 @@ def set_utility(
     return value_checked(rewards, mask, game)
 
 
-def value_checked(rewards: Tensor, mask: Tensor, game: Utility) -> Tensor:
-    """`set_utility` of what `check_rewards` returned."""
-    if not rewards.numel():
-        return rewards.new_zeros(len(rewards))
-    return game.value(rewards, mask).to(rewards.dtype)
+def value_checked(
+    rewards: Tensor, mask: Tensor, game: Utility, dtype: torch.dtype | None = None
+) -> Tensor:
+    """`set_utility` of what `check_rewards` returned, in ``dtype`` if it is given."""
+    values = rewards.new_zeros(len(rewards), dtype=dtype or rewards.dtype)
+    for rows, width in sets_of_a_size(rewards, mask):
+        part = game.value(rewards[rows, :width].to(values.dtype), mask[rows, :width])
+        values[rows] = part.to(values.dtype)
+    return values

@@ -1,5 +1,7 @@
 """From shares to credit weights: how many times its GRPO credit a candidate's token gets."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,11 +9,35 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shape_grpo.credit.allocators import make_allocator, share_checked, value_checked
+from shape_grpo.credit.allocators import (
+    Allocator,
+    make_allocator,
+    share_checked,
+    value_checked,
+)
 from shape_grpo.credit.utilities import Utility, make_utility
 
 NO_REWARD = 1e-8
 """A set whose utility is smaller than this in magnitude has nothing to share: all weights are 1."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How the utility of each of N sets is shared out, whatever the lengths of its K candidates.
+
+    Attributes:
+        shares: (N, K) of the rewards as they are; unread where there is no candidate.
+        payable: (N, K) of the rewards shifted up by the lowest of the set, if that is negative.
+        values: (N,) the utilities that ``payable`` shares out.
+    """
+
+    shares: Tensor
+    payable: Tensor
+    values: Tensor
+
+    def select(self, rows: Tensor | slice) -> Shares:
+        """Those of some of the sets."""
+        return Shares(self.shares[rows], self.payable[rows], self.values[rows])
 
 
 @dataclass(frozen=True)
@@ -67,29 +93,48 @@ def split_utility(
         length_correction: Whether to divide a share by the candidate's part of the tokens.
     """
     game, share_out = make_utility(utility), make_allocator(allocator, **allocator_options or {})
-    shares = share_checked(rewards, mask, game, share_out)
-    values = value_checked(rewards, mask, game)
-    candidates = mask.sum(dim=1, keepdim=True).to(rewards.dtype)
+    shares = share_sets(rewards, mask, game, share_out)
+    return weigh_shares(
+        shares, mask, lengths, allocator=allocator, length_correction=length_correction
+    )
 
-    paid, per_share = mask, candidates.expand_as(shares)
-    if length_correction:
-        paid = mask & (lengths > 0)
-        lengths = lengths.masked_fill(~paid, 0).to(rewards.dtype)
-        per_share = torch.where(paid, lengths.sum(dim=1, keepdim=True) / lengths, candidates)
 
-    payable, value = shares, values.unsqueeze(1)
+def share_sets(
+    rewards: Tensor,
+    mask: Tensor,
+    game: Utility,
+    share_out: Allocator,
+    dtype: torch.dtype | None = None,
+) -> Shares:
+    """The part of `split_utility` that needs no lengths, in ``dtype`` if it is given."""
+    shares = share_checked(rewards, mask, game, share_out, dtype)
+    payable = shares
     if (rewards < 0).any():
-        shifted = _without_negatives(rewards, mask)
-        payable = share_checked(shifted, mask, game, share_out)
-        values = value_checked(shifted, mask, game)
-        value = values.unsqueeze(1)
-    if length_correction:
+        rewards = _without_negatives(rewards, mask)
+        payable = share_checked(rewards, mask, game, share_out, dtype)
+    return Shares(shares, payable, value_checked(rewards, mask, game, dtype))
+
+
+def weigh_shares(
+    shares: Shares, mask: Tensor, lengths: Tensor, *, allocator: str, length_correction: bool
+) -> Split:
+    """The rest of `split_utility`, which describes the arguments."""
+    payable, value = shares.payable, shares.values.unsqueeze(1)
+    candidates = mask.sum(dim=1, keepdim=True).to(payable.dtype)
+    if not length_correction:
+        weights = payable / value * candidates
+        corrected, unpaid = shares.shares, ~mask
+    else:
+        paid = mask & (lengths > 0)
+        lengths = lengths.masked_fill(~paid, 0).to(payable.dtype)
+        per_share = torch.where(paid, lengths.sum(dim=1, keepdim=True) / lengths, candidates)
         value = value - payable.masked_fill(paid, 0.0).sum(dim=1, keepdim=True)
-    weights = payable / value * per_share
-    weights = weights.masked_fill(~paid | (value.abs() < NO_REWARD), 1.0)
+        weights = payable / value * per_share
+        corrected, unpaid = shares.shares * per_share / candidates, ~paid
+    weights = weights.masked_fill(unpaid | (value.abs() < NO_REWARD), 1.0)
     if allocator == "uniform":
         weights = torch.ones_like(weights)
-    return Split(weights, values, shares * per_share / candidates)
+    return Split(weights, shares.values, corrected)
 
 
 def credit_weights(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -58,6 +59,7 @@ class ShapEGRPOTrainer(GRPOTrainer):
         "id": "2603.29871",
     }
     reward_weights: Tensor
+    _candidates: CandidateBatch
 
     def __init__(
         self,
@@ -104,12 +106,16 @@ class ShapEGRPOTrainer(GRPOTrainer):
                 raise RuntimeError(
                     f"A reward function failed and on_error=raise; its traceback:\n{record.error}"
                 )
+        self._candidates = CandidateBatch.collate(
+            self.records, vectors=self.shape_grpo.game.takes_vectors
+        ).to(self.accelerator.device)
         metrics = candidate_metrics(
             self.records,
             lengths,
             utility=self.shape_grpo.game,
             allocator=self.shape_grpo.allocator,
             allocator_options=self.shape_grpo.allocator_options,
+            candidates=self._candidates,
         )
         for name, value in metrics.items():
             self._metrics[self._mode][name].append(value)
@@ -155,8 +161,7 @@ class ShapEGRPOTrainer(GRPOTrainer):
         """Advantages (B, T) of this process's tokens, float32; ``completion_mask`` is (B, T)."""
         options = self.shape_grpo
         size = self.num_generations if self._mode == "train" else self.num_generations_eval
-        batch = CandidateBatch.collate(self.records, vectors=options.game.takes_vectors)
-        batch = batch.to(self.accelerator.device)
+        batch = self._candidates
         candidate, shared = candidate_advantages(
             batch.rewards,
             batch.mask,
@@ -170,6 +175,7 @@ class ShapEGRPOTrainer(GRPOTrainer):
             norm_by_std=self.scale_rewards == "group",
             epsilon=options.epsilon,
             scores=self._scores(),
+            shares=partial(batch.share, options.game, options.allocator, options.allocator_options),
         )
         first = self.accelerator.process_index * len(completion_mask)
         own = slice(first, first + len(completion_mask))

@@ -75,8 +75,8 @@ def compute_shape_grpo_advantage(
             "adv_estimator=shape_grpo found no candidates: launch with "
             "trainer.v1.trainer_mode=shape_grpo and reward.reward_manager.name=multi_candidate."
         ) from None
-    rows = torch.unique(final_rows)
-    one_output_each = len(rows) == len(final_rows)
+    one_output_each = torch.equal(final_rows, torch.arange(len(final_rows)))
+    rows = final_rows if one_output_each else torch.unique(final_rows)
     # A slice, because a copy of the mask would cost more than the credit.
     final = slice(None) if one_output_each else rows
     tokens, shared = token_advantages(

@@ -1,3 +1,5 @@
+import random
+
 import pytest
 import torch
 
@@ -7,6 +9,33 @@ from shape_grpo.advantage import CandidateBatch, CandidateRecord
 def test_json_keeps_everything():
     record = CandidateRecord([1.5, None], [0, 4], [3, 9], {"empty": 2}, "Traceback ...")
     assert CandidateRecord.from_json(record.to_json()) == record
+
+
+@pytest.mark.parametrize(
+    ("reward", "read"),
+    [
+        ([1, 0, 1], b"\1\0\1"),
+        ([0.0, 0.0, 1.0], b"\0\0\1"),
+        ([0] * 9, bytes(9)),
+        (b"\1" * 8, b"\1" * 8),
+        ([], b""),
+        ([0.5, 1], [0.5, 1]),
+        ([2, 0], [2, 0]),
+    ],
+)
+def test_json_packs_vectors_of_zeros_and_ones_and_no_others(reward, read):
+    record = CandidateRecord([reward, None, 1.0], [0, 1, 2], [1, 2, 3])
+    assert CandidateRecord.from_json(record.to_json()).rewards == [read, None, 1.0]
+
+
+def test_a_record_of_64_candidates_and_100_tests_each_is_small():
+    generator = random.Random(0)
+    passed = [[float(generator.random() < 0.5) for _ in range(100)] for _ in range(64)]
+    cuts = sorted(generator.sample(range(4096), 128))
+    record = CandidateRecord(passed, cuts[::2], cuts[1::2], distinct=64)
+    assert len(record.to_json()) < 2250
+    read = CandidateRecord.from_json(record.to_json())
+    assert [list(reward) for reward in read.rewards] == passed
 
 
 def test_unknown_means_candidates_and_not_one_reward():
@@ -47,7 +76,6 @@ def test_collate_of_vectors_pads_them_with_tests_not_passed():
     assert batch.mask.tolist() == [[True, False, True], [False] * 3, [True, False, False]]
     assert batch.rewards[batch.mask].tolist() == [[1, 0, 1], [0, 0, 0], [1, 0, 0]]
     assert batch.starts.tolist() == [[1, 0, 7], [0, 0, 0], [5, 0, 0]]
-    assert CandidateRecord.from_json(records[0].to_json()) == records[0]
 
 
 @pytest.mark.parametrize("records", [[], [CandidateRecord()], [CandidateRecord([[]], [0], [1])]])

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from shape_grpo.advantage import CandidateBatch, CandidateRecord, token_advantages
+from shape_grpo.advantage import (
+    READINGS,
+    CandidateBatch,
+    CandidateRecord,
+    candidate_metrics,
+    token_advantages,
+)
+from shape_grpo.credit import Coverage, Max, SoftmaxChoice
 
 SETTINGS = {
     "utility": "max",
@@ -69,3 +76,95 @@ def test_corrected_weights_average_1_over_the_tokens_that_the_policy_wrote():
     # Shares 3 and 2 of 5, for 4 and 2 tokens of 6.
     assert tokens[0, 0].item() == pytest.approx(3 / 5 * 6 / 4 * shared[0].item())
     assert tokens[0, 6].item() == pytest.approx(2 / 5 * 6 / 2 * shared[0].item())
+
+
+class Counting:
+    """A utility that notes the size of what it is asked to share out."""
+
+    def __init__(self):
+        self.elements, self.calls = 0, 0
+
+    def semivalue(self, rewards, mask, law):
+        self.elements, self.calls = self.elements + rewards.numel(), self.calls + 1
+        return super().semivalue(rewards, mask, law)
+
+
+class CountingMax(Counting, Max):
+    pass
+
+
+class CountingCoverage(Counting, Coverage):
+    def __init__(self):
+        Counting.__init__(self)
+        Coverage.__init__(self)
+
+
+LARGE = CandidateRecord([1.0] * 1000, list(range(1000)), list(range(1, 1001)))
+MANY_TESTS = CandidateRecord([[1.0] * 100] * 1000, LARGE.starts, LARGE.ends)
+SMALL = [CandidateRecord([2.0, 1.0, 3.0], [0, 2, 4], [2, 4, 6]) for _ in range(127)]
+FEW_TESTS = [CandidateRecord([[1.0] * 100, [0.0] * 100], [0, 2], [2, 4]) for _ in range(127)]
+
+
+@pytest.mark.parametrize(
+    ("game", "records", "candidates"),
+    [
+        (CountingMax(), [*SMALL, LARGE], 1000 + 3 * 127),
+        (CountingCoverage(), [*FEW_TESTS, MANY_TESTS], 100 * (1000 + 2 * 127)),
+    ],
+    ids=["max", "coverage"],
+)
+def test_no_set_pays_for_a_larger_one(game, records, candidates):
+    """Of 128,000 places (12.8 million numbers) in the padded batch."""
+    batch = CandidateBatch.collate(records, vectors=game.takes_vectors)
+    batch.share(game, "shapley")
+    # Sets below 8 candidates are filled up to 8.
+    assert game.elements <= 4 * candidates
+
+
+@pytest.mark.parametrize("length_correction", [True, False])
+@pytest.mark.parametrize("advantage", sorted(READINGS))
+@pytest.mark.parametrize("utility", [Max(), SoftmaxChoice(temperature=0.5)], ids=["max", "softmax"])
+def test_credit_is_the_same_beside_a_much_larger_set(utility, advantage, length_correction):
+    settings = {
+        "utility": utility,
+        "advantage": advantage,
+        "length_correction": length_correction,
+        "allocator": "leave_one_out",
+    }
+    mask = torch.ones(4, 1200)
+    generator = np.random.default_rng(0)
+    records = []
+    for count in (3, 5, 9, 0):
+        cuts = np.sort(generator.choice(1200, 2 * count, replace=False)).tolist()
+        records.append(CandidateRecord(generator.random(count).tolist(), cuts[::2], cuts[1::2]))
+    scores, index = [1.0, 0.5, 0.25, 0.0], ["q"] * 4
+    alone, _ = run(records, scores, index, mask, **settings)
+    together, _ = run(
+        [*records, LARGE], [*scores, 1.0], [*index, "p"], torch.ones(5, 1200), **settings
+    )
+    torch.testing.assert_close(together[:4], alone, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("rows", [slice(None), torch.tensor([2, 0])], ids=["all", "two"])
+@pytest.mark.parametrize("advantage", ["reweight", "normalize", "pooled", "contrast"])
+def test_advantages_and_metrics_split_the_sets_once(advantage, rows):
+    records = [CandidateRecord([float(k), 1.0], [0, 4], [4, 8]) for k in range(3)]
+    game = CountingMax()
+    batch = CandidateBatch.collate(records)
+    chosen = batch.select(rows)
+    count = len(chosen.mask)
+    mask, index = torch.ones(count, LENGTH), np.array(["q"] * count)
+    settings = {**SETTINGS, "utility": game, "advantage": advantage}
+    token_advantages(chosen, torch.ones(count), mask, index, **settings)
+    before = game.calls
+    # `contrast` shares out the lowest rewards of the group too.
+    assert before == 1 + (advantage == "contrast")
+    metrics = candidate_metrics(records, [LENGTH] * 3, utility=game, candidates=batch)
+    assert game.calls == before
+    assert metrics == candidate_metrics(records, [LENGTH] * 3)
+
+
+def test_metrics_refuse_candidates_of_other_responses():
+    batch = CandidateBatch.collate(SMALL)
+    with pytest.raises(ValueError, match="candidates of 127 responses, records of 2"):
+        candidate_metrics(SMALL[:2], [6, 6], candidates=batch)

@@ -106,6 +106,25 @@ def test_distinct_texts_are_counted_among_those_to_be_scored(find):
     assert find(tagged("a", "A", "b", ""), empty="floor").num_distinct == 2
 
 
+def test_by_default_a_response_that_never_stops_has_64_candidates(find):
+    found = find(tagged(*map(str, range(100))))
+    assert len(found.texts) == 64 and found.handled == {"surplus": 36}
+    assert found.texts[-1] == "63"
+
+
+@pytest.mark.parametrize("rules", [{"max_candidates": None}, {"surplus": "floor"}])
+def test_no_rule_keeps_more_than_1024(find, rules):
+    found = find(tagged(*map(str, range(1030))), **rules)
+    assert len(found.texts) == 1024
+    limit = CandidateRules(**rules).max_candidates
+    assert found.handled == {"surplus": 1030 - (limit or 1024)}
+
+
+def test_who_allows_more_gets_more(find):
+    found = find(tagged(*map(str, range(1100))), max_candidates=1090)
+    assert len(found.texts) == 1090 and found.handled == {"surplus": 10}
+
+
 @pytest.mark.parametrize(
     ("rules", "message"),
     [

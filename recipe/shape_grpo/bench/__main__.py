@@ -1,12 +1,13 @@
-"""``python -m recipe.shape_grpo.bench {credit,scatter,pipeline,transfer,sandbox,reward}``."""
+"""``python -m recipe.shape_grpo.bench {credit,scatter,records,pipeline,transfer,sandbox,reward}``."""
 
 import argparse
 
-from recipe.shape_grpo.bench import credit, pipeline, reward, sandbox, scatter, transfer
+from recipe.shape_grpo.bench import credit, pipeline, records, reward, sandbox, scatter, transfer
 
 BENCHMARKS = {
     "credit": credit,
     "scatter": scatter,
+    "records": records,
     "pipeline": pipeline,
     "transfer": transfer,
     "sandbox": sandbox,

@@ -9,6 +9,7 @@ GRPO, the tokenizer's decode.
 import argparse
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -97,7 +98,8 @@ def advantage_steps(
     config, options = OmegaConf.create({"norm_adv_by_std_in_grpo": True}), ShapeGRPOConfig()
 
     def shape_grpo() -> object:
-        with candidates_in_context(batch, torch.arange(n), options):
+        # A batch remembers how it was split, which would make the second call cheaper.
+        with candidates_in_context(replace(batch), torch.arange(n), options):
             return compute_shape_grpo_advantage(token_level_rewards, response_mask, config, index)
 
     arguments = (token_level_rewards, response_mask, index)

@@ -121,6 +121,7 @@ def map_step(run: Path, step: int | None = None, groups: int | None = None) -> S
             f"{', '.join(map(str, list(files)[:20]))}{', ...' if len(files) > 20 else ''}."
         )
     rollouts = read_rollouts(files[step])
+    records = [CandidateRecord.from_fields(rollout[RECORD]) for rollout in rollouts]
     if not rollouts:
         raise ValueError(
             f"{files[step]} holds no record of candidates ({RECORD!r}): train with "
@@ -134,14 +135,14 @@ def map_step(run: Path, step: int | None = None, groups: int | None = None) -> S
     for row, rollout in enumerate(rollouts):
         by_group.setdefault(_group(rollout), []).append(row)
     views = [view for view in VIEWS if view.advantage in READINGS and view.allocator in ALLOCATORS]
-    advantages = {view.name: _advantages(rollouts, config, view) for view in views}
+    advantages = {view.name: _advantages(rollouts, records, config, view) for view in views}
     tokenizer = read_tokenizer(settings)
     shown = []
     for rows in list(by_group.values())[:groups]:
         responses = []
         for row in rows:
             of_row = {view: credit[row] for view, credit in advantages.items()}
-            responses.append(_map_response(rollouts[row], of_row, config, tokenizer))
+            responses.append(_map_response(rollouts[row], records[row], of_row, config, tokenizer))
         shown.append(GroupMap(rollouts[rows[0]]["input"], responses, _scale(responses)))
     return StepMap(str(run), step, views, shown, len(by_group))
 
@@ -159,7 +160,7 @@ def telling_responses(step_map: StepMap) -> GroupMap:
 
 def _spread(rewards: Sequence[Any]) -> float:
     """Highest less lowest; of vectors, of their sums."""
-    known = [sum(r) if isinstance(r, list) else r for r in rewards if r is not None]
+    known = [sum(r) if isinstance(r, list | bytes) else r for r in rewards if r is not None]
     return float(max(known) - min(known)) if known else 0.0
 
 
@@ -169,10 +170,12 @@ def _group(rollout: dict[str, Any]) -> str:
 
 
 def _advantages(
-    rollouts: list[dict[str, Any]], config: ShapeGRPOConfig, view: View
+    rollouts: list[dict[str, Any]],
+    records: list[CandidateRecord],
+    config: ShapeGRPOConfig,
+    view: View,
 ) -> list[tuple[list[float], float]]:
     """For each response, the advantages of its candidates and of its shared tokens."""
-    records = [CandidateRecord(**rollout[RECORD]) for rollout in rollouts]
     batch = CandidateBatch.collate(records, vectors=config.game.takes_vectors)
     scores = torch.tensor([rollout["score"] for rollout in rollouts], dtype=torch.float64)
     options: Any = {"allocator_options": view.allocator_options} if view.allocator_options else {}
@@ -194,23 +197,23 @@ def _advantages(
 
 def _map_response(
     rollout: dict[str, Any],
+    record: CandidateRecord,
     advantages: dict[str, tuple[list[float], float]],
     config: ShapeGRPOConfig,
     tokenizer: Any,
 ) -> ResponseMap:
-    record = rollout[RECORD]
-    spans = list(zip(record["starts"], record["ends"], strict=True))
+    spans = list(zip(record.starts, record.ends, strict=True))
     pieces, note = find_pieces(rollout["output"], spans, config, tokenizer)
     # A candidate without a reward owns no tokens: they are shared tokens of the response.
     pieces = [
         Piece(piece.text)
-        if piece.candidate is not None and record["rewards"][piece.candidate] is None
+        if piece.candidate is not None and record.rewards[piece.candidate] is None
         else piece
         for piece in pieces
     ]
     return ResponseMap(
         score=rollout["score"],
-        rewards=record["rewards"],
+        rewards=record.rewards,
         lengths=[end - start for start, end in spans],
         pieces=pieces,
         advantages=advantages,

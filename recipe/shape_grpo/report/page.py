@@ -34,7 +34,7 @@ def _number(value: Any) -> str:
     """A reward or an advantage, shortly; rewards may be vectors, or unknown."""
     if value is None:
         return "unknown"
-    if isinstance(value, list):
+    if isinstance(value, list | bytes):
         return "[" + ", ".join(map(_number, value)) + "]"
     return f"{value:.3g}"
 

@@ -1,0 +1,104 @@
+"""What the records of a step's candidates cost the trainer's driver.
+
+    python -m recipe.shape_grpo.bench records
+
+One thread. A record is what the reward manager wrote of one response; the driver parses those of
+all responses, stacks them, and computes the step's metrics, of which the split of the sets is the
+largest part. One response of 1,000 candidates among small ones shows what a degenerate one costs,
+where `max_candidates` lets it through.
+"""
+
+import argparse
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from recipe.shape_grpo.bench.measure import peak_bytes, seconds
+from shape_grpo.advantage import CandidateBatch, CandidateRecord, Reward, candidate_metrics
+from shape_grpo.credit import Utility, make_utility
+
+TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class Case:
+    """A step's responses."""
+
+    name: str
+    candidates: list[int]
+    utility: Utility
+    tests: int = 0
+
+
+NUMBERS, TESTS = make_utility("max"), make_utility("coverage")
+CHOICE = make_utility("softmax", temperature=0.5)
+CASES = (
+    Case("8,192 x 64 numbers", [64] * 8192, NUMBERS),
+    Case("8,192 x 64, of 100 tests each", [64] * 8192, TESTS, tests=100),
+    Case("128 x 4 numbers", [4] * 128, NUMBERS),
+    Case("127 x 4, one of 1,000", [4] * 127 + [1000], NUMBERS),
+    Case("128 x 4, of 100 tests each", [4] * 128, TESTS, tests=100),
+    Case("127 x 4, one of 1,000, of 100 tests each", [4] * 127 + [1000], TESTS, tests=100),
+    Case("128 x 4, softmax", [4] * 128, CHOICE),
+    Case("127 x 4, one of 64, softmax", [4] * 127 + [64], CHOICE),
+)
+
+
+def random_record(count: int, tests: int, generator: np.random.Generator) -> CandidateRecord:
+    """A response of ``count`` candidates."""
+    cuts = np.sort(generator.choice(TOKENS, 2 * count, replace=False)).tolist()
+    rewards: list[Reward | None]
+    if tests:
+        passed = generator.integers(0, 2, (count, tests), dtype=np.uint8)
+        rewards = [of_candidate.tobytes() for of_candidate in passed]
+    else:
+        rewards = (generator.integers(1, 11, count) / 2).tolist()
+    return CandidateRecord(rewards, cuts[::2], cuts[1::2], distinct=count)
+
+
+def parse(texts: list[str]) -> list[CandidateRecord]:
+    """What came from the reward manager."""
+    return [CandidateRecord.from_json(text) for text in texts]
+
+
+def step(texts: list[str], utility: Utility) -> None:
+    """What the driver does with the records of a step, but for the advantages."""
+    records = parse(texts)
+    candidates = CandidateBatch.collate(records, vectors=utility.takes_vectors)
+    lengths = [TOKENS] * len(records)
+    candidate_metrics(records, lengths, utility=utility, candidates=candidates)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """None: the sizes are part of the benchmark."""
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the table."""
+    console = Console(width=100)
+    table = Table(title="Records of a step: parsed, stacked, measured; one thread")
+    table.add_column("responses x candidates")
+    for heading in ("bytes a record", "parse, s", "stack, s", "all, s", "peak, MB"):
+        table.add_column(heading, justify="right")
+    for case in track(CASES, "records", console=console, transient=True):
+        generator = np.random.default_rng(0)
+        texts = [random_record(k, case.tests, generator).to_json() for k in case.candidates]
+        records = parse(texts)
+        to_parse = seconds(partial(parse, texts))
+        vectors = case.utility.takes_vectors
+        to_stack = seconds(partial(CandidateBatch.collate, records, vectors=vectors))
+        del records
+        whole = partial(step, texts, case.utility)
+        table.add_row(
+            case.name,
+            f"{sum(map(len, texts)) / len(texts):,.0f}",
+            f"{to_parse:.3f}",
+            f"{to_stack:.3f}",
+            f"{seconds(whole):.3f}",
+            f"{peak_bytes(whole) / 1e6:,.0f}",
+        )
+    console.print(table)
