@@ -1,4 +1,4 @@
-"""``python -m recipe.shape_grpo.bench {credit,scatter,records,pipeline,transfer,sandbox,reward}``."""
+"""``python -m recipe.shape_grpo.bench NAME``, of `BENCHMARKS`."""
 
 import argparse
 
