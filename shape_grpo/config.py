@@ -129,7 +129,7 @@ class ShapeGRPOConfig(CandidateRules):
         """
         return [] if self.game.takes_vectors else self.floor_reward
 
-    def checked_reward(self, result: Any, text: str) -> Reward:
+    def checked_reward(self, result: Any, text: str) -> float | list[float]:
         """What a reward function returned for the candidate ``text``, as floats.
 
         Raises:

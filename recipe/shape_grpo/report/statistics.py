@@ -65,7 +65,11 @@ def over_resampled_seeds(statistic: Callable[[NDArray[np.int64]], Any], seeds: i
     value = float(statistic(places))
     if seeds == 1:
         return Estimate(value)
-    low, high = _interval((places,), lambda sample, axis: statistic(sample), RESAMPLES_OVER_TASKS)
+    low, high = _interval(
+        (places.astype(float),),
+        lambda sample, axis: statistic(sample.astype(np.int64)),
+        RESAMPLES_OVER_TASKS,
+    )
     return Estimate(value, float(low), float(high))
 
 
