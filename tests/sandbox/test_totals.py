@@ -1,0 +1,150 @@
+"""What a run may use as a whole: memory, files and time, all its processes together."""
+
+import contextlib
+import secrets
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from processes import processes_with
+
+from shape_grpo.sandbox import Limits, Sandbox, SandboxError, totals
+
+SMALL = Limits(seconds=60, memory=256 << 20, processes=12, disk=4 << 20, output=1 << 20)
+# Eight processes of 128 MB each, together four times what they may use.
+HUNGRY = """
+import os, time
+children = []
+for _ in range(8):
+    child = os.fork()
+    if child == 0:
+        {take}
+        time.sleep(600)
+        os._exit(0)
+    children.append(child)
+{then}
+"""
+OWN_PAGES = "held = bytearray(os.urandom(1 << 20) * 128)"
+WAYS = {"a cgroup": "cgroup", "watching": "watched"}
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def limited(request):
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "watching":
+            patch.setattr(totals, "cgroup_parent", lambda: None)
+        elif totals.cgroup_parent() is None:
+            pytest.skip("no cgroup can be made here")
+        try:
+            yield Sandbox("bubblewrap", limits=SMALL)
+        except SandboxError as error:
+            pytest.skip(str(error))
+
+
+def memory_of(mark):
+    return sum(map(totals.proportional, processes_with(mark)))
+
+
+@pytest.mark.parametrize("then", ["time.sleep(600)", "[os.waitpid(c, 0) for c in children]", ""])
+def test_processes_share_one_limit_of_memory(limited, then):
+    code = HUNGRY.format(take=OWN_PAGES, then=then or "while True: pass")
+    outcome = limited.run(code)
+    assert outcome.status == "died", outcome
+    assert outcome.detail == "its processes together used more memory than the limit" or (
+        limited.pool is None
+    )
+
+
+def test_what_is_forked_counts_once():
+    """Watching: eight processes that share a parent's pages do not use eight times as much."""
+    code = HUNGRY.format(take="", then="time.sleep(1); x = [os.kill(c, 9) for c in children]")
+    code = "held = b'x' * (100 << 20)\n" + code
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(totals, "cgroup_parent", lambda: None)
+        try:
+            sandbox = Sandbox("bubblewrap", limits=SMALL)
+        except SandboxError as error:
+            pytest.skip(str(error))
+        assert sandbox.run(code, outputs=["x"]).status == "done"
+
+
+def test_a_run_within_its_limit_is_left_alone(limited):
+    code = "held = bytearray(100 << 20); import time; time.sleep(0.5); x = len(held)"
+    assert limited.run(code, outputs=["x"]).values() == {"x": 100 << 20}
+
+
+def test_a_cgroup_is_gone_with_its_run():
+    if (parent := totals.cgroup_parent()) is None:
+        pytest.skip("no cgroup can be made here")
+    try:
+        sandbox = Sandbox("bubblewrap", limits=SMALL)
+    except SandboxError as error:
+        pytest.skip(str(error))
+    before = set(parent.glob("sandbox-*"))
+    with ThreadPoolExecutor(2) as pool:
+        for outcome in pool.map(lambda _: sandbox.run("import os; os.fork()"), range(6)):
+            assert outcome.status in ("done", "died")
+    assert set(parent.glob("sandbox-*")) - before == set()
+
+
+def test_the_kernel_and_the_scheduler_take_the_caller_last(sandbox):
+    mark = secrets.token_hex(8)
+    code = "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'input()', mark], "
+    code += "stdin=subprocess.PIPE) if False else None\n"
+    code += "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)', mark])"
+    code += "\nask(b'')"
+    seen = {}
+
+    def answer(_):
+        for pid in processes_with(mark):
+            with contextlib.suppress(OSError):
+                seen["oom"] = int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+                seen["nice"] = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")")[1].split()[16])
+        return b""
+
+    assert sandbox.run(code, inputs={"mark": mark}, answer=answer).status == "done"
+    assert seen["oom"] == 1000
+    assert seen["nice"] >= 5
+
+
+def test_files_are_counted(sandbox):
+    code = """
+import os
+made = 0
+try:
+    while made < 100_000:
+        made += 1
+        open(str(made), "w").close() if made % 2 else os.link("1", f"link {made}")
+except OSError:
+    pass
+"""
+    assert sandbox.run(code, outputs=["made"]).values()["made"] <= 10_001
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import os\nwhile True: os.write(1, b'x')", "always something to read"),
+        ("import os\nif os.fork():\n    while True: pass\nwhile True: os.write(2, b'x')",
+         "by a child"),
+        ("import os, struct\nos.write(OUT, struct.pack('>cQ', b'=', 1 << 19))\n"
+         "import time\nwhile True: os.write(OUT, b'[')", "a reply that never comes to its end"),
+    ],
+)  # fmt: skip
+def test_a_drip_does_not_stop_the_clock(code, reason):
+    """Counted by the reads of the caller: one that always finds a byte does so without end."""
+    for options in ({}, {"warm": ("json",)}):
+        try:
+            sandbox = Sandbox("bubblewrap", limits=SMALL, **options)
+        except SandboxError as error:
+            pytest.skip(str(error))
+        find = "import os, stat\nOUT = max(fd for fd in range(3, 128) if os.path.exists('/') and "
+        find += "not _closed(fd))\n"
+        helper = "def _closed(fd):\n    import os\n    try: os.fstat(fd)\n"
+        helper += "    except OSError: return True\n    return False\n"
+        began = time.monotonic()
+        outcome = sandbox.run(helper + find + code, seconds=1)
+        sandbox.close()
+        assert outcome.status in ("timeout", "output"), (reason, outcome.detail)
+        assert time.monotonic() - began < 300
