@@ -11,19 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from processes import processes_with
+from processes import processes_with, wait_until
 
 from shape_grpo import sandbox as package
 from shape_grpo.sandbox import Limits, Sandbox, SandboxError, guests, runner, shared_sandbox
-
-
-def wait_until(condition):
-    """For what the kernel does in its own time; a failure is a hang of five minutes."""
-    for _ in range(3000):
-        if condition():
-            return
-        time.sleep(0.1)
-    raise AssertionError("still not so")
 
 
 def test_inputs_outputs_and_prints(sandbox):

@@ -26,6 +26,7 @@ MOST_SPARSE, MOST_COLLISIONS = 1 << 21, 100
 # Not dateutil's, which are paths of files to open.
 ZONE = re.compile(r"(?!dateutil)[A-Za-z0-9_+:-]+(/[A-Za-z0-9_+-]+)*")
 
+
 def encode(value: Any) -> Any:
     """A value as a tree that `json.dumps` takes.
 
@@ -220,7 +221,9 @@ def _pandas(tree: dict[str, Any]) -> Any:
         return getattr(pd, kind)
     if kind == "Timestamp":
         utc = pd.Timestamp(np.datetime64(int(tree["value"]), "ns")).as_unit(str(tree["unit"]))
-        return utc if tree["tz"] is None else utc.tz_localize("UTC").tz_convert(_zone(str(tree["tz"])))
+        return (
+            utc if tree["tz"] is None else utc.tz_localize("UTC").tz_convert(_zone(str(tree["tz"])))
+        )
     if kind == "Timedelta":
         return pd.Timedelta(int(tree["value"]), "ns").as_unit(str(tree["unit"]))
     if kind == "Period":
@@ -256,9 +259,7 @@ def _pandas(tree: dict[str, Any]) -> Any:
     if kind == "Series":
         array = _filled(decode(tree["array"]), len(index))
         return pd.Series(array, index=index, name=decode(tree["name"]))
-    columns = {
-        i: _filled(decode(column), len(index)) for i, column in enumerate(tree["columns"])
-    }
+    columns = {i: _filled(decode(column), len(index)) for i, column in enumerate(tree["columns"])}
     frame = pd.DataFrame(columns, index=index)
     frame.columns = decode(tree["names"])
     return frame
