@@ -1,7 +1,6 @@
 """Choose a sandbox that holds, and run jobs in it."""
 
 import atexit
-import logging
 import os
 import pickle
 import threading
@@ -16,7 +15,6 @@ from shape_grpo.sandbox.pool import WarmPool
 from shape_grpo.sandbox.probe import escapes
 from shape_grpo.sandbox.totals import cgroup_parent
 
-logger = logging.getLogger(__name__)
 Backend = Literal["bubblewrap", "none"]
 Starter = Callable[[Limits, Sequence[str]], Guest]
 BACKENDS: dict[str, Starter] = {"bubblewrap": start_bubblewrap, "none": start_keeper}
@@ -207,10 +205,9 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def shared_sandbox(**options: Any) -> Sandbox:
-    """One `Sandbox` a process for the same options, made and named in the log at the first call."""
+    """One `Sandbox` a process for the same options, made at the first call."""
     key = tuple(sorted(options.items()))
     with _shared_lock:
         if key not in _shared:
             _shared[key] = Sandbox(**options)
-            logger.warning("Untrusted code runs under: %s", _shared[key].description)
         return _shared[key]

@@ -36,15 +36,15 @@ class Totals:
             self.close()
 
     def exceeded(self) -> bool:
-        """Whether the run uses too much; looks ten times a second, and only without a cgroup."""
-        if self.cgroup is not None or time.monotonic() - self.looked < SECONDS_BETWEEN_LOOKS:
+        """Whether the run uses, or has tried to use, too much; looks ten times a second."""
+        if time.monotonic() - self.looked < SECONDS_BETWEEN_LOOKS:
             return False
-        pids = [self.pid, *descendants(self.pid)]
-        too_much = sum(map(resident, pids)) > self.most
-        # What forks share counts once, but takes longer to find out.
-        too_much = too_much and sum(map(proportional, pids)) > self.most
         self.looked = time.monotonic()
-        return too_much
+        if self.cgroup is not None:
+            return self.killed()
+        pids = [self.pid, *descendants(self.pid)]
+        # What forks share counts once, but that takes longer to find out.
+        return sum(map(resident, pids)) > self.most and sum(map(proportional, pids)) > self.most
 
     def killed(self) -> bool:
         """Whether the cgroup's limit has killed a process."""

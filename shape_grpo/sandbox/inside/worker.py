@@ -11,7 +11,6 @@ import struct
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
 
 import confine
 import values
