@@ -53,7 +53,8 @@ What is not covered, and why:
 - none alone: a keeper that is killed takes its child with it, but not what that has started; disk
   and files are watched ten times a second.
 - As root, the code runs under a user id of its own, so Python must be readable to all within its
-  own folder. Otherwise it has the caller's, and shares what the kernel counts by user (pipes).
+  own folder. Otherwise it has the caller's. Runs of one id (a pool's; the caller's) share what the
+  kernel counts by user, such as the memory of pipes: one can make another's smaller.
 """
 
 from shape_grpo.sandbox.limits import Limits, Outcome, SandboxError

@@ -21,14 +21,14 @@ class Limits:
             them together.
         processes: processes and threads alive at once.
         disk: bytes written in the temporary directory, in at most 10,000 files.
-        output: bytes printed, and bytes of the reply.
+        output: bytes printed, and bytes of the reply; the caller holds about six times as much.
     """
 
     seconds: float = 10.0
     memory: int = 4 << 30
     processes: int = 32
     disk: int = 64 << 20
-    output: int = 32 << 20
+    output: int = 8 << 20
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

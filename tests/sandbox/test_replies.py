@@ -121,6 +121,27 @@ for name, deed in {
     assert sandbox.run(code, outputs=["gains"]).values() == {"gains": []}
 
 
+def test_runs_at_the_same_time_share_no_terminals_and_no_lists_of_processes(sandbox):
+    """Of what one opens while it waits, another sees no trace."""
+    code = """
+import os
+held = []
+for path in ("/dev/ptmx", "/dev/pts/ptmx"):
+    try: held.append(os.open(path, os.O_RDWR))
+    except OSError: pass
+if judge: ask(b"")
+seen = [os.listdir("/dev/pts"), os.listdir("/proc"), os.listdir("/dev/shm")]
+"""
+    others = []
+
+    def answer(_):
+        others.append(sandbox.run(code, inputs={"judge": False}, outputs=["seen"]).values())
+        return b""
+
+    outcome = sandbox.run(code, inputs={"judge": True}, outputs=["seen"], answer=answer)
+    assert [outcome.values(), *others] == 2 * [{"seen": [[], [], []]}]
+
+
 def test_python_is_this_one(sandbox):
     code = "import sys; version = sys.version"
     assert sandbox.run(code, outputs=["version"]).values() == {"version": sys.version}

@@ -41,14 +41,16 @@ def mount(target: str, flags: int, options: str | None) -> None:
 
 
 def cover_files(folder: str, disk: int, uid: int) -> None:
-    """An empty folder of limited size and number of files over this one, and no /proc.
+    """An empty folder of limited size and number of files over this one, no /proc, no terminals.
 
-    A process in the folder is still in the one below: it must go there anew.
+    A process in the folder is still in the one below: it must go there anew. Forks of one zygote
+    would share terminals.
     """
     mount("/", MS_REC | MS_SLAVE, None)
     options = f"size={disk},nr_inodes={FILES},mode=0700,uid={uid},gid={uid}"
     mount(folder, MS_NOSUID | MS_NODEV, options)
-    mount("/proc", MS_RDONLY, "size=4096")
+    for shared in ("/proc", "/dev/pts"):
+        mount(shared, MS_RDONLY, "size=4096")
 
 
 def become_nobody(uid: int) -> None:
@@ -80,6 +82,7 @@ def limit_resources(limits: dict[str, Any], *, own_account: bool) -> None:
         resource.RLIMIT_NOFILE: 256,
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_MEMLOCK: 0,
+        resource.RLIMIT_SIGPENDING: 256,  # timers, too
     }
     if own_account:
         wanted[resource.RLIMIT_NPROC] = limits["processes"]
