@@ -80,17 +80,26 @@ def proportional(pid: int) -> int:
     return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
 
 
-@cache
-def cgroup_parent() -> Path | None:
-    """The nearest folder in which this process can make cgroups with a limit of memory."""
+def cgroup_folders(memberships: str) -> list[Path]:
+    """Where cgroups that limit memory might be made: what /proc/self/cgroup says, nearest first."""
     folders: list[Path] = []
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
+    for line in memberships.splitlines():
         _, controllers, path = line.split(":", 2)
         if "memory" in controllers.split(","):
             folders.append(CGROUPS / "memory" / path.lstrip("/"))
-        elif not controllers:
+        elif not controllers:  # version 2: a group with processes of its own hands on no limits
             own = CGROUPS / path.lstrip("/")
             folders += [own, *(p for p in own.parents if p.is_relative_to(CGROUPS))]
+    return folders
+
+
+@cache
+def cgroup_parent() -> Path | None:
+    """The nearest folder in which this process can make cgroups with a limit of memory."""
+    try:
+        folders = cgroup_folders(Path("/proc/self/cgroup").read_text())
+    except OSError:
+        return None
     for folder in folders:
         with suppress(OSError):
             remove_cgroup(make_cgroup(folder, 1 << 30))

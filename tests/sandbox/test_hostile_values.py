@@ -4,7 +4,9 @@ import json
 import tracemalloc
 
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.sparse
 
 from shape_grpo.sandbox import Outcome
 from shape_grpo.sandbox.inside.values import decode, encode
@@ -57,6 +59,12 @@ BOMBS = {
         "is": "set", "items": [{"is": "tuple", "items": [key, 1]} for key in COLLIDING[:5000]]
     },
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imported():
+    """Importing them takes memory of its own."""
+    return pd, scipy.sparse
 
 
 @pytest.mark.parametrize("bomb", BOMBS)

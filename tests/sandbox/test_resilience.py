@@ -222,6 +222,33 @@ def test_a_caller_that_is_the_first_process_of_a_container(pid):
     assert done.stdout == f"fine, as {pid}\n", done.stderr
 
 
+NOBODY = """
+import os
+from shape_grpo.sandbox import Limits, Sandbox, totals
+assert os.getuid() == 1000
+totals.cgroup_parent = lambda: None
+hungry = "held = bytearray(os.urandom(1 << 20) * 128); time.sleep(600)"
+code = "import os, time\\nwho = os.getuid()\\nif hungry:\\n"
+code += "    for _ in range(8):\\n        if os.fork() == 0: " + hungry + "\\n    time.sleep(600)"
+for options in ({}, {"warm": ("json",)}):
+    sandbox = Sandbox("bubblewrap", limits=Limits(seconds=60, memory=256 << 20), **options)
+    assert not sandbox.refusals, sandbox.refusals
+    assert sandbox.run(code, inputs={"hungry": 0}, outputs=["who"]).values() == {"who": 1000}
+    assert sandbox.run(code, inputs={"hungry": 1}).status == "died"
+print("fine")
+"""
+
+
+def test_a_caller_that_is_not_root():
+    """It has to make a user namespace for the sandbox, and to see the memory of what is in it."""
+    unshare = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
+    tried = subprocess.run([*unshare, "true"], capture_output=True, check=False)
+    if tried.returncode != 0:
+        pytest.skip(f"no user namespace for the caller: {tried.stderr!r}")
+    done = python(NOBODY, *unshare)
+    assert done.stdout == "fine\n", done.stderr
+
+
 def test_a_module_that_starts_a_thread_is_not_warm():
     make()
     folder = Path(__file__).parent / "modules"

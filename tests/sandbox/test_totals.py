@@ -29,20 +29,23 @@ for _ in range(8):
 {then}
 """
 OWN_PAGES = "held = bytearray(os.urandom(1 << 20) * 128)"
-WAYS = ["a cgroup", "watching"]
 
 
-@pytest.fixture(scope="module", params=WAYS)
-def limited(request):
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "watching":
-            patch.setattr(totals, "cgroup_parent", lambda: None)
-        elif totals.cgroup_parent() is None:
-            pytest.skip("no cgroup can be made here")
-        try:
-            yield Sandbox("bubblewrap", limits=SMALL)
-        except SandboxError as error:
-            pytest.skip(str(error))
+@pytest.fixture(scope="module")
+def small():
+    try:
+        return Sandbox("bubblewrap", limits=SMALL)
+    except SandboxError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(params=["a cgroup", "watching"])
+def limited(small, request, monkeypatch):
+    if request.param == "watching":
+        monkeypatch.setattr(totals, "cgroup_parent", lambda: None)
+    elif totals.cgroup_parent() is None:
+        pytest.skip("no cgroup can be made here")
+    return small
 
 
 @pytest.mark.parametrize("then", ["time.sleep(600)", "[os.waitpid(c, 0) for c in children]", ""])
@@ -52,17 +55,16 @@ def test_processes_share_one_limit_of_memory(limited, then):
     assert outcome.status == "died", outcome
 
 
-def test_what_is_forked_counts_once():
-    """Watching: eight processes that share a parent's pages do not use eight times as much."""
+def test_memory_is_limited_without_isolation_too():
+    sandbox = Sandbox("none", unsafe=True, limits=SMALL)
+    assert sandbox.run(HUNGRY.format(take=OWN_PAGES, then="time.sleep(600)")).status == "died"
+
+
+def test_what_is_forked_counts_once(limited):
+    """Eight processes that share a parent's pages do not use eight times as much."""
     code = HUNGRY.format(take="", then="time.sleep(1); x = [os.kill(c, 9) for c in children]")
     code = "held = b'x' * (100 << 20)\n" + code
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(totals, "cgroup_parent", lambda: None)
-        try:
-            sandbox = Sandbox("bubblewrap", limits=SMALL)
-        except SandboxError as error:
-            pytest.skip(str(error))
-        assert sandbox.run(code, outputs=["x"]).status == "done"
+    assert limited.run(code, outputs=["x"]).status == "done"
 
 
 def test_a_run_within_its_limit_is_left_alone(limited):
@@ -70,18 +72,50 @@ def test_a_run_within_its_limit_is_left_alone(limited):
     assert limited.run(code, outputs=["x"]).values() == {"x": 100 << 20}
 
 
-def test_a_cgroup_is_gone_with_its_run():
+def test_a_cgroup_is_gone_with_its_run(small):
     if (parent := totals.cgroup_parent()) is None:
         pytest.skip("no cgroup can be made here")
-    try:
-        sandbox = Sandbox("bubblewrap", limits=SMALL)
-    except SandboxError as error:
-        pytest.skip(str(error))
-    before = set(parent.glob("sandbox-*"))
+    mine = f"sandbox-{os.getpid()}-*"
+    seen = []
+
+    def answer(_):
+        seen.extend(parent.glob(mine))
+        return b""
+
     with ThreadPoolExecutor(2) as pool:
-        for outcome in pool.map(lambda _: sandbox.run("import os; os.fork()"), range(6)):
-            assert outcome.status in ("done", "died")
-    assert set(parent.glob("sandbox-*")) - before == set()
+        code = "import os; ask(b''); os.fork()"
+        list(pool.map(lambda _: small.run(code, answer=answer), range(6)))
+    assert len(seen) >= 6
+    assert list(parent.glob(mine)) == []
+
+
+def test_cgroups_are_made_as_near_as_may_be():
+    root = Path("/sys/fs/cgroup")
+    version_1 = "9:name=systemd:/\n4:memory:/box/one\n0::/\n"
+    assert totals.cgroup_folders(version_1) == [root / "memory/box/one", root]
+    assert totals.cgroup_folders("0::/a/b\n") == [root / "a/b", root / "a", root]
+    assert totals.cgroup_folders("4:cpu,memory:/\n") == [root / "memory"]
+
+
+def test_a_cgroup_of_version_2_leaves_no_swap_and_ends_as_a_whole(tmp_path, monkeypatch):
+    """Its files are as in the kernel's Documentation/admin-guide/cgroup-v2.rst."""
+    files = ("memory.max", "memory.swap.max", "memory.oom.group", "cgroup.procs")
+    mkdir = Path.mkdir
+
+    def make(self):
+        mkdir(self)
+        for name in files:
+            (self / name).write_text("max")
+
+    monkeypatch.setattr(Path, "mkdir", make)
+    cgroup = totals.make_cgroup(tmp_path, 1 << 30)
+    assert [(cgroup / name).read_text() for name in files[:3]] == [str(1 << 30), "0", "1"]
+
+
+def test_a_folder_that_is_no_cgroup_is_not_taken_for_one(tmp_path):
+    with pytest.raises(OSError, match="hands on no limit of memory"):
+        totals.make_cgroup(tmp_path, 1 << 30)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_kernel_and_the_scheduler_take_the_caller_last(sandbox):
