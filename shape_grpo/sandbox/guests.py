@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from shape_grpo.sandbox.limits import Limits, SandboxError
 from shape_grpo.sandbox.totals import Totals
@@ -184,13 +185,15 @@ def popen(command: list[str], pass_fds: list[int], home: str = WORK) -> subproce
         raise SandboxError(f"cannot start {command[0]}: {error}") from error
 
 
-def take_pipes(process: subprocess.Popen[bytes]) -> list[int]:
+def take_pipes(process: subprocess.Popen[bytes]) -> tuple[int, int, int]:
     """Descriptors of our ends of its three pipes, now the caller's to close."""
-    pipes = [pipe for pipe in (process.stdin, process.stdout, process.stderr) if pipe is not None]
-    taken = [os.dup(pipe.fileno()) for pipe in pipes]
-    for pipe in pipes:
-        pipe.close()
-    return taken
+
+    def take(pipe: IO[bytes] | None) -> int:
+        assert pipe is not None
+        with pipe:
+            return os.dup(pipe.fileno())
+
+    return take(process.stdin), take(process.stdout), take(process.stderr)
 
 
 def init_of(status: int) -> tuple[int, int]:

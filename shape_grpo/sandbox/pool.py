@@ -65,21 +65,22 @@ class WarmPool:
         Raises:
             SandboxError: the zygote has gone, or could not fork.
         """
+        mine: list[int] = []
+        given: list[int] = []
         with ExitStack() as ours, ExitStack() as theirs:
-            pipes = [os.pipe() for _ in range(3)]
-            job, reply, printed = pipes[0][0], pipes[1][1], pipes[2][1]
-            mine = [pipes[0][1], pipes[1][0], pipes[2][0]]
+            for we_read in (False, True, True):  # the job, the reply, what is printed
+                reading, writing = os.pipe()
+                mine.append(reading if we_read else writing)
+                given.append(writing if we_read else reading)
+                ours.callback(os.close, mine[-1])
+                theirs.callback(os.close, given[-1])
             hello, hello_end = socket.socketpair()
             ours.enter_context(hello)
-            for descriptor in mine:
-                ours.callback(os.close, descriptor)
             theirs.enter_context(hello_end)
-            for descriptor in (job, reply, printed):
-                theirs.callback(os.close, descriptor)
             try:
                 with self.lock:
-                    descriptors = [job, reply, printed, hello_end.fileno()]
-                    socket.send_fds(self.control, [str(self.limits.disk).encode()], descriptors)
+                    given.append(hello_end.fileno())
+                    socket.send_fds(self.control, [str(self.limits.disk).encode()], given)
                 theirs.close()
                 hello.settimeout(60)
                 _, found, _, _ = socket.recv_fds(hello, 1, 1)
@@ -96,7 +97,8 @@ class WarmPool:
             kill_namespace(found)
             totals.close()
 
-        return Guest(*mine, totals, end)
+        job, reply, printed = mine
+        return Guest(job, reply, printed, totals, end)
 
     def alive(self) -> bool:
         """Whether the zygote is there still; false before any of its forks is seen to end."""

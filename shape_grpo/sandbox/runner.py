@@ -163,14 +163,17 @@ class Sandbox:
 
     def _start(self) -> tuple[Guest, WarmPool | None]:
         """A guest, and the pool from which it is; a pool that has gone is replaced."""
-        while self.warm:
-            pool = self._living_pool()
-            try:
-                return pool.start(), pool
-            except SandboxError:
-                if pool.alive() or not self.warm:
-                    raise
-        return BACKENDS[self.backend](self.limits, self.readable), None
+        try:
+            while self.warm:
+                pool = self._living_pool()
+                try:
+                    return pool.start(), pool
+                except SandboxError:
+                    if pool.alive():
+                        raise
+            return BACKENDS[self.backend](self.limits, self.readable), None
+        except OSError as error:
+            raise SandboxError(f"the sandbox did not start: {error}") from error
 
     def _living_pool(self) -> WarmPool:
         with self._lock:
