@@ -49,6 +49,7 @@ class Conversation:
             for pipe in (self.guest.job, self.guest.reply, self.guest.printed):
                 os.set_blocking(pipe, False)
             self._await_start()
+            self.guest.totals.begin()
             try:
                 kind, payload = self._talk(job, seconds, answer)
             except Ended as ended:

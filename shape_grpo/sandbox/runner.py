@@ -164,12 +164,14 @@ class Sandbox:
     def _start(self) -> tuple[Guest, WarmPool | None]:
         """A guest, and the pool from which it is; a pool that has gone is replaced."""
         try:
-            while self.warm:
+            for last in (False, True):
+                if not self.warm:
+                    break
                 pool = self._living_pool()
                 try:
                     return pool.start(), pool
                 except SandboxError:
-                    if pool.alive():
+                    if last or pool.alive():
                         raise
             return BACKENDS[self.backend](self.limits, self.readable), None
         except OSError as error:

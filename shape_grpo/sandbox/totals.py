@@ -17,23 +17,28 @@ SECONDS_BETWEEN_LOOKS = 0.1
 
 
 class Totals:
-    """All processes of one run, of which the first has not yet started others.
+    """All processes of one run: a first one, and its descendants.
 
     Attributes:
         cgroup: the run's own, if there is one.
     """
 
-    def __init__(self, pid: int, most: int, *, cgroup: bool = True) -> None:
+    def __init__(self, pid: int, most: int) -> None:
         self.pid = pid
         self.most = most
         self.looked = time.monotonic()
         self.cgroup: Path | None = None
-        if cgroup and pid > 0 and (parent := cgroup_parent()) is not None:
-            with suppress(OSError):
-                self.cgroup = make_cgroup(parent, most)
+
+    def begin(self) -> None:
+        """Count from here on; to be called while all processes are there still, and no others."""
+        if self.pid <= 0 or (parent := cgroup_parent()) is None:
+            return
+        with suppress(OSError):
+            self.cgroup = make_cgroup(parent, self.most)
+            for pid in (self.pid, *descendants(self.pid)):
                 (self.cgroup / "cgroup.procs").write_text(str(pid))
-                return
-            self.close()
+            return
+        self.close()
 
     def exceeded(self) -> bool:
         """Whether the run uses, or has tried to use, too much; looks ten times a second."""

@@ -70,7 +70,7 @@ ALLOWED_ARGUMENTS: dict[str, tuple[int, int, Sequence[tuple[int, int, Sequence[i
     # TCGETS, TCGETS2, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX
     "ioctl": (16, 29, [(1, ANY, [0x5401, 0x802C542A, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451])]),
     # PR_GET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_NAME, PR_GET_NAME, PR_CAPBSET_READ, PR_SET_VMA.
-    # Not PR_SET_PDEATHSIG, by which the first process dies with its caller.
+    # Not PR_SET_DUMPABLE, by which a process hides how much memory it uses.
     "prctl": (157, 167, [(0, ANY, [2, 3, 15, 16, 23, 0x53564D41])]),
     "prlimit64": (302, 261, [(0, ANY, [0])]),
     # AF_UNIX, SOCK_STREAM: one of datagrams could still write to a named socket.
