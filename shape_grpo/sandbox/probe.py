@@ -30,7 +30,8 @@ attempt("reads files outside", lambda: read(folder + "/secret"))
 attempt("writes files outside", write)
 attempt("changes modes outside", lambda: os.chmod(folder + "/secret", 0o777))
 attempt("reads the memory of others", lambda: read(f"/proc/{victim}/environ"))
-attempt("signals others", lambda: os.kill(victim, signal.SIGKILL))
+if victim != os.getpid():
+    attempt("signals others", lambda: os.kill(victim, signal.SIGKILL))
 attempt("reaches the network", lambda: socket.create_connection(("127.0.0.1", port), 5) and None)
 attempt("makes namespaces", lambda: ctypes.CDLL(None).unshare(0x10000000) == 0)
 """

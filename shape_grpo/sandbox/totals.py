@@ -140,8 +140,8 @@ def make_cgroup(parent: Path, most: int) -> Path:
 
 
 def remove_cgroup(cgroup: Path) -> None:
-    """Remove it; the kernel may take a moment to see that it is empty."""
-    for _ in range(100):
+    """Remove it; the kernel may take a moment to see that it is empty, a busy one longer."""
+    for _ in range(10_000):
         try:
             return cgroup.rmdir()
         except FileNotFoundError:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from processes import processes_with
+from processes import processes_with, wait_until
 
 from shape_grpo.sandbox import Limits, Sandbox, SandboxError, totals
 from shape_grpo.sandbox.conversation import Conversation
@@ -126,6 +126,7 @@ def test_the_kernel_and_the_scheduler_take_the_caller_last(sandbox):
     seen = {}
 
     def answer(_):
+        wait_until(lambda: processes_with(mark))
         for pid in processes_with(mark):
             with contextlib.suppress(OSError):
                 seen["oom"] = int(Path(f"/proc/{pid}/oom_score_adj").read_text())
