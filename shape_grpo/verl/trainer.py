@@ -225,9 +225,11 @@ def _answers(keys: Sequence[str], tags: Sequence[Mapping[str, Any]]) -> list[str
 def _register(name: str, verl_mode: str) -> None:
     bases: tuple[type, ...] = (CandidateTrainerMixin, get_trainer_cls(verl_mode))
     if cpu.is_enabled():
-        from shape_grpo.verl.cpu.worker import CPUTrainerMixin
+        from shape_grpo.verl.cpu import worker
 
-        bases = (bases[0], CPUTrainerMixin, bases[1])
+        separate = verl_mode == "separate_async"
+        mixin = worker.CPUSeparateTrainerMixin if separate else worker.CPUTrainerMixin
+        bases = (bases[0], mixin, bases[1])
     members = {"__module__": __name__, "verl_trainer_mode": verl_mode}
     register_trainer(name)(type(f"CandidateTrainer_{verl_mode}", bases, members))
 
