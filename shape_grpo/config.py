@@ -45,7 +45,14 @@ class ShapeGRPOConfig(CandidateRules):
         floor_reward: The reward under the rule ``floor``, and the score of a response without any
             candidate.
         on_error: ``skip``: a candidate whose reward function raised, or returned no finite number,
-            leaves the set, and its tokens count as shared. ``raise``: the run ends at that step.
+            leaves the set, and its tokens count as shared. ``raise``: the run ends, as if
+            ``max_error_share`` were 0.
+        max_error_share: The run ends where more of the candidates have failed: in training, taken
+            over the last steps; in a validation, over all of it. At one half the rewards say more
+            of the failure than of the policy. 1 never ends a run.
+        error_window: Steps that the share is taken over in training. With three, a run outlives one
+            step whose rewards all fail (a judge that restarts) but not two, and ends at once if
+            that is its first: it was set up wrong.
         reward_timeout: Seconds after which a reward function that has not returned counts as one
             that raised (verl; TRL gives it all candidates at once). Twice what ACLSum's judge takes
             at worst, four retries of 60 seconds, and far above a sandbox's 10 seconds a test.
@@ -63,6 +70,8 @@ class ShapeGRPOConfig(CandidateRules):
     epsilon: float = 1e-6
     floor_reward: float = 0.0
     on_error: str = "skip"
+    max_error_share: float = 0.5
+    error_window: int = 3
     reward_timeout: float = 600.0
 
     def __post_init__(self) -> None:
@@ -76,6 +85,10 @@ class ShapeGRPOConfig(CandidateRules):
         except ValueError as error:
             raise ValueError(f"allocator_options={self.allocator_options}: {error}") from error
         check_choice("on_error", self.on_error, ("skip", "raise"))
+        if not 0 <= self.max_error_share <= 1:
+            raise ValueError(f"max_error_share={self.max_error_share}: must be from 0 to 1.")
+        if self.error_window < 1:
+            raise ValueError(f"error_window={self.error_window}: must be 1 step or more.")
         utility = self.game
         floor = torch.tensor(self.floor_reward)
         if not utility.takes_vectors and not utility.allows(floor).all():
@@ -121,6 +134,11 @@ class ShapeGRPOConfig(CandidateRules):
             return make_utility(self.utility, **self.utility_options)
         except ValueError as error:
             raise ValueError(f"utility_options={self.utility_options}: {error}") from error
+
+    @property
+    def allowed_error_share(self) -> float:
+        """``max_error_share``; 0 under ``on_error=raise``."""
+        return 0.0 if self.on_error == "raise" else self.max_error_share
 
     @property
     def floor(self) -> Reward:

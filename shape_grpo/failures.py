@@ -2,6 +2,10 @@
 
 import logging
 import traceback
+from collections import deque
+from collections.abc import Iterable
+
+from shape_grpo.advantage import CandidateRecord
 
 logger = logging.getLogger(__name__)
 
@@ -29,3 +33,53 @@ class FailureLog:
                 failure,
             )
         return failure
+
+
+class ErrorBudget:
+    """Ends a run whose reward functions fail too often.
+
+    Responses without a reward leave their groups. Where most are left out, a policy is trained on
+    few rewards or none, while the optimizer's momentum still moves it.
+
+    Args:
+        max_share: The share of candidates that may fail; 0 allows no failure.
+        responses: Those of one step. The share is not looked at before as many were seen: a few
+            candidates say little.
+        steps: How many steps the share is taken over.
+    """
+
+    def __init__(self, max_share: float, responses: int, steps: int = 1) -> None:
+        self.max_share = max_share
+        self.responses = responses
+        self._window: deque[tuple[int, int]] = deque(maxlen=responses * steps)
+        self._last_failure: str | None = None
+
+    def spend(self, records: Iterable[CandidateRecord], where: str) -> None:
+        """Count the candidates of responses.
+
+        Args:
+            records: One a response.
+            where: Such as "in training"; said in the error.
+
+        Raises:
+            RuntimeError: More than ``max_share`` of the candidates in the window have failed; with
+                the traceback of the last failure.
+        """
+        for record in records:
+            self._window.append((len(record.rewards), record.num_errors))
+            self._last_failure = record.error or self._last_failure
+        candidates = sum(number for number, _ in self._window)
+        errors = sum(number for _, number in self._window)
+        seen_enough = len(self._window) >= self.responses or self.max_share == 0
+        if not seen_enough or errors <= self.max_share * candidates:
+            return
+        allowed = (
+            "on_error=raise or max_error_share=0 allows no failure"
+            if self.max_share == 0
+            else f"max_error_share={self.max_share:g}"
+        )
+        raise RuntimeError(
+            f"The reward function failed for {errors} of the last {candidates} candidates "
+            f"({errors / candidates:.0%}) {where}; {allowed}. The last traceback:\n"
+            f"{self._last_failure}"
+        )

@@ -1,7 +1,8 @@
 """Metrics of the candidates of a step, beside the trainer's own.
 
 verl merges the metrics of several updates by words in their names ("max", "min", "sum", "total");
-the names here contain none, so that they are averaged.
+the names here contain none, so that they are averaged. Averages of `COUNTS` say nothing: a trainer
+that updates several times a step adds those up.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from shape_grpo.credit import Utility, make_utility, weigh_shares
 from shape_grpo.credit.allocators import sets_of_a_size
 
 HANDLED = ("truncated", "empty", "duplicate", "surplus", "fallback")
+COUNTS = ("shape_grpo/reward_errors", *(f"shape_grpo/{rule}_candidates" for rule in HANDLED))
+"""The metrics that are numbers of candidates, not means or shares."""
 
 
 def candidate_metrics(
@@ -62,6 +65,7 @@ def candidate_metrics(
         rewards[rows, :width] = game.ranking(batch.rewards[rows, :width].double()).double()
     shares = batch.share(game, allocator, allocator_options)
     split = weigh_shares(shares, batch.mask, lengths, allocator=allocator, length_correction=False)
+    errors = sum(record.num_errors for record in records)
     distinct = [record.distinct for record in records if record.distinct is not None]
     metrics = {
         "num_candidates": _mean(counts),
@@ -76,7 +80,8 @@ def candidate_metrics(
         "candidate_token_share": lengths[batch.mask].sum().item() / max(sum(response_lengths), 1),
         "credit_spread": _mean(_variation(split.shares, batch.mask)),
         "negative_weights": _mean(split.weights[batch.mask] < 0),
-        "reward_errors": float(sum(record.num_errors for record in records)),
+        "reward_errors": float(errors),
+        "reward_error_share": errors / max(sum(len(record.rewards) for record in records), 1),
         **{
             f"{rule}_candidates": float(sum(record.handled.get(rule, 0) for record in records))
             for rule in HANDLED

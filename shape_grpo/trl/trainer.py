@@ -20,6 +20,7 @@ from shape_grpo.advantage import (
 )
 from shape_grpo.candidates import find_candidates
 from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.failures import ErrorBudget
 from shape_grpo.trl.checks import check_options
 from shape_grpo.trl.rewards import CandidateRewards, candidate_rows
 
@@ -82,6 +83,14 @@ class ShapEGRPOTrainer(GRPOTrainer):
         self.reward_func_names = [UTILITY]
         self.reward_weights = torch.ones(1)
         self.records: list[CandidateRecord] = []
+        self._error_budgets = {
+            mode: ErrorBudget(
+                self.shape_grpo.allowed_error_share,
+                self.args.generation_batch_size,
+                self.shape_grpo.error_window,
+            )
+            for mode in ("train", "eval")
+        }
 
     def _calculate_rewards(
         self,
@@ -95,17 +104,14 @@ class ShapEGRPOTrainer(GRPOTrainer):
         Keeps the records of their candidates for the advantages.
 
         Raises:
-            RuntimeError: ``on_error=raise`` and a reward function failed.
+            RuntimeError: More rewards failed than ``max_error_share`` allows.
         """
         records = self._score_candidates(inputs, prompts, completions, completion_ids_list)
         # Groups may be spread over processes.
         self.records = gather_object(records)
         lengths = gather_object([len(ids) for ids in completion_ids_list])
-        for record in self.records:
-            if record.error is not None and self.shape_grpo.on_error == "raise":
-                raise RuntimeError(
-                    f"A reward function failed and on_error=raise; its traceback:\n{record.error}"
-                )
+        where = "in training" if self._mode == "train" else "in evaluation"
+        self._error_budgets[self._mode].spend(self.records, where)
         self._candidates = CandidateBatch.collate(
             self.records, vectors=self.shape_grpo.game.takes_vectors
         ).to(self.accelerator.device)

@@ -7,7 +7,9 @@ Registered as ``shape_grpo`` (on verl's "sync"), ``shape_grpo_colocate_async`` a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +19,8 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1 import get_trainer_cls, register_trainer
 
 from shape_grpo.advantage import CandidateBatch, CandidateRecord, candidate_metrics
+from shape_grpo.advantage.metrics import COUNTS
+from shape_grpo.failures import ErrorBudget
 from shape_grpo.verl import cpu
 from shape_grpo.verl.checks import (
     AGENT_LOOP_MANAGER,
@@ -27,16 +31,30 @@ from shape_grpo.verl.checks import (
 )
 from shape_grpo.verl.estimator import candidates_in_context
 
+logger = logging.getLogger(__name__)
+
 
 class CandidateTrainerMixin:
     """Reads what the reward manager recorded and lends it to the estimator."""
 
     verl_trainer_mode: str
     config: DictConfig
-    _records_to_write: Mapping[str, str | None] = {}
+    global_steps: int
+    parameter_sync_step: int
+    _records: Mapping[str, CandidateRecord] = {}
+    _records_to_write: Mapping[str, CandidateRecord] = {}
+    _lost_responses: bool = False
 
     def __init__(self, config: DictConfig) -> None:
-        self.shape_grpo_config = check_trainer_config(config)
+        options = self.shape_grpo_config = check_trainer_config(config)
+        self._error_budget = ErrorBudget(
+            options.allowed_error_share,
+            config.data.train_batch_size * config.actor_rollout_ref.rollout.n,
+            options.error_window,
+        )
+        with open_dict(config):
+            # For verl's trackers, because verl's own trainer logs the same mode.
+            config.trainer.v1.registered_trainer = config.trainer.v1.trainer_mode
         # verl compares this string: with any but its own "sync" it would train synchronously from
         # the asynchronous replay buffer.
         config.trainer.v1.trainer_mode = self.verl_trainer_mode
@@ -47,64 +65,135 @@ class CandidateTrainerMixin:
                 agent.agent_loop_manager_class = AGENT_LOOP_MANAGER
         super().__init__(config)  # type: ignore[call-arg]
 
-    def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
-        compute_advantage = super()._compute_advantage  # type: ignore[misc]
-        if self.config.reward.reward_manager.name != REWARD_MANAGER:
-            return compute_advantage(batch, metrics)
-        final_rows = _final_rows(batch.keys)
-        records = self._read_records(batch, final_rows)
-        candidates = CandidateBatch.collate(
-            records, vectors=self.shape_grpo_config.game.takes_vectors
-        )
-        with candidates_in_context(candidates, final_rows, self.shape_grpo_config):
-            batch = compute_advantage(batch, metrics)
-        answers = [row for row in range(len(records)) if _is_answer(batch, final_rows, row)]
-        metrics.update(
-            candidate_metrics(
-                [records[row] for row in answers],
-                [batch.tags[row]["response_len"] for row in answers],
-                utility=self.shape_grpo_config.game,
-                allocator=self.shape_grpo_config.allocator,
-                allocator_options=self.shape_grpo_config.allocator_options,
-            )
-        )
+    @property
+    def _has_records(self) -> bool:
+        name: str = self.config.reward.reward_manager.name
+        return name == REWARD_MANAGER
+
+    def step(self, metrics: dict[str, Any], timing_raw: dict[str, float]) -> KVBatchMeta:
+        """One step of verl, of one update or several."""
+        self._records = {}
+        self._counts: Counter[str] = Counter()
+        batch = super().step(metrics, timing_raw)  # type: ignore[misc]
+        # verl has averaged them over the updates.
+        metrics.update(self._counts)
         return batch
 
-    def _read_records(self, batch: KVBatchMeta, final_rows: torch.Tensor) -> list[CandidateRecord]:
-        """One record a row; rows that hold no answer (padding, earlier outputs) get an empty one.
+    def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
+        compute_advantage = super()._compute_advantage  # type: ignore[misc]
+        if not self._has_records:
+            return compute_advantage(batch, metrics)
+        final_rows = _final_rows(batch.keys)
+        answers = self._read_records(batch.keys, batch.tags, batch.partition_id)
+        self._error_budget.spend(answers.values(), "in training")
+        candidates = CandidateBatch.collate(
+            [answers.get(key, CandidateRecord()) for key in batch.keys],
+            vectors=self.shape_grpo_config.game.takes_vectors,
+        )
+        rows = torch.tensor([row for row, key in enumerate(batch.keys) if key in answers])
+        with candidates_in_context(candidates, final_rows, self.shape_grpo_config):
+            batch = compute_advantage(batch, metrics)
+        lengths = dict(zip(batch.keys, (tag["response_len"] for tag in batch.tags), strict=True))
+        measured = candidate_metrics(
+            list(answers.values()),
+            [lengths[key] for key in answers],
+            utility=self.shape_grpo_config.game,
+            allocator=self.shape_grpo_config.allocator,
+            allocator_options=self.shape_grpo_config.allocator_options,
+            candidates=candidates.select(rows),
+        )
+        counts = {name: measured[name] for name in COUNTS} | self._count_responses(len(answers))
+        metrics.update(measured | counts)
+        self._counts.update(counts)
+        self._records = {**self._records, **answers}
+        return batch
+
+    def _read_records(
+        self, keys: Sequence[str], tags: Sequence[Mapping[str, Any]], partition: str
+    ) -> dict[str, CandidateRecord]:
+        """The records of the rollouts' answers, by key; other rows (`_answers`) have none.
 
         Raises:
-            RuntimeError: ``on_error=raise`` and a reward function failed, or a response was not
-                scored by the reward manager.
+            RuntimeError: There is no record, because another than the reward manager scored.
         """
-        data = tq.kv_batch_get(
-            keys=batch.keys, partition_id=batch.partition_id, select_fields=["extra_fields"]
-        )
-        records = []
-        for row, fields in enumerate(list(data["extra_fields"])):
-            if not _is_answer(batch, final_rows, row):
-                records.append(CandidateRecord())
-                continue
-            record = _record(fields)
-            if record.error is not None and self.shape_grpo_config.on_error == "raise":
+        answers = _answers(keys, tags)
+        if not answers:
+            return {}
+        data = tq.kv_batch_get(keys=answers, partition_id=partition, select_fields=["extra_fields"])
+        records = {}
+        for key, fields in zip(answers, list(data["extra_fields"]), strict=True):
+            record = (fields.get("reward_extra_info") or {}).get(RECORD_KEY)
+            if record is None:
                 raise RuntimeError(
-                    "The reward function failed and algorithm.shape_grpo.on_error=raise; "
-                    f"its traceback:\n{record.error}"
+                    f"Response {key} has a score and no candidates: not the reward manager "
+                    f"{REWARD_MANAGER} scored it, but an agent loop that sets reward_score, or a "
+                    "reward model on the trainer's own GPUs. Leave reward_score unset, write "
+                    "reward.reward_model.enable_resource_pool=true, or, for verl's own estimators, "
+                    "take another reward.reward_manager.name."
                 )
-            records.append(record)
+            records[key] = CandidateRecord.from_json(record)
         return records
+
+    def _count_responses(self, answers: int) -> dict[str, float]:
+        """Responses of an update, and those that ``rollout.n`` asks for; logs the first loss."""
+        prompts = self.config.data.train_batch_size // self.parameter_sync_step
+        expected = prompts * self.config.actor_rollout_ref.rollout.n
+        if answers < expected and not self._lost_responses:
+            self._lost_responses = True
+            logger.warning(
+                "Step %d has %d responses of %d: of the others the rollout failed, or the reward "
+                "worker died (verl's log says which: Error in _run_prompt). verl goes on without "
+                "them. Further losses are seen in shape_grpo/responses and not logged.",
+                self.global_steps,
+                answers,
+                expected,
+            )
+        return {"shape_grpo/responses": answers, "shape_grpo/responses_expected": expected}
+
+    def _build_replay_buffer(self) -> Any:
+        """Build verl's buffer, and look at the groups that it drops before a step sees them.
+
+        With ``filter_groups`` those are groups of equal rewards, in whose place it asks for others.
+        Rewards that all fail are equal: it would ask for ever.
+        """
+        buffer = super()._build_replay_buffer()  # type: ignore[misc]
+        # A custom sampler need not have it.
+        if self._has_records and hasattr(buffer, "_clear_groups"):
+            clear_groups = buffer._clear_groups
+
+            def count_and_clear_groups(partition: str, uids: set[str]) -> None:
+                rows = buffer.partitions[partition]
+                dropped = {key: tag for key, tag in rows.items() if key.split("_")[0] in uids}
+                records = self._read_records(list(dropped), list(dropped.values()), partition)
+                self._error_budget.spend(
+                    records.values(), "in training, counting groups that verl dropped"
+                )
+                clear_groups(partition, uids)
+
+            buffer._clear_groups = count_and_clear_groups
+        return buffer
+
+    def _val_metrics_update(
+        self,
+        data_sources: Sequence[str],
+        sample_uids: Sequence[str],
+        reward_extra_infos_dict: dict[str, list[Any]],
+        *more: Any,
+        **options: Any,
+    ) -> dict[str, float]:
+        texts = [text for text in reward_extra_infos_dict.get(RECORD_KEY, ()) if text is not None]
+        budget = ErrorBudget(self.shape_grpo_config.allowed_error_share, len(texts))
+        budget.spend(map(CandidateRecord.from_json, texts), "in validation")
+        metrics: dict[str, float] = super()._val_metrics_update(  # type: ignore[misc]
+            data_sources, sample_uids, reward_extra_infos_dict, *more, **options
+        )
+        return metrics
 
     def _log_rollout_data(
         self, batch: KVBatchMeta, timing_raw: dict[str, float], rollout_data_dir: str
     ) -> None:
         """Write the step's responses as verl does, with the records of their candidates."""
-        if self.config.reward.reward_manager.name == REWARD_MANAGER:
-            final_rows = _final_rows(batch.keys)
-            records = self._read_records(batch, final_rows)
-            self._records_to_write = {
-                key: record.to_json() if _is_answer(batch, final_rows, row) else None
-                for row, (key, record) in enumerate(zip(batch.keys, records, strict=True))
-            }
+        self._records_to_write = self._records
         super()._log_rollout_data(batch, timing_raw, rollout_data_dir)  # type: ignore[misc]
         self._records_to_write = {}
 
@@ -113,26 +202,15 @@ class CandidateTrainerMixin:
     ) -> None:
         # verl 0.9.1 leaves reward_extra_info out of training rollouts, not out of validation's.
         if self._records_to_write:
-            records = [self._records_to_write[key] for key in reward_extra_infos_dict["uid"]]
-            reward_extra_infos_dict = {**reward_extra_infos_dict, RECORD_KEY: records}
+            found = map(self._records_to_write.get, reward_extra_infos_dict["uid"])
+            texts = [None if record is None else record.to_json() for record in found]
+            reward_extra_infos_dict = {**reward_extra_infos_dict, RECORD_KEY: texts}
         super()._dump_generations(  # type: ignore[misc]
             reward_extra_infos_dict=reward_extra_infos_dict, **fields
         )
 
 
-def _record(extra_fields: Mapping[str, Any]) -> CandidateRecord:
-    info = extra_fields.get("reward_extra_info") or {}
-    if RECORD_KEY not in info:
-        raise RuntimeError(
-            "A response came without the rewards of its candidates: its agent loop set "
-            f"reward_score itself, so reward.reward_manager.name={REWARD_MANAGER} was not asked. "
-            "Leave reward_score unset, or train with adv_estimator=grpo and "
-            "reward.reward_manager.name=naive."
-        )
-    return CandidateRecord.from_json(info[RECORD_KEY])
-
-
-def _final_rows(keys: list[str]) -> torch.Tensor:
+def _final_rows(keys: Sequence[str]) -> torch.Tensor:
     """(B,) int64: the row of the last output of each row's rollout.
 
     Keys are verl's ``{uid}_{session}_{output}``.
@@ -144,17 +222,24 @@ def _final_rows(keys: list[str]) -> torch.Tensor:
     return torch.tensor([last[key.rpartition("_")[0]][1] for key in keys])
 
 
-def _is_answer(batch: KVBatchMeta, final_rows: torch.Tensor, row: int) -> bool:
-    """Whether a row holds a rollout's last output, and not padding that verl added."""
-    return bool(final_rows[row] == row) and not batch.tags[row].get("is_padding", False)
+def _answers(keys: Sequence[str], tags: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys of the rollouts' last outputs, without the rows that verl pads a batch with."""
+    rows = zip(keys, tags, _final_rows(keys).tolist(), strict=True)
+    return [
+        key
+        for row, (key, tag, final) in enumerate(rows)
+        if final == row and not tag.get("is_padding", False)
+    ]
 
 
 def _register(name: str, verl_mode: str) -> None:
     bases: tuple[type, ...] = (CandidateTrainerMixin, get_trainer_cls(verl_mode))
     if cpu.is_enabled():
-        from shape_grpo.verl.cpu.worker import CPUTrainerMixin
+        from shape_grpo.verl.cpu import worker
 
-        bases = (bases[0], CPUTrainerMixin, bases[1])
+        separate = verl_mode == "separate_async"
+        mixin = worker.CPUSeparateTrainerMixin if separate else worker.CPUTrainerMixin
+        bases = (bases[0], mixin, bases[1])
     members = {"__module__": __name__, "verl_trainer_mode": verl_mode}
     register_trainer(name)(type(f"CandidateTrainer_{verl_mode}", bases, members))
 

@@ -26,6 +26,7 @@ def test_metrics_of_a_batch_worked_by_hand():
             "shape_grpo/credit_spread": spread,
             "shape_grpo/negative_weights": 0,
             "shape_grpo/reward_errors": 1,
+            "shape_grpo/reward_error_share": 1 / 5,
             "shape_grpo/truncated_candidates": 2,
             "shape_grpo/empty_candidates": 0,
             "shape_grpo/duplicate_candidates": 1,

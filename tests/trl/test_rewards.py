@@ -155,6 +155,14 @@ def test_on_error_raise_ends_the_run_with_the_traceback(tmp_path):
         rewards(tmp_path, raises, on_error="raise")
 
 
+def test_a_run_ends_where_more_than_half_of_the_rewards_fail(tmp_path):
+    responses = [answer("a", "bb", "a")] * 4
+    reason = r"(?s)8 of the last 12 .*\(67%\) in training; max_error_share=0\.5\..*no answer to a"
+    with pytest.raises(RuntimeError, match=reason):
+        rewards(tmp_path, raises, responses)
+    assert rewards(tmp_path, raises, responses, max_error_share=0.7)
+
+
 def test_candidates_with_the_fixed_reward_are_not_asked_about(tmp_path):
     asked = []
 

@@ -1,14 +1,19 @@
 """Why the CPU backend is needed: each test fails once its reason is gone."""
 
+import asyncio
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 
 import pytest
 import torch
 from verl.plugin.platform import PlatformBase
 
+from shape_grpo.verl.cpu.checkpoint_engine import StoreCheckpointEngine
 from shape_grpo.verl.cpu.platform import PlatformCPU
+from shape_grpo.verl.cpu.worker import CPUDetachActorWorker
 
 
 def test_torch_refuses_the_process_group_that_verl_asks_for(tmp_path):
@@ -56,3 +61,65 @@ def test_the_platform_answers_every_call_that_verl_makes_on_a_device():
         platform.synchronize()
     with pytest.raises(AttributeError):
         device.no_such_call()
+
+
+def test_weights_reach_every_server_through_the_store():
+    """Two servers read while the trainer, whose second process sends nothing, writes."""
+    sent = {
+        "embedding": torch.randn(5, 3, dtype=torch.bfloat16),
+        "head": torch.arange(6.0).reshape(2, 3).T,
+    }
+    trainer = [StoreCheckpointEngine(1, is_master=True), StoreCheckpointEngine(1)]
+    servers = [StoreCheckpointEngine(1), StoreCheckpointEngine(1)]
+    engines = [*trainer, *servers]
+    for _ in range(2):  # transfers
+        metadata = [engine.prepare() for engine in engines]
+        arguments = StoreCheckpointEngine.build_topology(len(trainer), len(servers), metadata)
+        for group, keywords in zip((trainer, servers), arguments, strict=True):
+            for engine, address in zip(group, keywords["address"], strict=True):
+                engine.init_process_group(address=address)
+
+        async def receive(server):
+            return {name: weight async for name, weight in server.receive_weights()}
+
+        with ThreadPoolExecutor() as pool:
+            received = [pool.submit(asyncio.run, receive(server)) for server in servers]
+            for engine in trainer:
+                asyncio.run(engine.send_weights(iter(sent.items())))
+        for weights in (future.result() for future in received):
+            assert list(weights) == list(sent)
+            for name, weight in weights.items():
+                assert weight.dtype == sent[name].dtype and weight.equal(sent[name])
+        for engine in engines:
+            engine.finalize()
+        sent["head"] = sent["head"] + 1
+
+
+def test_the_worker_of_separate_async_keeps_copies_of_the_weights():
+    """verl saves by `.cpu()`, which here gives the weights themselves."""
+    weights = {"layer": torch.zeros(2)}
+    worker = object.__new__(CPUDetachActorWorker)
+    worker._strategy_handlers = (lambda module: ({"layer": (module["layer"], None)}, "spec"), None)
+    saved, spec = worker.copy_handler(weights)
+    weights["layer"] += 1
+    assert saved["layer"][0].tolist() == [0, 0] and saved["layer"][1] is None and spec == "spec"
+
+
+@pytest.mark.parametrize(
+    ("mode", "worker"),
+    [("shape_grpo", "ActorRolloutRefWorker"), ("shape_grpo_separate_async", "DetachActorWorker")],
+)
+def test_a_trainer_starts_the_cpu_form_of_the_worker_that_verl_starts(mode, worker):
+    code = (
+        "import sys\n"
+        "from verl.trainer.ppo.v1 import get_trainer_cls\n"
+        "print([c.__name__ for c in get_trainer_cls(sys.argv[1]).worker_cls.__mro__][:4])"
+    )
+    process = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, mode],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "VERL_PLATFORM": "cpu"},
+        check=True,
+    )
+    assert f"CPU{worker}" in process.stdout.splitlines()[-1]

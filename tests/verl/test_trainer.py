@@ -31,8 +31,12 @@ def batch(monkeypatch):
         "extra_fields": [{"reward_extra_info": {RECORD_KEY: r.to_json()}} for r in records],
     }
     monkeypatch.setattr(
-        transfer_queue, "kv_batch_get", lambda select_fields, **_: {
-            name: fields[name] for name in select_fields if name in fields
+        transfer_queue, "kv_batch_get", lambda keys, select_fields, **_: {
+            name: fields[name]
+            if keys == KEYS
+            else [fields[name][KEYS.index(key)] for key in keys]
+            for name in select_fields
+            if name in fields
         },
     )  # fmt: skip
     tags = [{"is_padding": key.startswith("padding")} for key in KEYS]
@@ -47,6 +51,8 @@ def test_rollouts_hold_the_record_of_each_answer(batch, tmp_path, manager):
     trainer.tokenizer = SimpleNamespace(pad_token_id=0, decode=lambda ids, **_: str(ids.tolist()))
     trainer.timing_raw, trainer.global_steps = {}, 7
     trainer._init_dump_executor()
+    if trainer._has_records:
+        trainer._records = trainer._read_records(batch.keys, batch.tags, batch.partition_id)
     trainer._log_rollout_data(batch, {}, str(tmp_path))
     trainer._shutdown_dump_executor()
 

