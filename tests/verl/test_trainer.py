@@ -96,12 +96,15 @@ def test_the_agent_loops_tell_the_turns_to_our_reward_manager(
     """verl's task runner reads the key after it has built the trainer, of the same object."""
     trainer_cls = get_trainer_cls("shape_grpo")
     monkeypatch.setattr(trainer_cls.__mro__[2], "__init__", lambda self, config: None)
-    monkeypatch.setattr("shape_grpo.verl.trainer.check_trainer_config", lambda config: None)
+    monkeypatch.setattr(
+        "shape_grpo.verl.trainer.check_trainer_config", lambda config: ShapeGRPOConfig()
+    )
     config = OmegaConf.create(
         {
             "trainer": {"v1": {"trainer_mode": "shape_grpo"}},
             "reward": {"reward_manager": {"name": manager}},
-            "actor_rollout_ref": {"rollout": {"agent": {"num_workers": 1}}},
+            "data": {"train_batch_size": 2},
+            "actor_rollout_ref": {"rollout": {"n": 2, "agent": {"num_workers": 1}}},
         }
     )
     OmegaConf.set_struct(config, True)
