@@ -46,7 +46,7 @@ def through_verl(tokenizer, config):
     An output is a list of turns: the policy's words as text, a tool's in a tuple.
     """
 
-    def run(outputs, *, worker_cls=CandidateAgentLoopWorker, limit=4096, **block):
+    def run(outputs, *, prompts=None, worker_cls=CandidateAgentLoopWorker, limit=4096, **block):
         changed = config.copy()
         changed.actor_rollout_ref.rollout.response_length = limit
         OmegaConf.update(changed, "algorithm.shape_grpo", block, force_add=True)
@@ -67,7 +67,10 @@ def through_verl(tokenizer, config):
             remote = SimpleNamespace(remote=manager.run_single)
             worker.reward_loop_worker_handles = [SimpleNamespace(compute_score=remote)]
             worker.processor, worker.mm_processor_kwargs = None, {}
-            made = [output_of(tokenizer, turns) for turns in outputs]
+            made = [
+                output_of(tokenizer, turns, prompt)
+                for turns, prompt in zip(outputs, prompts or ["Which?"] * len(outputs), strict=True)
+            ]
             fields = {
                 "data_source": "films",
                 "reward_model": {"ground_truth": "viewer 7"},
@@ -81,7 +84,7 @@ def through_verl(tokenizer, config):
     return run
 
 
-def output_of(tokenizer, turns):
+def output_of(tokenizer, turns, prompt="Which?"):
     ids, mask = [], []
     for turn in turns:
         written = isinstance(turn, str)
@@ -89,7 +92,7 @@ def output_of(tokenizer, turns):
         ids += tokens
         mask += [int(written)] * len(tokens)
     return AgentLoopOutput(
-        prompt_ids=tokenizer("Which film?")["input_ids"],
+        prompt_ids=tokenizer(prompt)["input_ids"],
         response_ids=ids,
         response_mask=mask,
         num_turns=1 + len(turns),
@@ -154,19 +157,25 @@ def test_the_limit_cuts_the_last_item_of_the_last_turn(through_verl, tokenizer):
 
 
 @pytest.mark.parametrize("worker_cls", [CandidateAgentLoopWorker, "verl"])
-@pytest.mark.parametrize("first", ["short", "a first output that is far longer than the last"])
-def test_of_several_outputs_the_last_is_scored_whatever_the_others_lengths(
-    through_verl, tokenizer, worker_cls, first
+@pytest.mark.parametrize(
+    ("prompts", "reason"),
+    [
+        (["Which?", "Which film, of those that were found?"], "the mask's tail has prompt in it"),
+        (["Which film, of those that were found?", "Which?"], "the mask's tail begins too late"),
+    ],
+)
+def test_of_several_outputs_the_last_is_scored_whatever_the_lengths(
+    through_verl, tokenizer, worker_cls, prompts, reason
 ):
     """verl pads whole sequences on the right: the mask's tail is not the last response."""
     if worker_cls == "verl":
         worker_cls = AgentLoopWorkerTQ.__ray_actor_class__
-    answer, films = SETS["numbered"]
+    outputs = [["a search that is longer than what comes of it"], ["1. Alien\n2. Dune"]]
     scored, output = through_verl(
-        [[first], [answer + "<eos>"]], worker_cls=worker_cls, format="numbered"
+        outputs, prompts=prompts, worker_cls=worker_cls, format="numbered"
     )
-    assert sorted(scored) == films
-    assert words_of(tokenizer, output) == films
+    assert sorted(scored) == ["Alien", "Dune"], reason
+    assert words_of(tokenizer, output) == ["Alien", "Dune"]
 
 
 def test_verls_own_worker_with_several_turns_is_refused(through_verl):
