@@ -109,9 +109,11 @@ PATCHES = {
     "sys.exit": "import sys\nsys.exit(0)",
     "os._exit": "import os\nos._exit(0)",
     "exit at the end": "import atexit, os\natexit.register(os._exit, 0)\nresult = a",
-    "the tests' names": "import sys\nfor depth in range(20):\n"
+    "the tests' code": "import sys\nfor depth in range(20):\n"
     "    try: frame = sys._getframe(depth)\n    except ValueError: break\n"
-    "    frame.f_globals.update(exec_test=lambda *a: 1, passed=2, failure='', tests=2)\nresult = a",
+    "    frame.f_globals.update(passed=2, tests=2, is_like=lambda *a: True)\n"
+    "    if 'exec_test' in frame.f_locals:\n"
+    "        frame.f_locals['exec_test'].__code__ = (lambda *a: 1).__code__\nresult = a",
     "the answers, from frames": "import sys, gc\nfound = [f for o in gc.get_objects() "
     "if isinstance(o, dict) for f in [o.get('generate_test_case') or o.get('expected_result')] "
     "if f is not None]\nresult = found[0](1)[1] if found else a",
@@ -128,7 +130,7 @@ def test_patching_and_leaving_early_earn_nothing(what):
 
 def test_the_patches_are_real_attacks():
     """Where tests and solution share a process, as the mode `together` has it, they succeed."""
-    for what in ("numpy's comparison", "the tests' names"):
+    for what in ("numpy's comparison", "the tests' code"):
         assert score(MAXIMA, PATCHES[what], together=["Numpy"]) == 1.0, what
 
 
