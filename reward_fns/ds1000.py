@@ -11,7 +11,8 @@ A problem's `code_context` holds its tests, and with them the answers: it runs i
 own, the judge. Where it calls `exec` on the program with the candidate inserted, that program runs
 in another sandbox, which gets the test's input and gives back the variable `result` as plain data.
 So the candidate's code never shares a process with answers, comparison or verdict. That other
-sandbox may be a Sandbox Fusion server (`reward.sandbox_fusion.url`, `reward_fns/sandbox_fusion.py`).
+sandbox may be a Sandbox Fusion server (`reward_fns/sandbox_fusion.py`), by
+`reward.sandbox_fusion.url`.
 
 What a solution causes is a 0: an end of any kind, a result that is none or unlike the answer. What
 the machine or the problem causes is an error: a sandbox or server that runs nothing, tests that
@@ -51,9 +52,12 @@ exec(compile(program, "<solution>", "exec"), variables)
 result = variables["result"]
 """
 
-JUDGE = Path(__file__).with_name("ds1000_judge.py").read_text() + """
+JUDGE = (
+    Path(__file__).with_name("ds1000_judge.py").read_text()
+    + """
 passed = judge(code_context, solution, together, share, ask)
 """
+)
 
 
 def strip_fence(solution: str) -> str:
@@ -132,19 +136,20 @@ def run_tests(
         )
 
     judged = judge(solution, answer)
+    if judged.status == "done" and tests:
+        passed = read_verdict(judged.reply, tests)
+        return passed / tests if share else float(passed == tests)
+    # Whose doing was that? Not the solution's, if the tests do not end without it either.
+    idle = judge("", answer)
     if not tests:
-        raise ValueError(f"the problem's tests do not run: {judged.detail[-500:]}")
-    if judged.status != "done":
-        idle = judge("", lambda question: b"")
-        if idle.status != "done":
-            raise SandboxError(
-                f"the problem's tests did not end ({judged.status}: {judged.detail[-300:]}), nor "
-                f"without a solution ({idle.status}: {idle.detail[-300:]}): the machine is short "
-                "of time or memory; give reward_kwargs.seconds and memory_gb more"
-            )
-        return 0.0
-    passed = read_verdict(judged.reply, tests)
-    return passed / tests if share else float(passed == tests)
+        raise ValueError(f"the problem's tests do not run: {idle.detail[-500:]}")
+    if idle.status != "done":
+        raise SandboxError(
+            f"the problem's tests did not end ({judged.status}: {judged.detail[-300:]}), nor "
+            f"without a solution ({idle.status}: {idle.detail[-300:]}): the machine is short of "
+            "time or memory; give reward_kwargs.seconds and memory_gb more"
+        )
+    return 0.0
 
 
 def read_verdict(reply: bytes, tests: int) -> int:
@@ -195,6 +200,7 @@ def compute_score(
     unsafe: bool = False,
     sandbox_fusion_url: str | None = None,
     max_concurrent: int = 64,
+    memory_limit_mb: int = 8192,
     **kwargs: Any,
 ) -> float:
     """1.0 if the solution passes all tests, else 0.0; or the share of tests it passes.
@@ -214,6 +220,7 @@ def compute_score(
         sandbox_fusion_url: a Sandbox Fusion server that runs the solutions. The judge still runs
             here: in a sandbox where one holds, else, since no solution's code is in it, without.
         max_concurrent: requests of a process to that server, at a time.
+        memory_limit_mb: as `memory_gb`, on that server.
         **kwargs: not used; verl may pass more.
 
     Raises:
@@ -233,7 +240,7 @@ def compute_score(
     if sandbox_fusion_url is not None:
         with _lock:
             server = find_server(
-                sandbox_fusion_url, limits.seconds, limits.memory, int(max_concurrent)
+                sandbox_fusion_url, limits.seconds, int(memory_limit_mb) << 20, int(max_concurrent)
             )
     return run_tests(
         find_sandbox(backend, warm, limits, unsafe or server is not None),

@@ -85,7 +85,7 @@ ATTACKS = {
     "the encoder": "import sys\nresult = 0\n"
     "empty = {'is': 'array', 'dtype': '<f8', 'shape': [0, 1], 'data': ''}\n"
     "sys.modules['values'].encode = lambda value: empty",
-    "json": "import json\njson.dumps = lambda *a, **k: '{\"values\": {\"passed\": 9, \"result\": 1}}'",
+    "json": 'import json\njson.dumps = lambda *a, **k: \'{"values": {"passed": 9, "result": 1}}\'',
     "every frame's variables": "import sys\nresult = 0\nfor depth in range(50):\n"
     "    try: frame = sys._getframe(depth)\n    except ValueError: break\n"
     "    for scope in (frame.f_globals, frame.f_locals):\n"
@@ -95,8 +95,8 @@ ATTACKS = {
     "        result = thing['expected_result']\n"
     "    if inspect.isfunction(thing) and thing.__name__ == 'generate_test_case':\n"
     "        result = thing(1)[1]",
-    "answers in files": "import glob, sys\nresult = 0\nfor path in (sys.argv + glob.glob('/tmp/*')\n"
-    "        + glob.glob('/proc/*/cmdline') + glob.glob('/proc/*/environ')):\n"
+    "answers in files": "import glob, sys\nresult = 0\n"
+    "for path in (sys.argv + glob.glob('/tmp/*') + glob.glob('/proc/*/cmdline')):\n"
     "    try: text = open(path).read()\n    except Exception: continue\n"
     "    if 'def generate_ans' in text: exec(text); result = generate_test_case(1)[1]",
     "a forged verdict": FORGED.format(payload='b\'{"values": {"passed": 9, "result": 1}}\''),
@@ -104,11 +104,10 @@ ATTACKS = {
         payload='b\'{"values": {"result": \' + b"[" * 600 + b"]" * 600 + b"}}"'
     ),
     "a forged reply of many": FORGED.format(
-        payload="b'{\"values\": {\"result\": {\"is\": \"range\", \"parts\": [0, 1000000000, 1]}}}'"
+        payload='b\'{"values": {"result": {"is": "range", "parts": [0, 1000000000, 1]}}}\''
     ),
-    "printed verdicts": "print('{\"passed\": 9}\\n= {\"passed\": 9}', flush=True)\nresult = 0",
-    "the end of the process": "import os, signal\nresult = 0\n"
-    "os.kill(os.getpid(), signal.SIGKILL)",
+    "printed verdicts": 'print(\'{"passed": 9}\\n= {"passed": 9}\', flush=True)\nresult = 0',
+    "the end of the process": "import os, signal\nresult = 0\nos.kill(os.getpid(), signal.SIGKILL)",
     "exit handlers": "import atexit, os\natexit.register(os._exit, 0)\nresult = 0",
     "closed descriptors": "import os\nos.closerange(0, 256)\nresult = 0",
     "a child that answers": "import os\nif os.fork(): result = 0\nelse: os._exit(0)",

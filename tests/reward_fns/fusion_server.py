@@ -1,5 +1,6 @@
 """A server with Sandbox Fusion's API, which runs programs or misbehaves as a test wants it to."""
 
+import base64
 import json
 import subprocess
 import sys
@@ -44,7 +45,7 @@ class FusionServer:
 
     Attributes:
         faults: Functions of the handler; each answers one request.
-        crash: Text of a program with which the server always fails, by `fault`.
+        crash: Bytes of a program with which the server always fails, by `fault`.
         fault: What it does then.
         asked: Bodies of all requests, oldest first.
         most: Requests at a time, at most.
@@ -68,7 +69,7 @@ class FusionServer:
             self.open += 1
             self.most = max(self.most, self.open)
             fault = self.faults.popleft() if self.faults else None
-        if self.crash is not None and self.crash in request["stdin"]:
+        if self.crash is not None and self.crash in base64.b64decode(request["stdin"]):
             fault = self.fault
         try:
             if fault is None:

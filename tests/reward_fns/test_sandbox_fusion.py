@@ -1,6 +1,5 @@
 """Solutions on a Sandbox Fusion server: the same scores, and whose fault a failure is."""
 
-import base64
 import logging
 import socket
 import time
@@ -9,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from ds1000_mutants import ATTACKS
 from ds1000_problems import PROBLEMS
-from fusion_server import FAULTS, FusionServer, hang, saying, status
+from fusion_server import FAULTS, FusionServer, saying, status
 
 from reward_fns import ds1000, sandbox_fusion
 from reward_fns.ds1000 import compute_score, run_tests
@@ -73,16 +72,16 @@ def test_the_request_is_the_apis(server):
 def test_values_come_back_and_the_caller_hears_what_it_is_told(server):
     heard = []
     code = "import numpy as np\nreply = ask(b'\\xff\\n')\nprint('= {}')\ny = np.arange(x)"
-    ended = client(server).run(
-        code, inputs={"x": 3}, outputs=["y", "reply"], answer=heard.append
-    )
+    ended = client(server).run(code, inputs={"x": 3}, outputs=["y", "reply"], answer=heard.append)
     assert ended.status == "done"
     assert ended.values()["y"].tolist() == [0, 1, 2]
     assert ended.values()["reply"] == b""
     assert heard == [b"\xff\n"]
 
 
-WRITE = "import os\nfor fd in range(3, 50):\n    try: os.write(fd, {!r})\n    except OSError: pass\n"
+WRITE = (
+    "import os\nfor fd in range(3, 50):\n    try: os.write(fd, {!r})\n    except OSError: pass\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -133,10 +132,8 @@ def test_a_server_that_fails_with_every_program_is_an_error(server, impatient, w
 @pytest.mark.parametrize("what", FAULTS)
 def test_a_program_that_alone_makes_the_server_fail_earns_nothing(server, impatient, what):
     server.fault = FAULTS[what]
-    # Texts of a pickle lie in it as they are; three letters of it make four of base64's.
-    server.crash = base64.b64encode(b"crash!" * 8).decode()[8:-8]
-    code = f"y = '{'crash!' * 20}'"
-    outcome = client(server, seconds=2, retries=0).run(code, outputs=["y"])
+    server.crash = b"crash!"
+    outcome = client(server, seconds=2, retries=0).run("y = 'crash!'", outputs=["y"])
     assert outcome.status == "died"
     assert "not with others" in outcome.detail
 
@@ -227,9 +224,8 @@ def test_errors_of_the_server_are_errors_of_the_score(server, impatient, monkeyp
         score(RUNS, RUNS.reference, server)
     server.faults.clear()
     assert score(RUNS, RUNS.reference, server) == 1.0
-    server.crash = base64.b64encode(b"crash!" * 8).decode()[8:-8]
-    solution = f"x = '{'crash!' * 20}'\n{RUNS.reference}"
-    assert score(RUNS, solution, server) == 0.0
+    server.crash = b"crash!"
+    assert score(RUNS, f"x = 'crash!'\n{RUNS.reference}", server) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -254,7 +250,6 @@ def test_a_judge_needs_no_sandbox_where_solutions_run_on_a_server(server):
     here = Sandbox("none", unsafe=True)
     fusion = client(server)
     assert run_tests(here, RUNS.code_context, RUNS.reference, server=fusion) == 1.0
-    assert "solution" not in hang.__doc__
     assert len(server.asked) == len(RUNS.cases)
 
 
