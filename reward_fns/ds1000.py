@@ -120,6 +120,11 @@ def run_tests(
         # The pickle comes from the judge, and is opened only in the candidate's sandbox.
         return run_untrusted(programs, CANDIDATE, inputs=question, outputs=["result"]).reply
 
+    def answer_nothing(question: bytes) -> bytes:
+        nonlocal tests
+        tests = tests or int(question)
+        return b"{}"
+
     def judge(solution: str, answer: Callable[[bytes], bytes]) -> Outcome:
         inputs = {
             "code_context": code_context,
@@ -140,7 +145,7 @@ def run_tests(
         passed = read_verdict(judged.reply, tests)
         return passed / tests if share else float(passed == tests)
     # Whose doing was that? Not the solution's, if the tests do not end without it either.
-    idle = judge("", answer)
+    idle = judge("", answer_nothing)
     if not tests:
         raise ValueError(f"the problem's tests do not run: {idle.detail[-500:]}")
     if idle.status != "done":
