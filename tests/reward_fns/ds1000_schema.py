@@ -61,6 +61,23 @@ COMPARISONS = {
     except AssertionError:
         return 0
 """,
+    # Those that follow hold for results that are no answer: empty, broadcast, or missing.
+    "allclose": """
+    return int(np.allclose(result, ans))
+""",
+    "all equal": """
+    return int((result == ans).all())
+""",
+    "within a tolerance": """
+    return 0 if np.max(np.abs(result - ans)) > 0.01 else 1
+""",
+    "scalars too": """
+    np.testing.assert_allclose(result, ans)
+    return 1
+""",
+    "pair by pair": """
+    return int(all(np.allclose(one, other) for one, other in zip(result, ans)))
+""",
     "equal": """
     try:
         assert result == ans

@@ -6,8 +6,9 @@ import struct
 import pytest
 from ds1000_problems import PROBLEMS
 
+from reward_fns import ds1000
 from reward_fns.ds1000 import compute_score, run_tests, strip_fence
-from shape_grpo.sandbox import Limits, Sandbox, SandboxError
+from shape_grpo.sandbox import Limits, Outcome, Sandbox, SandboxError
 
 BY_NAME = {problem.name: problem for problem in PROBLEMS}
 MAXIMA = BY_NAME["numpy_row_maxima"]
@@ -109,9 +110,11 @@ PATCHES = {
     "sys.exit": "import sys\nsys.exit(0)",
     "os._exit": "import os\nos._exit(0)",
     "exit at the end": "import atexit, os\natexit.register(os._exit, 0)\nresult = a",
-    "the tests' names": "import sys\nfor depth in range(20):\n"
+    "the tests' code": "import sys\nfor depth in range(20):\n"
     "    try: frame = sys._getframe(depth)\n    except ValueError: break\n"
-    "    frame.f_globals.update(exec_test=lambda *a: 1, passed=2, failure='', tests=2)\nresult = a",
+    "    frame.f_globals.update(passed=2, tests=2, is_like=lambda *a: True)\n"
+    "    if 'exec_test' in frame.f_locals:\n"
+    "        frame.f_locals['exec_test'].__code__ = (lambda *a: 1).__code__\nresult = a",
     "the answers, from frames": "import sys, gc\nfound = [f for o in gc.get_objects() "
     "if isinstance(o, dict) for f in [o.get('generate_test_case') or o.get('expected_result')] "
     "if f is not None]\nresult = found[0](1)[1] if found else a",
@@ -128,7 +131,7 @@ def test_patching_and_leaving_early_earn_nothing(what):
 
 def test_the_patches_are_real_attacks():
     """Where tests and solution share a process, as the mode `together` has it, they succeed."""
-    for what in ("numpy's comparison", "the tests' names"):
+    for what in ("numpy's comparison", "the tests' code"):
         assert score(MAXIMA, PATCHES[what], together=["Numpy"]) == 1.0, what
 
 
@@ -157,6 +160,109 @@ def test_forged_replies_earn_nothing(payload, reason):
     assert score(MAXIMA, solution) == 0.0, reason
 
 
+@pytest.mark.parametrize("name", ["scipy_root", "scipy_test"])
+@pytest.mark.parametrize("empty", ["[]", "np.empty((0, 1))", "np.empty((2, 0))"])
+def test_an_empty_result_earns_nothing(name, empty):
+    assert score(BY_NAME[name], f"result = {empty}", share=True) == 0.0
+
+
+WRITE_REPLY = (
+    "import os, struct\npayload = {payload}\n"
+    "frame = struct.pack('>cQ', b'=', len(payload)) + payload\n"
+    "for fd in range(3, 200):\n    try: os.write(fd, frame)\n    except OSError: pass\n"
+    "os._exit(0)"
+)
+NESTED = """b'{"values": {"result": ' + b"[" * 600 + b"]" * 600 + b"}}\""""
+
+
+def test_a_reply_too_deep_to_decode_is_one_test_failed_and_shortens_nothing():
+    attack = WRITE_REPLY.format(payload=NESTED).replace("\n", "\n    ")
+    solution = f"result = np.array([2, 3, 1])\nif len(a) == 1:\n    {attack}"
+    assert score(BY_NAME["numpy_runs"], solution, share=True) == pytest.approx(1 / 3)
+
+
+CLAIMS = ["NaN", "Infinity", "null", "true", "-1", "3", "2.0", "1e3", '"2"', "[2]", "{}", "1" * 99]
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_a_forged_verdict_that_is_no_number_of_tests_earns_nothing(share):
+    payloads = [f'{{"values": {{"passed": {claim}}}}}' for claim in CLAIMS]
+    payloads += ['{"values": {}}', '{"values": []}', '{"values": {"tests": 0}}', "[" * 10_000]
+    for payload in payloads:
+        attack = WRITE_REPLY.format(payload=payload.encode())
+        assert score(MAXIMA, attack, together=["Numpy"], share=share) == 0.0, payload
+
+
+class Brittle:
+    """A sandbox that breaks down under some programs, not by saying so.
+
+    Args:
+        breaks: Whether it does, by a run's code and inputs.
+    """
+
+    def __init__(self, breaks):
+        self.sandbox = Sandbox("none", unsafe=True)
+        self.breaks = breaks
+
+    def run(self, code, *, inputs=b"", **options):
+        if self.breaks(code, inputs):
+            raise RecursionError("in the clean-up")
+        return self.sandbox.run(code, inputs=inputs, **options)
+
+
+def test_code_that_crashes_the_sandbox_is_wrong_and_no_error():
+    brittle = Brittle(lambda code, inputs: b"crash" in inputs if type(inputs) is bytes else False)
+    right = f"crash = 0\n{MAXIMA.reference}"
+    assert run_tests(brittle, MAXIMA.code_context, right, share=True) == 0.0
+    assert run_tests(brittle, MAXIMA.code_context, MAXIMA.reference) == 1.0
+
+
+def test_code_that_crashes_the_sandbox_of_its_judge_is_wrong_too():
+    brittle = Brittle(lambda code, inputs: "crash" in str(inputs))
+    right = f"crash = 0\n{MAXIMA.reference}"
+    assert run_tests(brittle, MAXIMA.code_context, right, together=True) == 0.0
+    assert run_tests(brittle, MAXIMA.code_context, MAXIMA.reference, together=True) == 1.0
+
+
+def test_a_sandbox_that_crashes_with_every_program_is_an_error_and_no_zero():
+    brittle = Brittle(lambda code, inputs: "def judge(" not in code)
+    with pytest.raises(SandboxError, match="fails with every program"):
+        run_tests(brittle, MAXIMA.code_context, MAXIMA.reference)
+
+
+class Short:
+    """A sandbox whose judge ends in the comparison: always, or with some solution.
+
+    Args:
+        ends: Whether it does, by the solution.
+    """
+
+    def __init__(self, ends):
+        self.ends = ends
+
+    def run(self, code, *, inputs, answer, **options):
+        answer(b"2")
+        if self.ends(inputs["solution"]):
+            return Outcome("timeout", "it did not finish in time")
+        return Outcome("done", reply=b'{"passed": 2}')
+
+
+def test_tests_that_do_not_end_are_the_solutions_fault_only_if_they_end_without_it():
+    assert run_tests(Short(lambda solution: solution != ""), "", "slow to compare") == 0.0
+    assert run_tests(Short(lambda solution: False), "", "right") == 1.0
+    with pytest.raises(SandboxError, match="short of time or memory"):
+        run_tests(Short(lambda solution: True), "", "right")
+
+
+def test_the_log_says_which_sandbox_it_is(caplog, monkeypatch):
+    monkeypatch.setattr(ds1000, "_announced", [])
+    with caplog.at_level("WARNING"):
+        score(MAXIMA, "")
+        score(MAXIMA, "")
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("DS-1000: programs run in ")
+
+
 def test_an_endless_solution_is_wrong():
     assert score(MAXIMA, "while True: pass", seconds=2) == 0.0
 
@@ -171,14 +277,18 @@ def test_solutions_do_not_see_the_environment(monkeypatch):
 @pytest.mark.parametrize(
     ("context", "what"),
     [
-        ("import nowhere", "does not run: .*nowhere"),
-        ("def test_execution(solution): pass", "does not run: .*exec_test"),
-        (MAXIMA.code_context.replace("copy.deepcopy(test_input)", "1 / 0"), "without any solution"),
+        ("import nowhere", "do not run: .*nowhere"),
+        ("def test_execution(solution): pass", "do not run: .*exec_test"),
+        (
+            MAXIMA.code_context.replace("copy.deepcopy(test_input)", "1 / 0"),
+            "do not run: .*ZeroDivisionError",
+        ),
         (
             MAXIMA.code_context.replace("def generate_test_case", "def other"),
-            "without any solution",
+            "do not run: .*generate_test_case",
         ),
-        ("x = (", "does not run: .*SyntaxError"),
+        ("x = (", "do not run: .*SyntaxError"),
+        (MAXIMA.code_context.replace("range(2)", "range(0)"), "do not run: .*exec_test not once"),
     ],
 )
 def test_a_broken_problem_is_an_error_and_no_zero(context, what):

@@ -10,8 +10,9 @@ DS-1000 has no training part. This project splits it at random, all variants of 
 on the same side; the paper's split is not known here.
 
 Each problem's own reference solution is run first, in the sandbox and with the libraries installed
-here. A problem whose reference fails (written for older libraries, or with a result that cannot be
-handed from one sandbox to another) could reward nobody and is left out; the summary counts them.
+here, or on the Sandbox Fusion server that will run the solutions (`--sandbox_fusion_url`). A
+problem whose reference fails (written for older libraries, or with a result that cannot be handed
+from one sandbox to another) could reward nobody and is left out; the summary counts them.
 Matplotlib's problems are left out unless `--libraries` names them (`reward_fns/ds1000.py` says
 why).
 
@@ -85,6 +86,8 @@ class TaskSettings:
         test_share: of the original problems, for the test prompts.
         check: leave out problems whose reference solution fails.
         seconds: for each test of a reference solution.
+        sandbox_fusion_url: the server that will run the solutions, if one will: the references
+            run there too, with its libraries.
         seed: of the split.
     """
 
@@ -96,6 +99,7 @@ class TaskSettings:
     test_share: float = 0.2
     check: bool = True
     seconds: float = 60.0
+    sandbox_fusion_url: str | None = None
     seed: int = 0
 
 
@@ -173,6 +177,7 @@ def fails(problem: dict[str, Any], settings: TaskSettings) -> str | None:
             {"library": library},
             together=("Matplotlib",),
             seconds=settings.seconds,
+            sandbox_fusion_url=settings.sandbox_fusion_url,
         )
     except ValueError as error:
         return str(error)
