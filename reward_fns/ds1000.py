@@ -177,10 +177,8 @@ def find_sandbox(backend: str, warm: bool, limits: Limits, unsafe: bool) -> Sand
     with _lock:
         if sandbox not in _announced:
             _announced.append(sandbox)
-            how = "forks of a warm process" if sandbox.pool else "fresh interpreters"
-            refused = "".join(f"; {name}: {why}" for name, why in sandbox.refusals.items())
             # A warning, since Ray's workers show nothing less.
-            logger.warning("DS-1000: programs run in %s, %s%s", sandbox.backend, how, refused)
+            logger.warning("DS-1000: programs run in %s", sandbox.description)
     return sandbox
 
 
