@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 
 from recipe.shape_grpo.report.curves import WINDOW
 from recipe.shape_grpo.report.results import BASELINE, Results
-from recipe.shape_grpo.report.statistics import Estimate, mean_over_seeds, over_resampled_seeds
+from recipe.shape_grpo.report.statistics import (
+    Estimate,
+    mean_over_seeds,
+    over_resampled_seeds,
+    paired_difference,
+)
 
 
 def steps_to_baseline(results: Results, setup: str, method: str) -> NDArray[np.float64]:
@@ -73,12 +78,16 @@ def convergence_rows(results: Results) -> list[dict[str, str]]:
         share = share_of_baselines_steps(results, setup, method)
         norms = results.steps[results.steps["run"].isin(runs.index)].groupby("run")["gradient_norm"]
         variation = (norms.std() / norms.mean()).dropna()
+        ahead = None
+        if method != BASELINE:
+            ahead = paired_difference(runs, results.of(setup, BASELINE), "over_training")
         median = np.median(reached) if len(reached) else np.inf
         soon = f"{median:.0f}" if np.isfinite(median) else "not reached"
         rows.append(
             {
                 "task": setup,
                 "method": method,
+                f"over training, minus {BASELINE}": ahead.text("+.3f") if ahead else "-",
                 f"steps to {BASELINE}'s final reward": f"{soon} ({np.isfinite(reached).sum()} of "
                 f"{len(reached)} runs)"
                 if len(reached)
@@ -96,7 +105,8 @@ def convergence_rows(results: Results) -> list[dict[str, str]]:
 
 
 CAPTION = (
-    f"All by the training reward, mean of {WINDOW} steps. Steps: median over runs of the first "
+    "Over training: the mean of a run's held-out rewards after step 0, over the same seeds. The "
+    f"others by the training reward, mean of {WINDOW} steps. Steps: median over runs of the first "
     f"step at {BASELINE}'s last reward, mean over its seeds. Share: the first step at which the "
     f"mean of the method's seeds is there, over that of {BASELINE}'s own; a curve that does not "
     "get there counts with its last step. Spread: the standard deviation over seeds, mean over "

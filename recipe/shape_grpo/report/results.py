@@ -42,6 +42,7 @@ CREDIT = ("utility", "utility_options", "allocator", "allocator_options", "advan
           "length_correction")  # fmt: skip
 """Settings of ``algorithm.shape_grpo`` that say what a method is."""
 
+_MEASURED = ("folder", "final", "over_training")
 _EVENTS = "events.out.tfevents."
 _EXPERIMENT = re.compile(r"(?P<task>.+)-k(?P<candidates>\d+)-(?P<method>.+)")
 _FACTS: dict[str, tuple[type, ...]] = {
@@ -61,7 +62,8 @@ class Results:
 
     Attributes:
         runs: One row a run: the facts of its settings, ``setup`` (what its method and seed are
-            compared under), ``folder``, and ``final``, the last held-out reward.
+            compared under), ``folder``, ``final``, the last held-out reward, and ``over_training``,
+            the mean of those after step 0.
         steps: One row a step of a run: the columns of ``runs``, ``run`` (its index there), ``step``
             (0: before training), ``held_out``, the columns of `COLUMNS`, and ``training_mean``, the
             running mean of ``training`` over `WINDOW` steps. NaN where nothing was logged.
@@ -127,7 +129,7 @@ def read_results(roots: Iterable[Path], split_by: Iterable[str] = ()) -> Results
     runs["over_training"] = [curves[run]["held_out"].iloc[1:].mean() for run in runs.index]
     runs, rates = at_best_rates(runs)
     curves = [curves[old].assign(run=new) for new, old in enumerate(runs.index)]
-    runs = runs.drop(columns=["is_baseline", "over_training"]).reset_index(drop=True)
+    runs = runs.drop(columns="is_baseline").reset_index(drop=True)
     steps = pd.concat(curves, ignore_index=True).merge(runs, left_on="run", right_index=True)
     return Results(runs, steps, rates, left_out)
 
@@ -255,7 +257,7 @@ def _setups(runs: pd.DataFrame, split_by: Iterable[str]) -> list[str]:
     """The task of each run, and what else is not the same in all of them."""
     unknown = [name for name in split_by if name not in runs]
     if unknown:
-        known = ", ".join(name for name in runs if name not in ("folder", "final"))
+        known = ", ".join(name for name in runs if name not in _MEASURED)
         raise ValueError(f"--split-by {unknown[0]}: no run has this setting. There are: {known}.")
     shown = {"trainer": "{}", "candidates": "K={:.0f}", "steps": "{:.0f} steps",
              **{name: name.replace("_", " ") + " {}" for name in split_by}}  # fmt: skip
@@ -280,9 +282,7 @@ def _check_distinct(runs: pd.DataFrame) -> None:
             continue
         first, second = twins.iloc[0], twins.iloc[1]
         differing = [
-            name
-            for name in runs
-            if name not in ("folder", "final") and str(first[name]) != str(second[name])
+            name for name in runs if name not in _MEASURED and str(first[name]) != str(second[name])
         ]
         advice = (
             f"they differ in {', '.join(differing)}: write --split-by {differing[0]}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import bootstrap, mannwhitneyu
 
@@ -52,6 +53,12 @@ def mean_over_seeds(values: ArrayLike) -> Estimate:
 def band(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """95% intervals of the means of (steps, seeds): lower and upper ends (steps,)."""
     return _interval((values,), np.mean, RESAMPLES_OF_A_BAND)
+
+
+def paired_difference(ours: pd.DataFrame, theirs: pd.DataFrame, column: str) -> Estimate | None:
+    """Mean difference of a column over the seeds that both have; None if there is none."""
+    both = ours.dropna(subset="seed").merge(theirs, on="seed", suffixes=("", "_theirs"))
+    return mean_over_seeds(both[column] - both[f"{column}_theirs"]) if len(both) else None
 
 
 def over_resampled_seeds(statistic: Callable[[NDArray[np.int64]], Any], seeds: int) -> Estimate:

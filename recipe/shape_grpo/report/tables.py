@@ -16,6 +16,7 @@ from recipe.shape_grpo.report.results import BASELINE, CREDIT, Results
 from recipe.shape_grpo.report.statistics import (
     Estimate,
     mean_over_seeds,
+    paired_difference,
     probability_of_improvement,
 )
 
@@ -99,7 +100,7 @@ def main_table(results: Results) -> Table:
         baseline = results.of(setup, BASELINE)
         difference = chance = NOTHING
         if method != BASELINE and len(baseline):
-            paired = paired_difference(runs, baseline)
+            paired = paired_difference(runs, baseline, "final")
             difference = "no seed in common" if paired is None else paired.text("+.3f")
             chance = probability_of_improvement(runs["final"], baseline["final"]).text(".2f")
         rows.append(
@@ -242,12 +243,6 @@ def cost_table(results: Results) -> Table:
     return Table("cost", "Cost", caption, pd.DataFrame(rows))
 
 
-def paired_difference(ours: pd.DataFrame, theirs: pd.DataFrame) -> Estimate | None:
-    """Mean difference of the final rewards over the seeds that both have; None if there is none."""
-    both = ours.dropna(subset="seed").merge(theirs, on="seed", suffixes=("", "_theirs"))
-    return mean_over_seeds(both["final"] - both["final_theirs"]) if len(both) else None
-
-
 def _scores(results: Results, method: str) -> pd.DataFrame | None:
     """Final rewards (seeds, setups) of the seeds that are there in every setup."""
     runs = results.runs[results.runs["method"] == method]
@@ -278,7 +273,7 @@ def _compared(group: pd.DataFrame, factor: str, held: str) -> list[dict[str, str
     rows = []
     for key in keys:
         runs = methods.get_group(key)
-        difference = None if key == keys[0] else paired_difference(runs, first)
+        difference = None if key == keys[0] else paired_difference(runs, first, "final")
         rows.append(
             {
                 "task": group["setup"].iloc[0],

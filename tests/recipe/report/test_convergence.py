@@ -69,6 +69,16 @@ def test_a_curve_that_never_gets_there_counts_with_its_last_step(tmp_path):
     assert (estimate.value, estimate.low) == (1.0, None)
 
 
+def test_what_is_ahead_on_the_way_is_seen_though_the_end_is_the_same(tmp_path):
+    for seed, ahead in ((1, 1.0), (2, 2.0)):
+        write_run(tmp_path / f"g{seed}", [0.0, 1.0, 1.0, 3.0], RISING, seed=seed)
+        held_out = [9.0, 1.0 + ahead, 1.0, 3.0]
+        write_run(tmp_path / f"p{seed}", held_out, RISING, method="praise", seed=seed)
+    grpo, praise = convergence_rows(read_results([tmp_path]))
+    assert praise["over training, minus grpo"].startswith("+0.500 [+0.333, +0.667]")
+    assert grpo["over training, minus grpo"] == "-"
+
+
 def test_without_grpo_or_a_common_seed_there_is_no_share(tmp_path):
     write_run(tmp_path / "p", [0.0], RISING, method="praise", seed=1)
     assert share_of_baselines_steps(read_results([tmp_path]), "films", "praise") is None
