@@ -98,6 +98,7 @@ for name in broken:
 version = metadata.version
 metadata.version = lambda name: "0.8.0" if name == "verl" else version(name)
 caught = []
+warnings.simplefilter("always")
 warnings.showwarning = lambda message, *_, **__: caught.append(str(message))
 from verl.trainer.ppo import core_algos
 from verl.trainer.ppo.v1 import get_trainer_cls
