@@ -1,4 +1,4 @@
-"""``python -m recipe.shape_grpo.report RUNS ... --output DIR``: tables, figures, one HTML page.
+"""``python -m recipe.shape_grpo.report RUNS ... [--output DIR]``: tables, figures, one HTML page.
 
 ``python -m recipe.shape_grpo.report credit-map RUN --step N``: who gets what in one step.
 
@@ -39,7 +39,9 @@ def report_command() -> CommandParser:
         "RUNS --output DIR (--help) packs many runs.",
     )
     parser.add_argument("runs", nargs="+", type=Path, help="folders; runs are found below them")
-    parser.add_argument("--output", type=Path, required=True, help="folder for all files")
+    parser.add_argument(
+        "--output", type=Path, default=Path("outputs/report"), help="folder for all files"
+    )
     parser.add_argument(
         "--split-by", nargs="+", default=[], metavar="SETTING",
         help="further settings whose values are not to be compared with each other",
