@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from shape_grpo.sandbox import Sandbox, SandboxError
+from shape_grpo.sandbox import Limits, Sandbox, SandboxError
 
 CODE = """
 import numpy as np
@@ -23,6 +23,8 @@ import pandas as pd
 result = pd.DataFrame({"x": np.arange(10) * factor})
 """
 MODULES = ("numpy", "pandas")
+# On a busy machine, importing pandas anew takes longer than a run may by default.
+LIMITS = Limits(seconds=120)
 
 
 def rate(sandbox: Sandbox, runs: int, threads: int) -> float:
@@ -62,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
         ("bubblewrap, warm pool", "bubblewrap", MODULES, 60),
     ):
         try:
-            sandbox = Sandbox(backend, warm=warm)
+            sandbox = Sandbox(backend, warm=warm, limits=LIMITS)
         except SandboxError as error:
             console.print(f"{name}: {error}")
             continue
