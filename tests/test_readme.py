@@ -99,7 +99,7 @@ def test_verls_own_entry_point_runs_the_same_settings(own_task):
         text=True,
         check=True,
     )
-    shown = result.stdout[result.stdout.index("actor_rollout_ref:") :]
+    shown = result.stdout[result.stdout.index("model_engine:") :]
     ours = compose_config(flags_of("recipe.shape_grpo.main_shape_grpo +task=own")[3:])
     assert OmegaConf.create(shown) == ours
 
