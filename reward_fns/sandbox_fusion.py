@@ -166,14 +166,14 @@ class SandboxFusion:
             if status not in ("Success", "Failed") or run["status"] == "Error":
                 raise ValueError(str(reply.get("message"))[-500:])
             late = run["status"] == "TimeLimitExceeded"
-            printed, errors = str(run["stdout"] or ""), str(run.get("stderr"))
+            printed, errors = str(run["stdout"] or ""), str(run.get("stderr") or "")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise _ServerFailed(f"it answered {answer[:200]!r} ({error!r})") from None
         if not printed.startswith("started\n"):
             raise SandboxError(
-                f"{self.url} could not start a program: {errors[-500:]!r}. Its Python needs the "
-                "libraries of the problems, in versions that read this machine's pickles, and time "
-                f"and memory for them ({self.seconds} s, {self.memory >> 20} MiB)"
+                f"{self.url} could not start a program: {errors[-500:].strip() or 'in time'}. Its "
+                "Python needs the libraries of the problems, in versions that read this machine's "
+                f"pickles, and time and memory for them ({self.seconds} s, {self.memory >> 20} MiB)"
             )
         return printed, late
 
