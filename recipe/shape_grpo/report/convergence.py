@@ -29,7 +29,7 @@ def steps_to_baseline(results: Results, setup: str, method: str) -> NDArray[np.f
     runs = results.of(setup, method).index.intersection(final.index)
     if baseline.empty or runs.empty:
         return np.array([])
-    level = final.loc[baseline].mean()
+    level = final.loc[baseline].median()
     steps = []
     for run in runs:
         curve = curves.get_group(run)
@@ -41,8 +41,8 @@ def steps_to_baseline(results: Results, setup: str, method: str) -> NDArray[np.f
 def share_of_baselines_steps(results: Results, setup: str, method: str) -> Estimate | None:
     """Steps of a method to GRPO's final training reward, over GRPO's own steps to it.
 
-    Of the curves averaged over the seeds that both have; the interval is over resampled seeds. A
-    curve that does not reach it counts with its last step.
+    Of the medians over the seeds that both have, which one run that collapses does not move; the
+    interval is over resampled seeds. A curve that does not reach it counts with its last step.
 
     Returns:
         None where there is no GRPO, or no seed in common.
@@ -54,15 +54,16 @@ def share_of_baselines_steps(results: Results, setup: str, method: str) -> Estim
         return None
     ours, theirs = (curves.loc[steps, seeds].to_numpy().T for curves in (ours, theirs))
 
-    def first_step(means: NDArray[np.float64], level: NDArray[np.float64]) -> NDArray[np.float64]:
-        reached = means >= level[..., None]
+    def first_step(curve: NDArray[np.float64], level: NDArray[np.float64]) -> NDArray[np.float64]:
+        reached = curve >= level[..., None]
         reached[..., -1] = True
         return np.asarray(steps, dtype=float)[reached.argmax(-1)]
 
     def share(sample: NDArray[np.int64]) -> Any:
-        means, baseline = ours[sample].mean(-2), theirs[sample].mean(-2)
+        curve = np.median(ours[sample], axis=-2)
+        baseline = np.median(theirs[sample], axis=-2)
         level = baseline[..., -1]
-        return first_step(means, level) / first_step(baseline, level)
+        return first_step(curve, level) / first_step(baseline, level)
 
     return over_resampled_seeds(share, len(seeds))
 
@@ -107,8 +108,8 @@ def convergence_rows(results: Results) -> list[dict[str, str]]:
 CAPTION = (
     "Over training: the mean of a run's held-out rewards after step 0, over the same seeds. The "
     f"others by the training reward, mean of {WINDOW} steps. Steps: median over runs of the first "
-    f"step at {BASELINE}'s last reward, mean over its seeds. Share: the first step at which the "
-    f"mean of the method's seeds is there, over that of {BASELINE}'s own; a curve that does not "
+    f"step at {BASELINE}'s last reward, median of its seeds. Share: the first step at which the "
+    f"median of the method's seeds is there, over that of {BASELINE}'s own; a curve that does not "
     "get there counts with its last step. Spread: the standard deviation over seeds, mean over "
     "steps. Gradient norm: standard deviation over mean of a run's steps, mean over seeds."
 )

@@ -222,7 +222,7 @@ class Painter:
         return self._grid(
             name, title, setups, draw,
             f"A dot a run: the first step whose training reward (mean of {WINDOW} steps) is at "
-            f"{BASELINE}'s last one, mean over its seeds. Bars: medians.",
+            f"{BASELINE}'s last one, median of its seeds. Bars: medians.",
             legend=False,
         )  # fmt: skip
 
