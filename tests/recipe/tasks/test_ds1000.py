@@ -199,3 +199,21 @@ def test_config_has_room_for_the_prompts_and_their_answers():
     longest = config.data.max_prompt_length + config.data.max_response_length
     assert config.actor_rollout_ref.rollout.max_model_len == longest
     assert config.data.train_batch_size % config.actor_rollout_ref.actor.ppo_mini_batch_size == 0
+
+
+def test_the_reward_function_is_given_verls_settings_of_the_server():
+    settings = {"url": "http://host:8080/run_code", "max_concurrent": 7, "memory_limit_mb": 512}
+    config = compose_config(
+        ["+task=ds1000", *(f"reward.sandbox_fusion.{name}={x}" for name, x in settings.items())]
+    )
+    # As verl takes them (verl/trainer/ppo/reward.py).
+    given = dict(config.reward.custom_reward_function.reward_kwargs)
+    assert given["sandbox_fusion_url"] == settings["url"]
+    assert given["max_concurrent"] == 7
+    assert given["memory_limit_mb"] == 512
+    assert (
+        dict(compose_config(["+task=ds1000"]).reward.custom_reward_function.reward_kwargs)[
+            "sandbox_fusion_url"
+        ]
+        is None
+    )
