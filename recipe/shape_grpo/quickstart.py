@@ -4,7 +4,7 @@
 
 Prepares real ratings as a task, warm-starts a policy of about 1M parameters, trains it by each
 method through verl (real Ray, FSDP and vLLM, on the CPU), and ends with a table and a picture: the
-runs' own curves over what five other seeds of each method gave (`results/quickstart`).
+runs' own curves over what other seeds of each method gave (`results/quickstart`).
 What an earlier run left in the output folder is used again where it was made from the same.
 """
 
