@@ -63,7 +63,7 @@ def parse_candidates(
       item, and the next number still starts the next item.
     - A second `1.` of the same style ends the list; only the first list counts.
     - Nothing in the text tells whether the last item is whole. It is unclosed only if `truncated`
-      is set and it reaches to the end of the text.
+      is set and it reaches to the end of the text; before a thought that is cut off it is whole.
 
     Args:
         text: The decoded response.
@@ -83,6 +83,7 @@ def parse_candidates(
         raise ValueError(f"max_candidates is {max_candidates}: use 1 or more, or None for no limit")
     begin, stop = _answer(text) if ignore_thoughts else (0, len(text))
     answer = text[begin:stop]
+    truncated = truncated and stop == len(text)
     candidates = []
     for start, end, closed in islice(_FINDERS[format](answer, truncated), max_candidates):
         raw = answer[start:end]

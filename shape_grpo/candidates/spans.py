@@ -201,7 +201,8 @@ def _bytes_of(token: str | None, text: str) -> bytes:
         return bytes([byte])
     if token and _REPLACEMENT in text and _BYTE_LEVEL.keys() >= set(token):
         return bytes(_BYTE_LEVEL[character] for character in token)
-    return text.encode()
+    # A decoder in Python may give lone surrogates; no sum of bytes decodes to those.
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _fallback_byte(token: str | None, text: str) -> int | None:

@@ -3,6 +3,7 @@
 import base64
 import json
 import random
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.resources import files
@@ -246,3 +247,19 @@ def hand_made_tokenizer(tokens: list[str]) -> PreTrainedTokenizerFast:
     tokenizer.add_special_tokens(special)
     tokenizer.add_tokens([token for token in plain if token not in known])
     return _wrap(tokenizer)
+
+
+class CodePoints:
+    """A token is a code point, as in CANINE. Decodes to lone surrogates, which Rust never does."""
+
+    def __len__(self):
+        return sys.maxunicode + 1
+
+    def decode(self, token_ids, **kwargs):
+        return "".join(chr(token_id) for token_id in token_ids if token_id < len(self))
+
+    def encode(self, text, **kwargs):
+        return list(map(ord, text))
+
+    def convert_ids_to_tokens(self, token_id):
+        return chr(token_id) if token_id < len(self) else None
