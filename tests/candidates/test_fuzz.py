@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from plain_parsers import plain_parse
-from sample_tokenizers import BYTE_TOKENS, SPECIAL, CodePoints, make_tokenizer
+from sample_tokenizers import BYTE_TOKENS, KINDS, SPECIAL, CodePoints, make_tokenizer
 
 from shape_grpo.candidates import (
     CandidateRules,
@@ -39,16 +39,19 @@ FORMATS = {
         *["<cand", "idate>", "</", "</candidate", "<", ">", "<candidate/>", "<Candidate>"],
         *["<candidate >", '<candidate id="1">', "</ candidate>", "<candidates>", "&lt;candidate>"],
         *["<|candidate|>", "<<candidate>>", "<candidate><candidate>", "</candidate></candidate>"],
+        *["story</candidate><candidate>film", "</candidate><candidate>", "good</candidate>"],
     ],
     "numbered": [
         *["\n1. ", "\n2. ", "\n3. ", "\n"] * 4,
         *["1. ", "1)", "2) ", "\n4.", "\n01. ", "\n0. ", "\n1.5", "\n1.\n", "\n2.\t", "\n2.\n\n"],
         *["\n 1. ", "\n  2. ", "\n   3. ", "\n    1. ", "\n\n", "\n \n", "\n\n  ", "\r\n", "\r"],
         *["\n1) ", "\n2) ", "\n\u0661. ", "\n- ", "\n**1.** ", "\n1234567890. ", "\n12. "],
-        *["\n1.\u00a0", "\n 2.\u3000"],
+        *["\n1.\u00a0", "\n 2.\u3000", "story\n2. film", "story\n3. film"],
         *["\n-1. ", "\n1 . ", "\n#1. ", "\n1: ", "\n(1) ", "\n1.2. ", "\x0b1. ", "\u20281. "],
     ],
 }
+SHARED = ["story</candidate><candidate>film", "story\n2. film", "story\n3. film"]
+"""Tokens of one of the tokenizers, each with text of two candidates."""
 ANYWHERE = [
     *["a", "good", " film", "the story", " ", "\n", "\t", "  ", ".", "电影", "naïve", "😀"],
     *["👩\u200d👩\u200d👧", "e\u0301", "\0", "\x1c", "\x85", "\u3000"],
@@ -97,11 +100,16 @@ class Responses:
         return list(chain.from_iterable(parts))
 
 
-def assert_covered(tokenizer, ids, candidate, start, end):
-    """All of a candidate is in its tokens, and no token but the outer two has anything else."""
+def assert_covered(tokenizer, ids, candidate, start, end, free):
+    """All of a candidate is in its tokens, and no token but the outer two has anything else.
+
+    Its first token may be the last of the candidate before it.
+    """
     if "\ufffd" in candidate.text:
         return  # half a character decodes differently alone; test_spans.py follows its bytes
-    assert candidate.text in decode_response(tokenizer, ids[start:end])
+    is_next = free > 0 and not decode_response(tokenizer, ids[free:start])
+    first = free - 1 if is_next else start
+    assert candidate.text in decode_response(tokenizer, ids[first:end])
     inner = decode_response(tokenizer, ids[start + 1 : end - 1])
     assert inner.removeprefix("##").strip("\ufffd ") in candidate.text
 
@@ -109,7 +117,9 @@ def assert_covered(tokenizer, ids, candidate, start, end):
 @pytest.mark.parametrize("name", RESPONSES)
 def test_garbage_is_parsed_and_located(name):
     rng = random.Random(f"{name} 0")
-    tokenizer = CodePoints() if name == "code_points" else make_tokenizer(name)
+    tokenizer = CodePoints() if name == "code_points" else KINDS[name]()
+    if name == "byte_level_bpe_with_tag_tokens":
+        tokenizer.add_tokens(SHARED)
     responses = Responses(name, tokenizer, rng)
     seen = {"whole": 0, "cut": 0, "empty": 0, "several": 0}
     for _ in range(RESPONSES[name]):
@@ -127,7 +137,8 @@ def test_garbage_is_parsed_and_located(name):
             assert free <= start <= end <= len(ids)
             assert text[candidate.start : candidate.end] == candidate.text
             if candidate.text:
-                assert_covered(tokenizer, ids, candidate, start, end)
+                assert_covered(tokenizer, ids, candidate, start, end, free)
+                assert start == end or decode_response(tokenizer, [ids[start]])
             else:
                 assert start == end
             free = end

