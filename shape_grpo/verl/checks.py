@@ -27,7 +27,6 @@ and lists into its validation metrics, and leaves strings alone."""
 LAST_TURN_KEY = "shape_grpo_last_turn"
 """The key of ``(start, end)`` in the ``extra_fields`` of what an agent loop gave: its tokens that
 the policy wrote last."""
-AGENT_LOOP_MANAGER = "shape_grpo.verl.agent_loop.CandidateAgentLoopManager"
 TRAINER_MODES = {
     "shape_grpo": "sync",
     "shape_grpo_colocate_async": "colocate_async",

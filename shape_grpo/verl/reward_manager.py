@@ -51,7 +51,7 @@ class MultiCandidateRewardManager(RewardManagerBase):
 
     Only what the policy wrote in its last turn holds candidates; a tool's list is no answer. Reward
     workers see no response mask, so the agent loop worker says where that turn is
-    (`shape_grpo.verl.agent_loop`, which the trainers ``shape_grpo*`` start).
+    (`shape_grpo.verl.agent_loop`).
 
     What counts as a candidate, and what a failure costs, is set in ``algorithm.shape_grpo``
     (``ShapeGRPOConfig``). If every reward of a response fails, verl is told ``floor_reward`` as its
@@ -131,9 +131,8 @@ class MultiCandidateRewardManager(RewardManagerBase):
         if (fields.get("__num_turns__") or 2) > 2:
             raise RuntimeError(
                 f"A response of several turns came without extra_fields[{LAST_TURN_KEY!r}], so a "
-                "tool's words could be taken for the policy's. Launch with "
-                "trainer.v1.trainer_mode=shape_grpo and without agent.agent_loop_manager_class; a "
-                "manager of your own must start shape_grpo.verl.agent_loop's workers."
+                "tool's words could be taken for the policy's. Agent loop workers of your own must "
+                "inherit _compute_score from verl's AgentLoopWorker."
             )
         return 0, length
 

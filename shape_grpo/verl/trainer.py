@@ -23,7 +23,6 @@ from shape_grpo.advantage.metrics import COUNTS
 from shape_grpo.failures import ErrorBudget
 from shape_grpo.verl import cpu
 from shape_grpo.verl.checks import (
-    AGENT_LOOP_MANAGER,
     RECORD_KEY,
     REWARD_MANAGER,
     TRAINER_MODES,
@@ -58,11 +57,6 @@ class CandidateTrainerMixin:
         # verl compares this string: with any but its own "sync" it would train synchronously from
         # the asynchronous replay buffer.
         config.trainer.v1.trainer_mode = self.verl_trainer_mode
-        agent = config.actor_rollout_ref.rollout.agent
-        ours = config.reward.reward_manager.name == REWARD_MANAGER
-        if ours and agent.get("agent_loop_manager_class") is None:
-            with open_dict(agent):
-                agent.agent_loop_manager_class = AGENT_LOOP_MANAGER
         super().__init__(config)  # type: ignore[call-arg]
 
     @property

@@ -129,7 +129,6 @@ def test_every_symbol_that_is_imported_has_a_row():
 def own_classes():
     from verl.trainer.ppo.v1 import get_trainer_cls
 
-    from shape_grpo.verl.agent_loop import CandidateAgentLoopManager, CandidateAgentLoopWorker
     from shape_grpo.verl.checks import TRAINER_MODES
     from shape_grpo.verl.cpu.checkpoint_engine import StoreCheckpointEngine
     from shape_grpo.verl.cpu.vllm_worker import CPUWorkerExtension
@@ -138,8 +137,12 @@ def own_classes():
 
     yield from map(get_trainer_cls, TRAINER_MODES)
     yield type("OnTheCPU", (CPUSeparateTrainerMixin, get_trainer_cls("separate_async")), {})
-    yield from (CandidateAgentLoopManager, CandidateAgentLoopWorker, MultiCandidateRewardManager)
-    yield from (CPUDetachActorWorker, CPUWorkerExtension, StoreCheckpointEngine)
+    yield from (
+        MultiCandidateRewardManager,
+        CPUDetachActorWorker,
+        CPUWorkerExtension,
+        StoreCheckpointEngine,
+    )
 
 
 def test_every_method_of_verl_that_is_overridden_has_a_row():

@@ -16,8 +16,16 @@ from verl.experimental.reward_loop.reward_manager import get_reward_manager_cls
 from verl.trainer.ppo.v1 import AgentLoopWorkerTQ
 
 from shape_grpo.advantage import CandidateRecord
-from shape_grpo.verl.agent_loop import CandidateAgentLoopWorker, last_turn
+from shape_grpo.verl.agent_loop import last_turn, verls_compute_score
 from shape_grpo.verl.checks import RECORD_KEY
+
+WORKER = AgentLoopWorkerTQ.__ray_actor_class__
+
+
+class VerlsWorker(WORKER):
+    """As verl has it."""
+
+    _compute_score = verls_compute_score
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +54,7 @@ def through_verl(tokenizer, config):
     An output is a list of turns: the policy's words as text, a tool's in a tuple.
     """
 
-    def run(outputs, *, prompts=None, worker_cls=CandidateAgentLoopWorker, limit=4096, **block):
+    def run(outputs, *, prompts=None, worker_cls=WORKER, limit=4096, **block):
         changed = config.copy()
         changed.actor_rollout_ref.rollout.response_length = limit
         OmegaConf.update(changed, "algorithm.shape_grpo", block, force_add=True)
@@ -64,6 +72,7 @@ def through_verl(tokenizer, config):
             manager = get_reward_manager_cls("multi_candidate")(changed, tokenizer, compute_score)
             manager.loop = asyncio.get_running_loop()
             worker = object.__new__(worker_cls)
+            worker.config = changed
             remote = SimpleNamespace(remote=manager.run_single)
             worker.reward_loop_worker_handles = [SimpleNamespace(compute_score=remote)]
             worker.processor, worker.mm_processor_kwargs = None, {}
@@ -156,7 +165,7 @@ def test_the_limit_cuts_the_last_item_of_the_last_turn(through_verl, tokenizer):
     assert through_verl([turns], limit=limit, format="numbered")[0] == ["Alien"]
 
 
-@pytest.mark.parametrize("worker_cls", [CandidateAgentLoopWorker, "verl"])
+@pytest.mark.parametrize("worker_cls", [WORKER, VerlsWorker])
 @pytest.mark.parametrize(
     ("prompts", "reason"),
     [
@@ -168,8 +177,6 @@ def test_of_several_outputs_the_last_is_scored_whatever_the_lengths(
     through_verl, tokenizer, worker_cls, prompts, reason
 ):
     """verl pads whole sequences on the right: the mask's tail is not the last response."""
-    if worker_cls == "verl":
-        worker_cls = AgentLoopWorkerTQ.__ray_actor_class__
     outputs = [["a search that is longer than what comes of it"], ["1. Alien\n2. Dune"]]
     scored, output = through_verl(
         outputs, prompts=prompts, worker_cls=worker_cls, format="numbered"
@@ -180,10 +187,9 @@ def test_of_several_outputs_the_last_is_scored_whatever_the_lengths(
 
 def test_verls_own_worker_with_several_turns_is_refused(through_verl):
     answer, _ = SETS["xml"]
-    verls = AgentLoopWorkerTQ.__ray_actor_class__
-    assert through_verl([[answer]], worker_cls=verls)[0]
-    with pytest.raises(RuntimeError, match="trainer_mode=shape_grpo"):
-        through_verl([[ASK, ("\nno films\n",), answer]], worker_cls=verls)
+    assert through_verl([[answer]], worker_cls=VerlsWorker)[0]
+    with pytest.raises(RuntimeError, match="must inherit _compute_score"):
+        through_verl([[ASK, ("\nno films\n",), answer]], worker_cls=VerlsWorker)
 
 
 def test_a_turn_is_told_for_the_time_of_the_scoring_only(through_verl):
@@ -191,9 +197,26 @@ def test_a_turn_is_told_for_the_time_of_the_scoring_only(through_verl):
     assert set(output.extra_fields) == {"tool_rewards", "reward_extra_info"}
 
 
-def test_an_agent_loop_that_scores_itself_is_left_to_the_trainers_error():
+def test_other_reward_managers_are_told_nothing(config):
     async def main():
-        worker = object.__new__(CandidateAgentLoopWorker)
+        worker = object.__new__(WORKER)
+        worker.config = config.copy()
+        worker.config.reward.reward_manager.name = "naive"
+        worker.reward_loop_worker_handles = []
+        output = AgentLoopOutput(
+            prompt_ids=[1], response_ids=[2], response_mask=[1], reward_score=1.0,
+            metrics=AgentLoopMetrics(),
+        )  # fmt: skip
+        await worker._compute_score([output], {})
+        return output.extra_fields
+
+    assert asyncio.run(main()) == {}
+
+
+def test_an_agent_loop_that_scores_itself_is_left_to_the_trainers_error(config):
+    async def main():
+        worker = object.__new__(WORKER)
+        worker.config = config
         worker.reward_loop_worker_handles = []
         output = AgentLoopOutput(
             prompt_ids=[1], response_ids=[2], response_mask=[1], reward_score=1.0,

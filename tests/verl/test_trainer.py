@@ -8,12 +8,11 @@ import pytest
 import torch
 import transfer_queue
 from omegaconf import OmegaConf
-from verl.trainer.ppo.v1 import AgentLoopManagerTQ, get_trainer_cls
-from verl.utils.import_utils import load_class_from_fqn
+from verl.trainer.ppo.v1 import get_trainer_cls
 
 from shape_grpo.advantage import CandidateRecord
 from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.verl.checks import AGENT_LOOP_MANAGER, RECORD_KEY
+from shape_grpo.verl.checks import RECORD_KEY
 
 KEYS = ["b_1_0", "a_0_0", "b_0_0", "b_0_1", "padding_0_0"]
 """In the order of the queue; b_0 gave two outputs, of which the last is scored."""
@@ -80,44 +79,3 @@ def test_a_response_that_its_agent_loop_scored_ends_the_run_with_what_to_do(
     trainer.shape_grpo_config = ShapeGRPOConfig()
     with pytest.raises(RuntimeError, match="Leave reward_score unset"):
         trainer._compute_advantage(batch, {})
-
-
-@pytest.mark.parametrize(
-    ("manager", "given", "expected"),
-    [
-        ("multi_candidate", None, AGENT_LOOP_MANAGER),
-        ("multi_candidate", "mine.Manager", "mine.Manager"),
-        ("naive", None, None),
-    ],
-)
-def test_the_agent_loops_tell_the_turns_to_our_reward_manager(
-    monkeypatch, manager, given, expected
-):
-    """verl's task runner reads the key after it has built the trainer, of the same object."""
-    trainer_cls = get_trainer_cls("shape_grpo")
-    monkeypatch.setattr(trainer_cls.__mro__[2], "__init__", lambda self, config: None)
-    monkeypatch.setattr(
-        "shape_grpo.verl.trainer.check_trainer_config", lambda config: ShapeGRPOConfig()
-    )
-    config = OmegaConf.create(
-        {
-            "trainer": {"v1": {"trainer_mode": "shape_grpo"}},
-            "reward": {"reward_manager": {"name": manager}},
-            "data": {"train_batch_size": 2},
-            "actor_rollout_ref": {"rollout": {"n": 2, "agent": {"num_workers": 1}}},
-        }
-    )
-    OmegaConf.set_struct(config, True)
-    if given is not None:
-        OmegaConf.update(
-            config, "actor_rollout_ref.rollout.agent.agent_loop_manager_class", given,
-            force_add=True,
-        )  # fmt: skip
-    trainer_cls(config)
-    agent = config.actor_rollout_ref.rollout.agent
-    assert agent.get("agent_loop_manager_class") == expected
-
-
-def test_verl_finds_our_agent_loop_manager_by_its_name():
-    found = load_class_from_fqn(AGENT_LOOP_MANAGER, "AgentLoopManager")
-    assert issubclass(found, AgentLoopManagerTQ)
