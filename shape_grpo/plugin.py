@@ -22,7 +22,7 @@ _REGISTERED_AFTER = {
     "verl.trainer.ppo.core_algos": "shape_grpo.verl.estimator",
     "verl.experimental.reward_loop.reward_manager": "shape_grpo.verl.reward_manager",
     "verl.trainer.ppo.v1": "shape_grpo.verl.trainer",
-    "verl.experimental.agent_loop.agent_loop": "shape_grpo.verl.agent_loop",
+    "verl.experimental.agent_loop": "shape_grpo.verl.agent_loop",
     "verl.models.transformers.monkey_patch": "shape_grpo.verl.beside_trl",
 }
 
