@@ -36,7 +36,7 @@ try() {
     contract=$(outcome "$log" tests/contract)
     step=$(outcome "$log" "$STEP")
     printf '%s\t%s\t%s\n' "$(versions)" "$contract" "$step"
-    [[ $contract$step != *@(failed|error)* ]]
+    [[ $contract == *passed* && $step == *passed* && $contract$step != *@(failed|error)* ]]
 }
 
 # outcome LOG TESTS: the last line of pytest, less its time.
