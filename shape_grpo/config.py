@@ -155,6 +155,8 @@ class ShapeGRPOConfig(CandidateRules):
             TypeError: It is no number, or no list of numbers where the utility takes vectors.
         """
         vectors = self.game.takes_vectors
+        if isinstance(result, str):
+            raise TypeError(f"The reward function returned the text {result[:200]!r}.")
         reward = [float(value) for value in result] if vectors else float(result)
         if reward == [] or not self.game.allows(torch.tensor(reward)).all():
             raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from numbers import Real
@@ -161,13 +162,11 @@ class MultiCandidateRewardManager(RewardManagerBase):
         """A candidate's reward, or the traceback of its reward function's failure."""
         if text is None:
             return self.options.floor, {}
-        extra_info = {
-            **arguments["extra_info"],
-            "candidate_index": index,
-            "num_candidates": count,
-        }
-        arguments = {**arguments, "solution_str": text, "extra_info": extra_info}
         try:
+            # Each call may change what it gets: the next candidate's is as new.
+            given = {name: deepcopy(arguments[name]) for name in ("ground_truth", "extra_info")}
+            given["extra_info"].update(candidate_index=index, num_candidates=count)
+            arguments = {**arguments, **given, "solution_str": text}
             result = await self.call(**arguments)
             details = result if isinstance(result, dict) else {"score": result}
             reward = self.options.checked_reward(details["score"], text)

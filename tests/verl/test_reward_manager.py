@@ -373,3 +373,17 @@ def test_a_reward_that_the_utility_does_not_take_costs_its_candidate(score, bloc
     known = list(known) if isinstance(known, bytes) else known
     assert (reward, failed, known, info["reward_errors"]) == (1.0, None, good, 1)
     assert re.search(reason, record.error)
+
+
+def test_a_function_that_uses_up_what_it_gets_scores_every_candidate(score):
+    def pops(solution_str, extra_info, **kwargs):
+        return float(len(extra_info["history"].pop()))
+
+    _, info, record = score(FIVE_FOUR, pops)
+    assert (record.rewards, info["reward_errors"]) == ([5.0, 5.0], 0)
+
+
+@pytest.mark.parametrize("block", [{}, {"utility": "coverage"}])
+def test_text_is_no_reward(score, block):
+    _, info, record = score(FIVE_FOUR, lambda **kwargs: "101", **block)
+    assert (record.rewards, info["reward_errors"]) == ([None, None], 2)
