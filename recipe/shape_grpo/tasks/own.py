@@ -72,7 +72,7 @@ def _parse(path: Path) -> Iterator[Example]:
             raise ValueError(
                 f'{path}:{number} is no example: write {{"prompt": "...", "answer": "..."}}'
             ) from None
-        candidates = parse_candidates(answer)
+        candidates = parse_candidates(answer) if isinstance(answer, str) else []
         if not candidates or not all(candidate.closed for candidate in candidates):
             raise ValueError(
                 f"{path}:{number}: the answer has no <candidate>...</candidate>, or one that is "

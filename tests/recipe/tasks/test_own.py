@@ -99,13 +99,13 @@ def test_a_name_that_python_would_not_take_is_refused(name, tmp_path):
 
 def test_nothing_is_written_over(tmp_path):
     (tmp_path / "reward.py").write_text("mine")
-    with pytest.raises(FileExistsError, match="reward.py is there already"):
+    with pytest.raises(FileExistsError, match=r"reward\.py is there already"):
         new_task("lunch", tmp_path, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["reward.py"]
 
 
 def test_the_name_of_a_task_that_there_is_is_refused(tmp_path, capsys):
-    with pytest.raises(SystemExit, match="movielens.yaml is there already"):
+    with pytest.raises(SystemExit, match=r"movielens\.yaml is there already"):
         main(["new", "movielens", f"--output={tmp_path / 'new'}"])
     assert (CONFIGS / "movielens.yaml").is_file() and not (tmp_path / "new").exists()
 
