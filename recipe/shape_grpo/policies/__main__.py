@@ -5,7 +5,8 @@
 
 `tiny` trains a Qwen3 of less than 1M parameters for the task in FOLDER: one that
 `python -m recipe.shape_grpo.tasks` has written, or any with train.parquet, in verl's columns, and
-example answers in examples.jsonl, lines of {"prompt": "...", "answer": "..."}; `smollm2` is SmolLM2-135M-Instruct, from PyPI.
+example answers in examples.jsonl, lines of {"prompt": "...", "answer": "..."}. `smollm2` is
+SmolLM2-135M-Instruct, from PyPI.
 """
 
 from dataclasses import asdict
