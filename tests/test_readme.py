@@ -103,7 +103,7 @@ def test_the_command_for_gpus_is_right_as_it_stands(own_task):
 
 
 def test_verls_own_entry_point_runs_the_same_settings(own_task):
-    command = flags_of("--config-name=shape_grpo_trainer")
+    command = flags_of("\n    +task=own +method=shape_grpo")
     result = subprocess.run(
         [sys.executable, *command[1:], "--cfg", "job", "--resolve"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
