@@ -33,7 +33,6 @@ fi
 overrides=("+task=$TASK" "+method=$METHOD")
 if [ -n "${CPU:-}" ]; then
     source run_scripts/environment.sh
-    export VLLM_CPU_KVCACHE_SPACE=1
     overrides+=(+backend=cpu +scale=tiny)
 fi
 [ -z "${MODEL:-}" ] || overrides+=("actor_rollout_ref.model.path=$MODEL")

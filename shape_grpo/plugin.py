@@ -5,7 +5,6 @@ that the processes which never train (and Ray starts many) pay nothing. What fai
 a warning, and verl goes on: somebody else in the environment may want it for something else.
 """
 
-import os
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -82,12 +81,12 @@ def _run_on_the_cpu(platforms: ModuleType) -> None:
     from shape_grpo.verl.cpu import vllm_metadata
 
     vllm_metadata.install()
-    # verl's FSDP engines are registered for "cuda" and "npu", and run as they are on the CPU.
-    os.environ.setdefault("VERL_ENGINE_DEVICE", "cuda")
 
 
 for _registry, _ours in _REGISTERED_AFTER.items():
     _after(_registry, partial(_load, _ours))
 _after("verl.utils.config", _check_before_ray)
-if cpu.is_enabled():
+_after("hydra.core.config_store", cpu.store_backend)
+if cpu.is_asked_for():
+    cpu.set_environment()
     _after("verl.plugin.platform", _run_on_the_cpu)

@@ -16,6 +16,8 @@ from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 
 from recipe.shape_grpo.runs.check import check_run, compose_config
+from recipe.shape_grpo.tasks.common import verl_row
+from recipe.shape_grpo.tasks.new import new_task
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.verl.checks import check_trainer_config
 
@@ -32,17 +34,22 @@ def block(language, marker):
     return found
 
 
-def test_the_example_task_is_short_and_runs(tmp_path, monkeypatch):
-    reward, data = block("python", "# my_reward.py"), block("python", "# my_data.py")
-    assert len((reward + data).splitlines()) < 40
-    monkeypatch.chdir(tmp_path)
-    exec(data, {})
-    row = pd.read_parquet("train.parquet").iloc[0]
-    assert row["prompt"][0]["role"] == "user" and "<candidate>" in row["prompt"][0]["content"]
-    names = {}
-    exec(reward, names)
-    score = names["compute_score"]("slogans", "Fresh bread!", row["reward_model"]["ground_truth"])
-    assert score == 2
+def test_the_path_to_ones_own_task_is_short():
+    section = README[README.index("## Your own task") : README.index("## Without verl")]
+    code = re.findall(r"```\w+\n(.*?)```", section, flags=re.DOTALL)
+    assert sum(len(text.splitlines()) for text in code) < 40
+
+
+def test_the_reward_function_is_that_of_a_new_task(tmp_path):
+    new_task("my_task", tmp_path, tmp_path)
+    code = block("python", "# my_task/reward.py")
+    shown, whole = {}, {}
+    exec(code, shown)
+    exec((tmp_path / "reward.py").read_text(), whole)
+    assert shown["MENU"].items() <= whole["MENU"].items()
+    for dish in ("Beef chili", "ice cream", "cake"):
+        scores = [names["compute_score"]("", dish, "hot cold sweet") for names in (shown, whole)]
+        assert scores[0] == scores[1]
 
 
 def test_the_trl_example_is_short_and_learns(tmp_path):
@@ -69,11 +76,16 @@ def test_the_credit_example_prints_what_it_says(capsys):
 
 @pytest.fixture
 def own_task(tmp_path, monkeypatch):
-    """The folder that the README's commands are run in: a clone with its example task."""
+    """The folder that the README's commands are run in: a clone with data and a reward."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    Path("my_reward.py").write_text(block("python", "# my_reward.py"))
-    exec(block("python", "# my_data.py"), {})
+    rows = [
+        verl_row("own", "writing", [{"role": "user", "content": "Hi"}], "", index=n)
+        for n in range(64)
+    ]
+    for split in ("train", "test"):
+        pd.DataFrame(rows).to_parquet(f"{split}.parquet")
+    Path("my_reward.py").write_text(block("python", "def compute_score"))
     Path("recipe").symlink_to(ROOT / "recipe")
 
 
@@ -87,11 +99,11 @@ def test_the_command_for_gpus_is_right_as_it_stands(own_task):
     check_run(config)
     # Neither an account nor a key is asked for.
     assert list(config.trainer.logger) == ["console", "file"]
-    assert config.dataset.candidates == 3 and "Suggest 3" in block("python", "# my_data.py")
+    assert config.dataset.candidates == 3
 
 
 def test_verls_own_entry_point_runs_the_same_settings(own_task):
-    command = flags_of("--config-name=shape_grpo_trainer")
+    command = flags_of("\n    +task=own +method=shape_grpo")
     result = subprocess.run(
         [sys.executable, *command[1:], "--cfg", "job", "--resolve"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -10,7 +10,7 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from recipe.shape_grpo.runs.check import check_run, compose_config
+from recipe.shape_grpo.runs.check import check_run, choose_platform, compose_config
 
 
 @hydra.main(config_path="config", config_name="shape_grpo_trainer", version_base=None)
@@ -39,6 +39,7 @@ def run(arguments: list[str]) -> None:
             config = compose_config(arguments)
         except ValueError as error:
             sys.exit(f"Configuration error: {error}")
+        choose_platform(config)
         refuse(config)
     main()
 

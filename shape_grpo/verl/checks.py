@@ -107,8 +107,8 @@ def check_platform(config: DictConfig, environment: Mapping[str, str] = os.envir
     """
     if config.trainer.device == "cpu" and not cpu.is_enabled(environment):
         raise ValueError(
-            "trainer.device=cpu (backend=cpu) needs VERL_PLATFORM=cpu in the environment: write it "
-            "before the command, or export it."
+            f"trainer.device=cpu, but VERL_PLATFORM={environment.get('VERL_PLATFORM', '')}: write "
+            "+backend=cpu in the command, and leave VERL_PLATFORM out of the environment."
         )
 
 

@@ -6,11 +6,13 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import torch
 from verl.plugin.platform import PlatformBase
 
+from shape_grpo.verl import cpu
 from shape_grpo.verl.cpu.checkpoint_engine import StoreCheckpointEngine
 from shape_grpo.verl.cpu.platform import PlatformCPU
 from shape_grpo.verl.cpu.worker import CPUDetachActorWorker
@@ -123,3 +125,46 @@ def test_a_trainer_starts_the_cpu_form_of_the_worker_that_verl_starts(mode, work
         check=True,
     )
     assert f"CPU{worker}" in process.stdout.splitlines()[-1]
+
+
+def test_one_flag_of_verls_own_entry_point_sets_all_that_the_backend_needs(tmp_path):
+    """From a folder that holds nothing, with verl's own configuration and no search path."""
+    code = (
+        "import os, runpy, sys\n"
+        "sys.argv = ['main_ppo', '+backend=cpu', '--cfg', 'job']\n"
+        "runpy.run_module('verl.trainer.main_ppo', run_name='__main__')\n"
+        "print([os.environ[name] for name in ('VERL_PLATFORM', 'VLLM_CPU_KVCACHE_SPACE')])"
+    )
+    clean = {name: value for name, value in os.environ.items() if name not in cpu.ENVIRONMENT}
+    process = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**clean, "PYTHONPATH": str(Path(__file__).parents[2])},
+        check=True,
+    )
+    assert "worker_extension_cls: shape_grpo.verl.cpu.vllm_worker" in process.stdout
+    assert "  device: cpu\n" in process.stdout
+    assert process.stdout.splitlines()[-1] == "['cpu', '1']"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "asked"),
+    [
+        (["+backend=cpu"], {}, True),
+        (["++backend=cpu"], {}, True),
+        (["backend=cpu"], {}, False),  # hydra refuses it: the group has no default to change
+        (["+backend=cpu"], {"VERL_PLATFORM": "nvidia"}, False),
+        ([], {"VERL_PLATFORM": " CPU "}, True),
+        ([], {}, False),
+    ],
+)
+def test_the_switch(arguments, environment, asked):
+    assert cpu.is_asked_for(["-m", "+task=own", *arguments], environment) == asked
+
+
+def test_what_is_set_in_the_environment_stays():
+    environment = {"VLLM_CPU_KVCACHE_SPACE": "4"}
+    cpu.set_environment(environment)
+    assert environment == {**cpu.ENVIRONMENT, "VLLM_CPU_KVCACHE_SPACE": "4"}

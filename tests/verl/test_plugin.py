@@ -46,8 +46,11 @@ def run(code, *arguments, **environment):
     return json.loads(result.stdout.splitlines()[-1])
 
 
-@pytest.fixture(scope="module", params=["cpu", "nvidia"])
+@pytest.fixture(scope="module", params=["cpu", "nvidia", "+backend=cpu"])
 def facts(request):
+    """By the environment, or by the switch on the command line alone."""
+    if request.param.startswith("+"):
+        return run(FACTS, request.param)
     return run(FACTS, VERL_PLATFORM=request.param)
 
 

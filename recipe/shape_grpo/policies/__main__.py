@@ -3,8 +3,10 @@
     python -m recipe.shape_grpo.policies tiny FOLDER [options]
     python -m recipe.shape_grpo.policies smollm2 [--output FOLDER]
 
-`tiny` trains a Qwen3 of less than 1M parameters for the task in FOLDER, which
-`python -m recipe.shape_grpo.tasks` has written; `smollm2` is SmolLM2-135M-Instruct, from PyPI.
+`tiny` trains a Qwen3 of less than 1M parameters for the task in FOLDER: one that
+`python -m recipe.shape_grpo.tasks` has written, or any with train.parquet, in verl's columns, and
+example answers in examples.jsonl, lines of {"prompt": "...", "answer": "..."}. `smollm2` is
+SmolLM2-135M-Instruct, from PyPI.
 """
 
 from dataclasses import asdict

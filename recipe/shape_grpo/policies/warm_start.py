@@ -109,7 +109,7 @@ def make_policy(
     ]
     tokenizer = train_tokenizer(texts, settings.vocabulary)
     # lenskit leaves torch with one thread.
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
     torch.manual_seed(settings.seed)
     model = new_model(tokenizer, settings)
     imitate(model, tokenizer, draw, settings, console)

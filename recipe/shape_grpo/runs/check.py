@@ -22,12 +22,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
+from hydra.core import config_store
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recipe.shape_grpo.common.files import read_stamp
 from recipe.shape_grpo.common.methods import CONFIG
+from shape_grpo.verl import cpu
 from shape_grpo.verl.checks import check_platform, check_trainer_config
 from shape_grpo.verl.files import check_files, missing_files
 from shape_grpo.verl.keys import config_folder
@@ -41,6 +43,7 @@ def compose_config(overrides: list[str]) -> DictConfig:
     Raises:
         ValueError: An override is no key, or an interpolation leads nowhere.
     """
+    cpu.store_backend(config_store)
     # As a folder: verl takes seconds to import, which Hydra does with a package.
     searchpath = f"hydra.searchpath=['file://{config_folder()}']"
     try:
@@ -76,6 +79,15 @@ def _what_is_wrong(error: Exception, whole: DictConfig | None = None) -> str:
 
 def _names(block: DictConfig) -> str:
     return ", ".join(sorted(map(str, block)))
+
+
+def choose_platform(config: DictConfig) -> None:
+    """Set what a run on the CPU needs, in the environment of this process, before it imports verl.
+
+    The plugin does that where the command says ``+backend=cpu``, whatever starts it.
+    """
+    if config.trainer.device == "cpu":
+        cpu.set_environment()
 
 
 def check_config(config: DictConfig, environment: Mapping[str, str] = os.environ) -> None:
@@ -150,6 +162,7 @@ def main(overrides: list[str]) -> None:
     print(" \\\n    ".join([shlex.join(command[:3]), *(shlex.quote(o) for o in overrides)]))
     try:
         config = compose_config(overrides)
+        choose_platform(config)
         check_config(config)
     except ValueError as error:
         sys.exit(f"Configuration error: {error}")

@@ -24,7 +24,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from recipe.shape_grpo.common.files import read_stamp
+from recipe.shape_grpo.common.files import file_hashes, read_stamp
 from recipe.shape_grpo.runs.check import check_run, compose_config
 from recipe.shape_grpo.runs.folder import (
     LOG,
@@ -35,6 +35,7 @@ from recipe.shape_grpo.runs.folder import (
     is_whole,
     read_metrics,
 )
+from shape_grpo.verl.cpu import ENVIRONMENT
 
 BACKENDS = {"cpu": ["+backend=cpu"], "gpu": []}
 """Name to the overrides that choose it."""
@@ -53,10 +54,8 @@ class TrainingFailed(RuntimeError):
 def cpu_environment(metrics: Path) -> dict[str, str]:
     """Environment variables of a CPU run whose metrics go to the file ``metrics``."""
     return {
-        "VERL_PLATFORM": "cpu",
+        **ENVIRONMENT,
         "VERL_FILE_LOGGER_PATH": str(metrics.resolve()),
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "OMP_NUM_THREADS": str(os.cpu_count()),
         # Models and data are on this machine; a hub out of reach would be asked again and again.
         "HF_HUB_OFFLINE": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -131,11 +130,18 @@ def _causes(config: DictConfig) -> dict[str, Any]:
     policy = config.actor_rollout_ref.model.path
     return {
         "config": hashlib.sha256(text.encode()).hexdigest(),
-        "data": read_stamp(Path(config.dataset.folder)),
+        "data": read_stamp(Path(config.dataset.folder)) or _own_files(config),
         "made_policy": read_stamp(Path(policy)),
         "shape_grpo": OmegaConf.to_container(config.algorithm.shape_grpo),
         "tokenizer": policy,
     }
+
+
+def _own_files(config: DictConfig) -> dict[str, str]:
+    """Hashes of the data and the reward function, where nobody here prepared them."""
+    paths = (config.data.train_files, config.data.val_files)
+    files = [*map(str, paths), str(config.reward.custom_reward_function.path)]
+    return file_hashes(path for path in map(Path, files) if path.is_file())
 
 
 def command_overrides(overrides: Sequence[str], run: Path, backend: str) -> list[str]:

@@ -192,7 +192,7 @@ def _train_seed(
         "settings": {name: value for name, value in asdict(settings).items() if name != "seeds"},
         RECORD: asdict(options),
         "tokenizer": str(task.policy),
-        "data": read_stamp(task.folder),
+        "data": task.stamp,
         "policy": read_stamp(task.policy),
     }
     name = f"{compared.task} by {compared.method}, seed {seed}"

@@ -6,7 +6,6 @@ import asyncio
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,11 @@ from datasets import Dataset
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from recipe.shape_grpo.common.files import read_stamp
+from recipe.shape_grpo.common.files import file_hashes, read_stamp
 from recipe.shape_grpo.common.methods import CONFIG
 from recipe.shape_grpo.tasks import load_task
 from recipe.shape_grpo.tasks.common import read_task
+from shape_grpo.verl.reward_function import load_reward_function, reward_kwargs
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,13 @@ class PreparedTask:
 
     Attributes:
         folder: With the prompts and, in ``policy``, the policy.
+        stamp: What it was made from.
         config: What `config/task` says of it.
         reward: Its reward function as TRL calls one.
     """
 
     folder: Path
+    stamp: dict[str, Any]
     config: DictConfig
     reward: Callable[..., Any]
 
@@ -75,16 +77,24 @@ def load_prepared_task(folder: Path, candidates: int) -> PreparedTask:
         )
     kind = load_task(stamp["task"]).TaskSettings
     dataset = kind(**{field.name: stamp[field.name] for field in fields(kind)}).dataset
+    if not (CONFIG / "task" / f"{dataset}.yaml").is_file():
+        raise FileNotFoundError(
+            f"the rows in {folder} are of {dataset!r} (their data_source), and config/task has no "
+            f"{dataset}.yaml: write one, as `python -m recipe.shape_grpo.tasks new` does"
+        )
     with initialize_config_dir(str(CONFIG), version_base=None):
         config = compose(overrides=[f"+task={dataset}"])
     config.dataset.folder = str(folder)
     config.dataset.candidates = candidates
     function = config.reward.custom_reward_function
-    module = import_module(".".join(Path(function.path).with_suffix("").parts))
-    score = getattr(module, function.get("name") or "compute_score")
-    return PreparedTask(
-        folder, config, as_trl_reward(score, **_as_dict(function.get("reward_kwargs")))
-    )
+    if stamp["task"] == "own":
+        stamp["reward"] = file_hashes([Path(function.path)])
+    else:
+        # Wherever the command is run.
+        function.path = "pkg://" + ".".join(Path(function.path).with_suffix("").parts)
+    score = load_reward_function(config)
+    assert score is not None
+    return PreparedTask(folder, stamp, config, as_trl_reward(score, **reward_kwargs(config)))
 
 
 def as_trl_reward(compute_score: Callable[..., Any], **keywords: Any) -> Callable[..., Any]:

@@ -22,6 +22,9 @@ Example = tuple[Messages, str]  # a prompt, as chat messages, and an answer to i
 EXAMPLE_PROMPTS = 32
 """Example answers are for so many of a task's prompts; a tokenizer made from more takes longer."""
 
+OWN_EXAMPLES = "examples.jsonl"
+"""By this file a task of one's own is known (`own.py`)."""
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -107,12 +110,17 @@ def read_task(folder: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: There is none.
+        ValueError: It is one's own, and its files are not as they should be.
     """
     stamp = read_stamp(folder) or {}
+    if not stamp and (folder / OWN_EXAMPLES).is_file():
+        from recipe.shape_grpo.tasks import own
+
+        return own.describe(folder)
     if stamp.get("task") not in TASKS:
         raise FileNotFoundError(
             f"no task in {folder}: write it with `python -m recipe.shape_grpo.tasks NAME "
-            f"--output {folder}`"
+            f"--output {folder}`, or put a train.parquet and an {OWN_EXAMPLES} there (tasks/own.py)"
         )
     return stamp
 

@@ -13,6 +13,7 @@ from verl.utils.config import validate_config
 from recipe.shape_grpo import main_shape_grpo
 from recipe.shape_grpo.common.files import write_stamp
 from recipe.shape_grpo.runs.check import compose_config
+from shape_grpo.verl.cpu import ENVIRONMENT
 
 ROOT = Path(__file__).parents[3]
 TABLE = ROOT / "recipe/shape_grpo/docs/mistakes.md"
@@ -131,9 +132,9 @@ MISTAKES = {
         ["data.max_response_length=8000"],
         "allow 9024 tokens, .*8192: write .*ppo_max_token_len_per_gpu=9024",
     ),
-    "the CPU backend without its platform": (
+    "the CPU backend with another platform in the environment": (
         ["+backend=cpu"],
-        "VERL_PLATFORM=cpu in the environment",
+        "VERL_PLATFORM=nvidia: write .*backend=cpu .*leave VERL_PLATFORM out of the environment",
     ),
     "a secret in the configuration": (
         ["+ray_kwargs.ray_init.runtime_env.env_vars.JUDGE_KEY=abc123"],
@@ -167,8 +168,11 @@ def here(tmp_path_factory):
 @pytest.fixture
 def command(here, monkeypatch):
     """command(overrides) -> those of a run on that task, which is right but for them."""
-    for variable in ("RAY_ADDRESS", "VERL_PLATFORM"):
-        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    # What a command sets for the CPU is taken back after the test.
+    for variable in ENVIRONMENT:
+        monkeypatch.setenv(variable, "")
+    monkeypatch.setenv("VERL_PLATFORM", "nvidia")
     return lambda overrides: right_but_for(here, overrides)
 
 
@@ -227,7 +231,7 @@ print(json.dumps([len(refused), [name for name in ("verl", "ray", "vllm") if nam
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env=without_platform(),
+        env={**without_platform(), "VERL_PLATFORM": "nvidia"},
     )
     assert result.returncode == 0, result.stderr[-2000:]
     assert json.loads(result.stdout.splitlines()[-1]) == [len(MISTAKES), []]

@@ -1,0 +1,92 @@
+"""A task of one's own, which no module here has made: a folder with its prompts and examples.
+
+It holds `train.parquet` and `test.parquet`, in verl's columns, and `examples.jsonl`: answers that
+show a policy the form, a line each, as {"prompt": "...", "answer": "<candidate>...</candidate>"}.
+A prompt is text, which the user says, or a list of chat messages. `tasks new` begins such a folder.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mode
+from typing import Any
+
+import numpy as np
+from pyarrow import parquet
+
+from recipe.shape_grpo.common.files import file_hashes
+from recipe.shape_grpo.tasks.common import OWN_EXAMPLES, Example, Examples
+from shape_grpo.candidates import parse_candidates
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """What its files say.
+
+    Attributes:
+        dataset: its name, which is the `data_source` of its rows.
+        candidates: K, the number of candidates of most example answers.
+    """
+
+    dataset: str
+    candidates: int
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """What a stamp would say of the task in `folder`.
+
+    Raises:
+        OSError: One of its files is not there.
+        ValueError: One of them is not as it should be.
+    """
+    answers = [answer for _, answer in read_examples(folder)]
+    train = folder / "train.parquet"
+    first = next(parquet.ParquetFile(train).iter_batches(1, columns=["data_source"])).to_pylist()[0]
+    return {
+        "task": "own",
+        "dataset": first["data_source"],
+        "candidates": mode(len(parse_candidates(answer)) for answer in answers),
+        "files": file_hashes([train, folder / OWN_EXAMPLES]),
+    }
+
+
+def read_examples(folder: Path) -> list[Example]:
+    """The prompts and answers of `examples.jsonl`.
+
+    Raises:
+        ValueError: A line is no example; names it, and what to write.
+    """
+    examples = list(_parse(folder / OWN_EXAMPLES))
+    if not examples:
+        raise ValueError(f"{folder / OWN_EXAMPLES} is empty: write some example answers")
+    return examples
+
+
+def _parse(path: Path) -> Iterator[Example]:
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            prompt, answer = row["prompt"], row["answer"]
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(
+                f'{path}:{number} is no example: write {{"prompt": "...", "answer": "..."}}'
+            ) from None
+        candidates = parse_candidates(answer) if isinstance(answer, str) else []
+        if not candidates or not all(candidate.closed for candidate in candidates):
+            raise ValueError(
+                f"{path}:{number}: the answer has no <candidate>...</candidate>, or one that is "
+                "not closed"
+            )
+        yield [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt, answer
+
+
+def example_answers(folder: Path, rng: np.random.Generator) -> Examples:
+    """The examples in `folder`, drawn at random."""
+    examples = read_examples(folder)
+    texts = {c.text for _, answer in examples for c in parse_candidates(answer)}
+
+    def draw(count: int) -> list[Example]:
+        return [examples[number] for number in rng.integers(len(examples), size=count)]
+
+    return Examples(sorted(texts), draw)

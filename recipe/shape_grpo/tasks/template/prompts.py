@@ -1,0 +1,61 @@
+"""Writes the prompts of my_task and, for a policy to begin with, example answers.
+
+Run it as a script: beside itself it leaves train.parquet, test.parquet and examples.jsonl.
+"""
+
+import json
+import random
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from reward import MENU, WISHES
+
+FOLDER = Path(__file__).parent
+CANDIDATES = 3  # as `dataset.candidates` in the configuration
+GUESTS = 4
+
+TABLES = list(combinations(WISHES, GUESTS))
+random.Random(0).shuffle(TABLES)
+
+
+def prompt(table: tuple[str, ...]) -> str:
+    """What the policy reads; it must ask for the candidates in their format."""
+    return (
+        f"The guests want something {', '.join(table)}. Suggest {CANDIDATES} dishes, each as "
+        "<candidate>dish</candidate>."
+    )
+
+
+def row(table: tuple[str, ...]) -> dict[str, Any]:
+    """A prompt in verl's columns."""
+    return {
+        "data_source": "my_task",
+        "prompt": [{"role": "user", "content": prompt(table)}],
+        "ability": "planning",
+        # What the reward function gets as `ground_truth`; `extra_info` can hold more for it.
+        "reward_model": {"style": "rule", "ground_truth": " ".join(table)},
+        "extra_info": {"guests": len(table)},
+    }
+
+
+def example(table: tuple[str, ...], rng: random.Random) -> dict[str, str]:
+    """An answer of the right form. It need not be good: what is good, the rewards teach."""
+    dishes = rng.sample(list(MENU), CANDIDATES)
+    answer = "\n".join(f"<candidate>{dish}</candidate>" for dish in dishes)
+    return {"prompt": prompt(table), "answer": answer}
+
+
+def main() -> None:
+    """Write the three files."""
+    train, test = TABLES[:54], TABLES[54:]
+    pd.DataFrame([row(table) for table in train]).to_parquet(FOLDER / "train.parquet")
+    pd.DataFrame([row(table) for table in test]).to_parquet(FOLDER / "test.parquet")
+    rng = random.Random(0)
+    examples = [json.dumps(example(table, rng)) for table in train * 8]
+    (FOLDER / "examples.jsonl").write_text("\n".join(examples) + "\n")
+
+
+if __name__ == "__main__":
+    main()

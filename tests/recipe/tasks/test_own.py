@@ -1,0 +1,165 @@
+"""A task of one's own: the README's commands as they stand, and what is said of wrong files."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+
+from recipe.shape_grpo.runs.check import compose_config
+from recipe.shape_grpo.tasks.__main__ import main
+from recipe.shape_grpo.tasks.common import read_task, verl_row
+from recipe.shape_grpo.tasks.new import CONFIGS, new_task
+from recipe.shape_grpo.tasks.own import example_answers
+from shape_grpo.candidates import parse_candidates
+from shape_grpo.verl.cpu import ENVIRONMENT
+
+ROOT = Path(__file__).parents[3]
+ONE, TWO = "<candidate>a</candidate>", "<candidate>a</candidate>\n<candidate>b</candidate>"
+TRAINING = "python -m recipe.shape_grpo.main_shape_grpo"
+SIMULATION = [
+    *("--steps=2", "--prompts_per_step=2", "--group_size=4", "--max_tokens=24"),
+    *("--validation_prompts=4", "--validation_samples=1"),
+]
+
+
+def sha_of(folder):
+    return read_task(folder)["files"]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """A folder like a clone, after the README's commands up to the training."""
+    clone = tmp_path_factory.mktemp("clone")
+    shutil.copytree(ROOT / "recipe", clone / "recipe", ignore=shutil.ignore_patterns("results"))
+    for name in ("shape_grpo", "reward_fns"):
+        (clone / name).symlink_to(ROOT / name)
+    section = (ROOT / "README.md").read_text().split("## Your own task")[1]
+    commands = re.findall(r"```bash\n(.*?)```", section, flags=re.DOTALL)[0]
+    before, training = commands.split(TRAINING)
+    assert training.split()[0] == "$flags" and "runs.check $flags" in before
+    (clone / "said").write_text(run_bash(before, clone))
+    return clone
+
+
+def run_bash(commands, folder):
+    clean = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    result = subprocess.run(
+        ["bash", "-e", "-c", commands],
+        cwd=folder,
+        env={**clean, "PATH": path, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+    return result.stdout
+
+
+def test_the_readmes_commands_run_up_to_the_training(clone):
+    said = (clone / "said").read_text()
+    assert "The configuration is valid." in said
+    assert "The reward function gave [0.0, 0.0, 0.0, 0.0]" in said
+    assert (clone / "recipe/shape_grpo/config/task/my_task.yaml").is_file()
+    assert (clone / "my_task/policy/model.safetensors").is_file()
+
+
+def test_the_new_task_trains_in_one_process(clone):
+    command = "python -m recipe.shape_grpo.simulate language my_task --output run "
+    run_bash(command + " ".join(SIMULATION), clone)
+    lines = (clone / "run/seed-0/metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 3
+    assert 0 < json.loads(lines[-1])["data"]["critic/score/mean"] <= 4
+
+
+def test_the_configuration_is_that_of_the_prompts(tmp_path, monkeypatch):
+    files = new_task("lunch", tmp_path / "here", tmp_path)
+    names = {path.name for path in files}
+    assert names == {"prompts.py", "reward.py", "test_lunch.py", "lunch.yaml"}
+    assert not any("my_task" in path.read_text() for path in files)
+    config = OmegaConf.load(tmp_path / "lunch.yaml")
+    base = compose_config(["+task=own"])
+    assert config.dataset.name == "lunch" and config.dataset.folder == str(tmp_path / "here")
+    assert OmegaConf.merge(base, {k: v for k, v in config.items() if k != "defaults"})
+
+
+@pytest.mark.parametrize("name", ["My_task", "2_tasks", "my-task", "", "../my_task"])
+def test_a_name_that_python_would_not_take_is_refused(name, tmp_path):
+    with pytest.raises(ValueError, match="no name for a task"):
+        new_task(name, tmp_path / "new", tmp_path)
+    assert not (tmp_path / "new").exists()
+
+
+def test_nothing_is_written_over(tmp_path):
+    (tmp_path / "reward.py").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"reward\.py is there already"):
+        new_task("lunch", tmp_path, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["reward.py"]
+
+
+def test_the_name_of_a_task_that_there_is_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit, match=r"movielens\.yaml is there already"):
+        main(["new", "movielens", f"--output={tmp_path / 'new'}"])
+    assert (CONFIGS / "movielens.yaml").is_file() and not (tmp_path / "new").exists()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """own([lines]) -> a folder with these lines of examples."""
+
+    def own(*lines):
+        row = verl_row("lunch", "planning", [{"role": "user", "content": "Hi"}], "")
+        pd.DataFrame([{**row, "extra_info": {"index": 0}}]).to_parquet(tmp_path / "train.parquet")
+        texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+        (tmp_path / "examples.jsonl").write_text("\n".join(texts))
+        return tmp_path
+
+    return own
+
+
+def test_k_is_what_most_examples_have_and_the_name_is_that_of_the_rows(folder):
+    task = read_task(folder(*[{"prompt": "Hi", "answer": answer} for answer in (TWO, ONE, TWO)]))
+    assert task["candidates"] == 2 and task["dataset"] == "lunch" and task["task"] == "own"
+
+
+def test_other_examples_are_another_task(folder):
+    first = sha_of(folder({"prompt": "Hi", "answer": ONE}))
+    second = sha_of(folder({"prompt": "Hi!", "answer": ONE}))
+    assert first["examples.jsonl"] != second["examples.jsonl"]
+    assert first["train.parquet"] == second["train.parquet"]
+
+
+def test_a_prompt_is_text_or_chat_messages(folder):
+    chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    path = folder({"prompt": "Hi", "answer": ONE}, {"prompt": chat, "answer": TWO})
+    examples = example_answers(path, np.random.default_rng(0))
+    drawn = {len(messages): (messages, answer) for messages, answer in examples.draw(20)}
+    assert drawn[1] == ([{"role": "user", "content": "Hi"}], ONE)
+    assert drawn[2] == (chat, TWO)
+    assert examples.texts == [c.text for c in parse_candidates(TWO)]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("Hi", "examples.jsonl:2 is no example"),
+        ({"prompt": "Hi"}, "examples.jsonl:2 is no example"),
+        ({"prompt": "Hi", "answer": "a, b"}, "examples.jsonl:2: the answer has no <candidate>"),
+        ({"prompt": "Hi", "answer": TWO[:-2]}, "or one that is not closed"),
+    ],
+)
+def test_a_line_that_is_no_example_is_named(folder, line, says):
+    with pytest.raises(ValueError, match=says):
+        read_task(folder({"prompt": "Hi", "answer": ONE}, line))
+
+
+def test_no_examples_are_said_to_be_missing(folder):
+    with pytest.raises(ValueError, match=r"examples.jsonl is empty"):
+        read_task(folder())
