@@ -84,7 +84,8 @@ class CandidateTrainerMixin:
             [answers.get(key, CandidateRecord()) for key in batch.keys],
             vectors=self.shape_grpo_config.game.takes_vectors,
         )
-        rows = torch.tensor([row for row, key in enumerate(batch.keys) if key in answers])
+        kept = [row for row, key in enumerate(batch.keys) if key in answers]
+        rows = torch.tensor(kept, dtype=torch.long)
         with candidates_in_context(candidates, final_rows, self.shape_grpo_config):
             batch = compute_advantage(batch, metrics)
         lengths = dict(zip(batch.keys, (tag["response_len"] for tag in batch.tags), strict=True))

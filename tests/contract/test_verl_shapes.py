@@ -192,6 +192,8 @@ def scored():
         return {"reward_score": 0.5, "reward_extra_info": {"acc": 1}}
 
     worker = object.__new__(AgentLoopWorker)
+    manager = SimpleNamespace(name="naive")
+    worker.config = SimpleNamespace(reward=SimpleNamespace(reward_manager=manager))
     remote = SimpleNamespace(compute_score=SimpleNamespace(remote=score))
     worker.reward_loop_worker_handles = [remote]
     worker.processor, worker.mm_processor_kwargs = None, {}

@@ -67,8 +67,11 @@ def test_where_every_thread_hangs_further_calls_fail_at_once_and_a_late_return_h
         first = await asyncio.gather(
             *(calls(text=text) for text in "abcdef"), return_exceptions=True
         )
-        assert [type(error) for error in first] == [RewardTimeout] * 2 + [EveryThreadHangs] * 4
-        assert called == ["a", "b"]
+        kinds = [type(error) for error in first]
+        # The third may still begin, where the first thread hangs and the second is not late yet.
+        late = len(called)
+        assert called == list("abc")[:late] and late >= 2
+        assert kinds == [RewardTimeout] * late + [EveryThreadHangs] * (6 - late)
         release.set()
         while calls._hanging:
             await asyncio.sleep(0.01)

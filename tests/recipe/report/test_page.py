@@ -89,7 +89,6 @@ def test_a_credit_map_of_one_step(runs, tmp_path, capsys):
     [
         (["{}/nowhere", "--output", "{}/out"], "report: {}/nowhere: no such folder.", None),
         (["credit-map", "{}/runs/grpo-1"], "report: {}/runs/grpo-1 has no rollouts", None),
-        (["{}/runs"], 2, "output"),
         (["credit-map", "{}/runs/praise-1", "--step", "two"], 2, "step"),
         (["--help"], 0, "credit-map RUN"),
         (["credit-map", "--help"], 0, "--step"),
