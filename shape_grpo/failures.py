@@ -42,7 +42,8 @@ class ErrorBudget:
     few rewards or none, while the optimizer's momentum still moves it.
 
     Args:
-        max_share: The share of candidates that may fail; 0 allows no failure.
+        max_share: The share of candidates that may fail, among those that a reward function was
+            called for; 0 allows no failure.
         responses: Those of one step. The share is not looked at before as many were seen: a few
             candidates say little.
         steps: How many steps the share is taken over.
@@ -66,7 +67,7 @@ class ErrorBudget:
                 the traceback of the last failure.
         """
         for record in records:
-            self._window.append((len(record.rewards), record.num_errors))
+            self._window.append((record.num_asked, record.num_errors))
             self._last_failure = record.error or self._last_failure
         candidates = sum(number for number, _ in self._window)
         errors = sum(number for _, number in self._window)

@@ -81,7 +81,7 @@ def candidate_metrics(
         "credit_spread": _mean(_variation(split.shares, batch.mask)),
         "negative_weights": _mean(split.weights[batch.mask] < 0),
         "reward_errors": float(errors),
-        "reward_error_share": errors / max(sum(len(record.rewards) for record in records), 1),
+        "reward_error_share": errors / max(sum(record.num_asked for record in records), 1),
         **{
             f"{rule}_candidates": float(sum(record.handled.get(rule, 0) for record in records))
             for rule in HANDLED

@@ -42,6 +42,8 @@ class CandidateRecord:
             many rewards were makeshifts (``fallback``).
         error: The first failure of the reward function, with its traceback; None without one.
         distinct: Different texts among the candidates that were scored; None where it is not known.
+        fixed: How many of the rewards are that of the rule ``floor``, without a call of the reward
+            function.
     """
 
     rewards: list[Reward | None] = field(default_factory=list)
@@ -50,6 +52,7 @@ class CandidateRecord:
     handled: dict[str, int] = field(default_factory=dict)
     error: str | None = None
     distinct: int | None = None
+    fixed: int = 0
 
     @classmethod
     def from_results(
@@ -70,7 +73,13 @@ class CandidateRecord:
             handled=dict(handled),
             error=failures[0] if failures else None,
             distinct=found.num_distinct,
+            fixed=sum(text is None for text in found.texts),
         )
+
+    @property
+    def num_asked(self) -> int:
+        """Candidates that a reward function was called for."""
+        return len(self.rewards) - self.fixed
 
     @property
     def num_errors(self) -> int:

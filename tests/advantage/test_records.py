@@ -1,9 +1,11 @@
 import random
+from collections import Counter
 
 import pytest
 import torch
 
 from shape_grpo.advantage import CandidateBatch, CandidateRecord
+from shape_grpo.candidates import CandidateSet
 
 
 def test_json_keeps_everything():
@@ -36,6 +38,13 @@ def test_a_record_of_64_candidates_and_100_tests_each_is_small():
     assert len(record.to_json()) < 2250
     read = CandidateRecord.from_json(record.to_json())
     assert [list(reward) for reward in read.rewards] == passed
+
+
+def test_a_fixed_reward_is_not_asked_for():
+    found = CandidateSet([], ["a", None, "b"], [(0, 1), (1, 2), (2, 3)], Counter(duplicate=1))
+    record = CandidateRecord.from_results(found, [1.0, 0.0, "Traceback"], found.handled)
+    assert (record.num_asked, record.num_errors) == (2, 1)
+    assert CandidateRecord.from_json(record.to_json()) == record
 
 
 def test_unknown_means_candidates_and_not_one_reward():
