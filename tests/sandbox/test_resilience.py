@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from processes import processes_with, wait_until
 
-from shape_grpo.sandbox import Limits, Sandbox, SandboxError, guests, pool
+from shape_grpo.sandbox import Limits, Sandbox, SandboxError, guests, pool, totals
 
 
 def make(**options):
@@ -110,6 +110,25 @@ def test_the_child_of_a_killed_keeper_dies_with_it():
     assert outcome.status == "died"
     assert len(killed) == 1
     wait_until(lambda: not Path(f"/proc/{killed[0]}").exists())
+
+
+def test_a_killed_keeper_leaves_nobody_where_there_is_a_cgroup():
+    if totals.cgroup_parent() is None:
+        pytest.skip("no cgroup can be made here")
+    sandbox = Sandbox("none", unsafe=True, limits=Limits(seconds=300))
+    mark = secrets.token_hex(8)
+
+    def answer(_):
+        wait_until(lambda: processes_with(mark))
+        keepers = [pid for pid in processes_with("keeper.main") if parent_of(pid) == os.getpid()]
+        os.kill(keepers[0], signal.SIGKILL)
+        return b""
+
+    code = "import subprocess, sys, time\nsubprocess.Popen([sys.executable, '-c', "
+    code += "'import time; time.sleep(600)', mark])\nask(b'')\ntime.sleep(600)"
+    assert sandbox.run(code, inputs={"mark": mark}, answer=answer).status == "died"
+    wait_until(lambda: not processes_with(mark))
+    assert list(totals.cgroup_parent().glob(f"sandbox-{os.getpid()}-*")) == []
 
 
 def parent_of(pid):
