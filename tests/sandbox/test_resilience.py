@@ -296,11 +296,11 @@ def memory():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_500_runs_leave_nothing_behind():
-    """No descriptor, no process (in the sandbox or out of it), no folder and no memory."""
+def test_500_runs_leave_nothing_behind(tmp_path, monkeypatch):
+    """No descriptor, no process (in the sandbox or out of it), no folder, no cgroup and no memory."""
     sandbox = make(warm=("json",))
     endings = ["x = 1", "1 / 0", "import os; os._exit(0)", "import os; os.fork()"]
-    folders = [Path("/tmp"), Path("/dev/shm")]
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
     def state():
         zygote = pool.pid_of(sandbox.pool.init[0])
@@ -314,9 +314,10 @@ def test_500_runs_leave_nothing_behind():
     runs(100)
     wait_until(lambda: state()[1] == [])
     before, used = state(), memory()
-    names = {entry for folder in folders for entry in folder.glob("sandbox-*")}
     runs(500)
     wait_until(lambda: state() == before)
     assert memory() - used < 8 << 20
-    assert {entry for folder in folders for entry in folder.glob("sandbox-*")} <= names
+    assert list(tmp_path.iterdir()) == []
+    if (parent := totals.cgroup_parent()) is not None:
+        assert list(parent.glob(f"sandbox-{os.getpid()}-*")) == []
     sandbox.close()
