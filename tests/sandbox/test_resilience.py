@@ -246,7 +246,7 @@ import os
 from shape_grpo.sandbox import Limits, Sandbox, totals
 assert os.getuid() == 1000
 totals.cgroup_parent = lambda: None
-hungry = "held = bytearray(os.urandom(1 << 20) * 128); time.sleep(600)"
+hungry = "held = bytearray(100 << 20); held[::4096] = b'x' * 25600; time.sleep(600)"
 code = "import os, time\\nwho = os.getuid()\\nif hungry:\\n"
 code += "    for _ in range(8):\\n        if os.fork() == 0: " + hungry + "\\n    time.sleep(600)"
 for options in ({}, {"warm": ("json",)}):
@@ -297,7 +297,7 @@ def memory():
 
 
 def test_500_runs_leave_nothing_behind(tmp_path, monkeypatch):
-    """No descriptor, no process (in the sandbox or out of it), no folder, no cgroup and no memory."""
+    """No descriptor, process (inside or outside), folder, cgroup or memory."""
     sandbox = make(warm=("json",))
     endings = ["x = 1", "1 / 0", "import os; os._exit(0)", "import os; os.fork()"]
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
