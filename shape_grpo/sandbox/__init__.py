@@ -50,9 +50,10 @@ What is not covered, and why:
 - Reading a hostile reply with `Outcome.values` can take a second a megabyte; hence its `most`.
 - Not all of Python works: no file locks (so no SQLite but in memory), sockets, `mmap.mmap(-1, n)`,
   nor anything under /proc.
-- A caller that is killed leaves empty cgroups, which the next one in its place removes.
-- none alone: a keeper that is killed takes its child with it, but not what that has started; disk
-  and files are watched ten times a second.
+- A caller that is killed leaves empty cgroups, which the next one in its place removes; and, if it
+  is just starting bwrap, an idle process of bwrap's in which no code runs.
+- none alone: a keeper that is killed takes its child with it, but, without a cgroup, not what that
+  has started; disk and files are watched ten times a second.
 - As root, the code runs under a user id of its own, so Python must be readable to all within its
   own folder. Otherwise it has the caller's. Runs of one id (a pool's; the caller's) share what the
   kernel counts by user, such as the memory of pipes: one can make another's smaller.

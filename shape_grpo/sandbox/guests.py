@@ -152,6 +152,7 @@ def start_keeper(limits: Limits, extra: Sequence[str]) -> Guest:
         while open_ends:
             os.close(open_ends.pop())
         process.wait()
+        totals.close()
         remove(folder)
 
     return Guest(*take_pipes(process), totals, end)

@@ -94,6 +94,7 @@ class WarmPool:
             ours.pop_all()
         hello.close()
         totals = Totals(pid_of(found[0]), self.limits.memory + self.limits.disk)
+        totals.begin()
 
         def end() -> None:
             kill_namespace(found)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from processes import processes_with, wait_until
 
-from shape_grpo.sandbox import Limits, Sandbox, SandboxError, guests, pool
+from shape_grpo.sandbox import Limits, Sandbox, SandboxError, guests, pool, totals
 
 
 def make(**options):
@@ -110,6 +110,25 @@ def test_the_child_of_a_killed_keeper_dies_with_it():
     assert outcome.status == "died"
     assert len(killed) == 1
     wait_until(lambda: not Path(f"/proc/{killed[0]}").exists())
+
+
+def test_a_killed_keeper_leaves_nobody_where_there_is_a_cgroup():
+    if totals.cgroup_parent() is None:
+        pytest.skip("no cgroup can be made here")
+    sandbox = Sandbox("none", unsafe=True, limits=Limits(seconds=300))
+    mark = secrets.token_hex(8)
+
+    def answer(_):
+        wait_until(lambda: processes_with(mark))
+        keepers = [pid for pid in processes_with("keeper.main") if parent_of(pid) == os.getpid()]
+        os.kill(keepers[0], signal.SIGKILL)
+        return b""
+
+    code = "import subprocess, sys, time\nsubprocess.Popen([sys.executable, '-c', "
+    code += "'import time; time.sleep(600)', mark])\nask(b'')\ntime.sleep(600)"
+    assert sandbox.run(code, inputs={"mark": mark}, answer=answer).status == "died"
+    wait_until(lambda: not processes_with(mark))
+    assert list(totals.cgroup_parent().glob(f"sandbox-{os.getpid()}-*")) == []
 
 
 def parent_of(pid):
@@ -227,7 +246,7 @@ import os
 from shape_grpo.sandbox import Limits, Sandbox, totals
 assert os.getuid() == 1000
 totals.cgroup_parent = lambda: None
-hungry = "held = bytearray(os.urandom(1 << 20) * 128); time.sleep(600)"
+hungry = "held = bytearray(100 << 20); held[::4096] = b'x' * 25600; time.sleep(600)"
 code = "import os, time\\nwho = os.getuid()\\nif hungry:\\n"
 code += "    for _ in range(8):\\n        if os.fork() == 0: " + hungry + "\\n    time.sleep(600)"
 for options in ({}, {"warm": ("json",)}):
@@ -277,11 +296,11 @@ def memory():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_500_runs_leave_nothing_behind():
-    """No descriptor, no process (in the sandbox or out of it), no folder and no memory."""
+def test_500_runs_leave_nothing_behind(tmp_path, monkeypatch):
+    """No descriptor, process (inside or outside), folder, cgroup or memory."""
     sandbox = make(warm=("json",))
     endings = ["x = 1", "1 / 0", "import os; os._exit(0)", "import os; os.fork()"]
-    folders = [Path("/tmp"), Path("/dev/shm")]
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
     def state():
         zygote = pool.pid_of(sandbox.pool.init[0])
@@ -295,9 +314,10 @@ def test_500_runs_leave_nothing_behind():
     runs(100)
     wait_until(lambda: state()[1] == [])
     before, used = state(), memory()
-    names = {entry for folder in folders for entry in folder.glob("sandbox-*")}
     runs(500)
     wait_until(lambda: state() == before)
     assert memory() - used < 8 << 20
-    assert {entry for folder in folders for entry in folder.glob("sandbox-*")} <= names
+    assert list(tmp_path.iterdir()) == []
+    if (parent := totals.cgroup_parent()) is not None:
+        assert list(parent.glob(f"sandbox-{os.getpid()}-*")) == []
     sandbox.close()

@@ -15,7 +15,7 @@ from shape_grpo.sandbox.conversation import Conversation
 from shape_grpo.sandbox.guests import Guest
 
 SMALL = Limits(seconds=60, memory=256 << 20, processes=12, disk=4 << 20, output=1 << 20)
-# Eight processes of 128 MB each, together four times what they may use.
+# Eight processes of 100 MB each, together three times what they may use.
 HUNGRY = """
 import os, time
 children = []
@@ -28,7 +28,7 @@ for _ in range(8):
     children.append(child)
 {then}
 """
-OWN_PAGES = "held = bytearray(os.urandom(1 << 20) * 128)"
+OWN_PAGES = "held = bytearray(100 << 20); held[::4096] = b'x' * 25600"
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ import os
 import platform
 import struct
 from collections.abc import Sequence
+from functools import cache
 
 # Each with its numbers on x86_64 and aarch64 (asm/unistd.h).
 CALLS = """
@@ -111,6 +112,7 @@ def allowed_numbers(machine: str) -> dict[str, int]:
     return {name: int(number) for name, number in rows if number != "-"}
 
 
+@cache
 def seccomp_filter(machine: str) -> bytes:
     """The filter, an array of struct sock_filter.
 

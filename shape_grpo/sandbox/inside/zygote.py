@@ -78,6 +78,7 @@ def main() -> None:
         if len(os.listdir("/proc/self/task")) > 1:
             # A fork has none of the threads, and any lock that one held is held for ever.
             sys.exit(f"importing {module} starts a thread, so it cannot be warm")
+    syscalls.seccomp_filter(os.uname().machine)  # which the forks then need not build
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with Path(os.devnull).open() as nothing:
         os.dup2(nothing.fileno(), 0)
