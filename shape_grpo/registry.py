@@ -7,10 +7,21 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+def closest(name: str, allowed: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The allowed name that is most like this one; None if none is.
+
+    Args:
+        name: What was written.
+        allowed: What there is.
+        cutoff: How alike they must be, up to 1 (`difflib.SequenceMatcher.ratio`).
+    """
+    return next(iter(difflib.get_close_matches(name, list(allowed), n=1, cutoff=cutoff)), None)
+
+
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """`` Did you mean shapley?``, the allowed name that is closest; empty if none is close."""
-    close = difflib.get_close_matches(name, list(allowed), n=1)
-    return f" Did you mean {close[0]}?" if close else ""
+    close = closest(name, allowed)
+    return f" Did you mean {close}?" if close else ""
 
 
 def check_choice(setting: str, value: str, allowed: Iterable[str]) -> None:

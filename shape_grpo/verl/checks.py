@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import warnings
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
+from shape_grpo.registry import closest
 from shape_grpo.verl import cpu
 from shape_grpo.verl.files import check_files
 from shape_grpo.verl.keys import check_keys
@@ -121,9 +121,9 @@ def _check_names(config: DictConfig) -> None:
     ):
         value = OmegaConf.select(config, where)
         # Nearly the same: whoever extends a trainer of ours may give it a longer name.
-        close = difflib.get_close_matches(str(value), names, n=1, cutoff=0.85)
+        close = closest(str(value), names, cutoff=0.85)
         if close and value not in names:
-            raise ValueError(f"{where}={value}: unknown name. Did you mean {close[0]}?")
+            raise ValueError(f"{where}={value}: unknown name. Did you mean {close}?")
 
 
 def _check_estimator(config: DictConfig) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
@@ -11,6 +10,8 @@ from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
+
+from shape_grpo.registry import closest
 
 SECRET = re.compile(r"(api_?key|access_?key|secret|password|(^|_)token)$", re.IGNORECASE)
 # Keys of a configuration, as prompt_key, name columns; environment variables do not.
@@ -78,8 +79,8 @@ def _misspelt(
             if isinstance(value, Mapping) and isinstance(known[key], Mapping):
                 yield from _misspelt(value, known[key], f"{where}{key}.")
         # Nearly the same: verl also reads keys that its files do not show.
-        elif close := difflib.get_close_matches(str(key), map(str, known), n=1, cutoff=0.8):
-            yield f"{where}{key}", f"{where}{close[0]}"
+        elif close := closest(str(key), map(str, known), cutoff=0.8):
+            yield f"{where}{key}", f"{where}{close}"
 
 
 def _leaves(config: Mapping[Any, Any], where: str = "") -> Iterator[tuple[str, Any]]:

@@ -2,21 +2,9 @@
 
 import inspect
 
-import pytest
 import torch
-from hydra import compose, initialize_config_module
+from sources import source
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
-
-
-def source(function):
-    """Its text with blanks made one, so that a line may be broken elsewhere."""
-    return " ".join(inspect.getsource(function).split())
-
-
-@pytest.fixture(scope="module")
-def config():
-    with initialize_config_module("verl.trainer.config", version_base=None):
-        return compose("ppo_trainer")
 
 
 def test_B1_our_platform_answers_all_that_verl_asks_of_one():

@@ -15,8 +15,8 @@ import pytest
 import ray
 import torch
 import verl
-from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
+from sources import source
 from verl import DataProto
 from verl.experimental.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics
@@ -25,17 +25,6 @@ from verl.trainer.ppo.v1 import AgentLoopManagerTQ, AgentLoopWorkerTQ, get_train
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
 AgentLoopWorker = AgentLoopWorkerTQ.__ray_actor_class__
-
-
-def source(function):
-    """Its text with blanks made one, so that a line may be broken elsewhere."""
-    return " ".join(inspect.getsource(function).split())
-
-
-@pytest.fixture(scope="module")
-def config():
-    with initialize_config_module("verl.trainer.config", version_base=None):
-        return compose("ppo_trainer")
 
 
 def run(code, **environment):

@@ -197,23 +197,7 @@ def test_a_turn_is_told_for_the_time_of_the_scoring_only(through_verl):
     assert set(output.extra_fields) == {"tool_rewards", "reward_extra_info"}
 
 
-def test_other_reward_managers_are_told_nothing(config):
-    async def main():
-        worker = object.__new__(WORKER)
-        worker.config = config.copy()
-        worker.config.reward.reward_manager.name = "naive"
-        worker.reward_loop_worker_handles = []
-        output = AgentLoopOutput(
-            prompt_ids=[1], response_ids=[2], response_mask=[1], reward_score=1.0,
-            metrics=AgentLoopMetrics(),
-        )  # fmt: skip
-        await worker._compute_score([output], {})
-        return output.extra_fields
-
-    assert asyncio.run(main()) == {}
-
-
-def test_an_agent_loop_that_scores_itself_is_left_to_the_trainers_error(config):
+def fields_of_what_scored_itself(config):
     async def main():
         worker = object.__new__(WORKER)
         worker.config = config
@@ -225,7 +209,17 @@ def test_an_agent_loop_that_scores_itself_is_left_to_the_trainers_error(config):
         await worker._compute_score([output], {})
         return output.extra_fields
 
-    assert asyncio.run(main()) == {"reward_extra_info": {}}
+    return asyncio.run(main())
+
+
+def test_other_reward_managers_are_told_nothing(config):
+    naive = config.copy()
+    naive.reward.reward_manager.name = "naive"
+    assert fields_of_what_scored_itself(naive) == {}
+
+
+def test_an_agent_loop_that_scores_itself_is_left_to_the_trainers_error(config):
+    assert fields_of_what_scored_itself(config) == {"reward_extra_info": {}}
 
 
 def test_the_last_turn_is_the_last_run_of_ones():

@@ -152,7 +152,7 @@ def _how_to_read(
 
 
 COLOURS = {"grpo": "#808285", "shape_grpo": "#0072B2", "praise": "#D55E00"}
-"""Of methods, as far as they have one of their own; as in the report."""
+"""Of methods, as far as they have one of their own."""
 
 
 def plot_curves(

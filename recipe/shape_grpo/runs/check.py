@@ -13,7 +13,6 @@ candidate.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import shlex
@@ -29,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recipe.shape_grpo.common.files import read_stamp
 from recipe.shape_grpo.common.methods import CONFIG
+from shape_grpo.registry import closest
 from shape_grpo.verl import cpu
 from shape_grpo.verl.checks import check_platform, check_trainer_config
 from shape_grpo.verl.files import check_files, missing_files
@@ -70,8 +70,8 @@ def _what_is_wrong(error: Exception, whole: DictConfig | None = None) -> str:
         where, _, name = misspelt[1].rpartition(".")
         block = OmegaConf.select(whole, where) if where else whole
         if isinstance(block, DictConfig):
-            close = difflib.get_close_matches(name, map(str, block), n=1)
-            hint = f" Did you mean {where}.{close[0]}?" if close else ""
+            close = closest(name, map(str, block))
+            hint = f" Did you mean {where}.{close}?" if close else ""
             return f"{misspelt[1]}: there is no such key.{hint or f' There are: {_names(block)}.'}"
     reasons = [str(error), str(error.__cause__ or "")]
     return " ".join(line for reason in reasons for line in reason.splitlines()[:2])
