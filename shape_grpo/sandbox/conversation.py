@@ -55,8 +55,8 @@ class Conversation:
             except Ended as ended:
                 kind, payload = b"", b""
                 status, detail = ended.args
+                over_memory = self.guest.totals.killed()
             # First: a detached child may hold the pipes open, or keep writing.
-            over_memory = self.guest.totals.killed()
             self.guest.end()
             text = self._text()
         finally:

@@ -69,7 +69,9 @@ class WarmPool:
         """
         mine: list[int] = []
         given: list[int] = []
+        totals = Totals(0, self.limits.memory + self.limits.disk)
         with ExitStack() as ours, ExitStack() as theirs:
+            ours.callback(totals.close)
             for we_read in (False, True, True):  # the job, the reply, what is printed
                 reading, writing = os.pipe()
                 mine.append(reading if we_read else writing)
@@ -79,13 +81,16 @@ class WarmPool:
             hello, hello_end = socket.socketpair()
             ours.enter_context(hello)
             theirs.enter_context(hello_end)
+            given.append(hello_end.fileno())
+            for descriptor in totals.entrance():
+                given.append(descriptor)
+                theirs.callback(os.close, descriptor)
             try:
                 with self.lock:
-                    given.append(hello_end.fileno())
                     socket.send_fds(self.control, [str(self.limits.disk).encode()], given)
                 theirs.close()
                 hello.settimeout(60)
-                _, found, _, _ = socket.recv_fds(hello, 1, 1)
+                entered, found, _, _ = socket.recv_fds(hello, 1, 1)
             except OSError as error:
                 raise SandboxError(f"the warm pool has gone: {error}") from error
             if not found:
@@ -93,8 +98,10 @@ class WarmPool:
                 raise SandboxError(f"the warm pool's fork failed: {said}")
             ours.pop_all()
         hello.close()
-        totals = Totals(pid_of(found[0]), self.limits.memory + self.limits.disk)
-        totals.begin()
+        totals.pid = pid_of(found[0])
+        if entered != b"+":
+            totals.close()
+            totals.begin()
 
         def end() -> None:
             kill_namespace(found)

@@ -155,6 +155,8 @@ def decide(program, architecture, number, arguments=()):
             at += if_true if accumulator == value else if_false
         elif code == 0x35:
             at += if_true if accumulator >= value else if_false
+        elif code == 0x25:
+            at += if_true if accumulator > value else if_false
         else:
             assert code == 0x06
             return value

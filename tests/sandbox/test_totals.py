@@ -72,21 +72,31 @@ def test_a_run_within_its_limit_is_left_alone(limited):
     assert limited.run(code, outputs=["x"]).values() == {"x": 100 << 20}
 
 
-def test_a_cgroup_is_gone_with_its_run(small):
+@pytest.mark.parametrize("way", ["fresh", "warm", "warm, put there by the caller"])
+def test_a_run_is_in_a_cgroup_which_is_gone_with_it(small, way, monkeypatch):
     if (parent := totals.cgroup_parent()) is None:
         pytest.skip("no cgroup can be made here")
-    mine = f"sandbox-{os.getpid()}-*"
-    seen = []
+    if way.endswith("caller"):
+        monkeypatch.setattr(totals, "ENTRANCE", "no such file")
+    sandbox = small if way == "fresh" else Sandbox("bubblewrap", limits=SMALL, warm=["json"])
+    assert (way == "fresh") == (not sandbox.warm)
+    mine = f"sandbox-{os.getpid()}-*/cgroup.procs"
+    members = []
 
     def answer(_):
-        seen.extend(parent.glob(mine))
+        members.extend(set(path.read_text().split()) for path in parent.glob(mine))
         return b""
 
+    code = "import os; child = os.fork() or os._exit(0); ask(b''); child = os.fork()"
+    for _ in range(3):
+        sandbox.run(code, answer=answer)
     with ThreadPoolExecutor(2) as pool:
-        code = "import os; ask(b''); os.fork()"
-        list(pool.map(lambda _: small.run(code, answer=answer), range(6)))
-    assert len(seen) >= 6
+        list(pool.map(lambda _: sandbox.run(code, answer=answer), range(6)))
+    assert len(members) >= 9
+    assert all(members[:3])  # one at a time: later, some are seen before anybody is in
     assert list(parent.glob(mine)) == []
+    if way != "fresh":
+        sandbox.close()
 
 
 def test_cgroups_are_made_as_near_as_may_be():

@@ -4,7 +4,7 @@ import ctypes
 import os
 import resource
 import signal
-from pathlib import Path
+import struct
 from typing import Any
 
 import syscalls
@@ -30,7 +30,8 @@ def give_way(oom_score: int) -> None:
 
     Not to be undone: /proc is covered for the code, and the filter knows no setpriority.
     """
-    Path("/proc/self/oom_score_adj").write_text(str(oom_score))
+    with open("/proc/self/oom_score_adj", "wb", buffering=0) as score:
+        score.write(str(oom_score).encode())
     os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
@@ -64,8 +65,8 @@ def drop_capabilities() -> None:
     """Root without them is bound by permissions, and by the limits set below."""
     for capability in range(64):
         libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
-    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
-    checked(libc.capset(header, (ctypes.c_uint32 * 6)()), "capset")
+    header = struct.pack("II", CAPABILITY_VERSION_3, 0)
+    checked(libc.capset(header, bytes(24)), "capset")
 
 
 def die_with_parent() -> None:

@@ -16,7 +16,7 @@ import errno
 import os
 import platform
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 # Each with its numbers on x86_64 and aarch64 (asm/unistd.h).
@@ -81,10 +81,13 @@ MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column, AU
 X32 = 0x40000000  # the bit of x86_64's second table of calls
 
 # linux/bpf_common.h, linux/seccomp.h, linux/prctl.h
-LOAD, AND, IF_EQUAL, IF_AT_LEAST, RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
+LOAD, AND, RETURN = 0x20, 0x54, 0x06
+IF_EQUAL, IF_AT_LEAST, IF_GREATER = 0x15, 0x35, 0x25
 ALLOW, FAIL, KILL = 0x7FFF0000, 0x00050000, 0x80000000
 NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
 PR_SET_SECCOMP, SECCOMP_MODE_FILTER, PR_SET_NO_NEW_PRIVS = 22, 2, 38
+
+libc = ctypes.CDLL(None, use_errno=True)
 
 
 def instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
@@ -112,7 +115,17 @@ def allowed_numbers(machine: str) -> dict[str, int]:
     return {name: int(number) for name, number in rows if number != "-"}
 
 
-@cache
+def ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """The first and last of each run of successive numbers: long filters load slowly."""
+    found: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        if found and number == found[-1][1] + 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return found
+
+
 def seccomp_filter(machine: str) -> bytes:
     """The filter, an array of struct sock_filter.
 
@@ -130,8 +143,10 @@ def seccomp_filter(machine: str) -> bytes:
     ]
     if machine == "x86_64":
         program += [instruction(IF_AT_LEAST, X32, if_false=1), instruction(RETURN, KILL)]
-    for number in allowed_numbers(machine).values():
-        program += [instruction(IF_EQUAL, number, if_false=1), instruction(RETURN, ALLOW)]
+    for first, last in ranges(allowed_numbers(machine).values()):
+        program.append(instruction(IF_AT_LEAST, first, if_false=2))
+        program.append(instruction(IF_GREATER, last, if_true=1))
+        program.append(instruction(RETURN, ALLOW))
     for *numbers, conditions in ALLOWED_ARGUMENTS.values():
         body = [step for condition in conditions for step in only_if(*condition)]
         body.append(instruction(RETURN, ALLOW))
@@ -139,12 +154,17 @@ def seccomp_filter(machine: str) -> bytes:
     return b"".join([*program, instruction(RETURN, FAIL | errno.ENOSYS)])
 
 
-def restrict() -> None:
-    """Bind this process and its descendants to the filter, for ever."""
+@cache
+def prepared_filter() -> tuple[ctypes.Array[ctypes.c_char], bytes]:
+    """This machine's filter in memory, and a struct sock_fprog that points to it."""
     program = seccomp_filter(platform.machine())
     code = ctypes.create_string_buffer(program, len(program))
-    pointer = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
-    libc = ctypes.CDLL(None, use_errno=True)
+    return code, struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
+
+
+def restrict() -> None:
+    """Bind this process and its descendants to the filter, for ever."""
+    _, pointer = prepared_filter()
     done = libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if done != 0 or libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, pointer, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), f"seccomp: {os.strerror(ctypes.get_errno())}")

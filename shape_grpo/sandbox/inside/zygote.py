@@ -3,7 +3,8 @@
     zygote.py UID CONTROL MODULES...
 
 Itself inside bubblewrap. The socket CONTROL brings each run's file descriptors (job, reply,
-printed, hello); a run's data never passes through this process. Ends when the socket is closed.
+printed, hello, and the entrance of its cgroup if it has one); a run's data never passes through
+this process. Ends when the socket is closed.
 """
 
 import contextlib
@@ -36,15 +37,23 @@ def unshare() -> None:
     Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
 
 
+def enters(cgroup: int) -> bool:
+    """Whether this process could put itself into the cgroup."""
+    with contextlib.suppress(OSError):
+        return os.write(cgroup, b"0") > 0
+    return False
+
+
 def run(disk: int, descriptors: list[int]) -> None:
     """In a fork of the zygote: one run, in a fork of its own."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    incoming, outgoing, printed, hello = descriptors
+    incoming, outgoing, printed, hello, *entrance = descriptors
+    entered = all(enters(descriptor) for descriptor in entrance) and entrance
     unshare()
     pid = os.fork()
     if pid:
         with socket.socket(fileno=hello) as caller:
-            socket.send_fds(caller, [b"."], [os.pidfd_open(pid)])
+            socket.send_fds(caller, [b"+" if entered else b"-"], [os.pidfd_open(pid)])
         os._exit(0)
     os.setsid()  # a signal to our process group would reach the zygote
     confine.give_way(1000)
@@ -59,7 +68,7 @@ def run(disk: int, descriptors: list[int]) -> None:
     os.closerange(102, 65536)
     os.umask(0o077)
     if (numpy := sys.modules.get("numpy")) is not None:
-        numpy.random.seed()
+        numpy.random.seed(int.from_bytes(os.urandom(4)))  # without an argument, three times slower
     syscalls.restrict()
     worker.serve(incoming, outgoing, limited=False)
     os._exit(0)
@@ -78,14 +87,14 @@ def main() -> None:
         if len(os.listdir("/proc/self/task")) > 1:
             # A fork has none of the threads, and any lock that one held is held for ever.
             sys.exit(f"importing {module} starts a thread, so it cannot be warm")
-    syscalls.seccomp_filter(os.uname().machine)  # which the forks then need not build
+    syscalls.prepared_filter()  # which the forks then need not prepare
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with Path(os.devnull).open() as nothing:
         os.dup2(nothing.fileno(), 0)
     caller = socket.socket(fileno=int(control))
     caller.sendall(b"ready")
     while True:
-        disk, descriptors, _, _ = socket.recv_fds(caller, 32, 4)
+        disk, descriptors, _, _ = socket.recv_fds(caller, 32, 5)
         if not disk:
             os._exit(0)
         if os.fork() == 0:
