@@ -157,7 +157,13 @@ class ShapeGRPOConfig(CandidateRules):
         vectors = self.game.takes_vectors
         if isinstance(result, str):
             raise TypeError(f"The reward function returned the text {result[:200]!r}.")
-        reward = [float(value) for value in result] if vectors else float(result)
+        try:
+            reward = [float(value) for value in result] if vectors else float(result)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"The reward function returned {result!r:.200} for {text[:200]!r}; utility "
+                f"{self.utility} takes {self.game.domain}."
+            ) from error
         if reward == [] or not self.game.allows(torch.tensor(reward)).all():
             raise ValueError(
                 f"The reward function returned {reward} for {text[:200]!r}; utility "

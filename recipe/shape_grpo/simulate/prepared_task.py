@@ -18,7 +18,11 @@ from recipe.shape_grpo.common.files import file_hashes, read_stamp
 from recipe.shape_grpo.common.methods import CONFIG
 from recipe.shape_grpo.tasks import load_task
 from recipe.shape_grpo.tasks.common import read_task
-from shape_grpo.verl.reward_function import load_reward_function, reward_kwargs
+from shape_grpo.verl.reward_function import (
+    candidate_arguments,
+    load_reward_function,
+    reward_kwargs,
+)
 
 
 @dataclass(frozen=True)
@@ -101,16 +105,13 @@ def as_trl_reward(compute_score: Callable[..., Any], **keywords: Any) -> Callabl
     """A reward function of verl, called a candidate at a time, as TRL calls one with many."""
 
     def arguments(columns: dict[str, list[Any]], row: int) -> dict[str, Any]:
-        extra_info = dict(columns["extra_info"][row])
-        extra_info["candidate_index"] = columns["candidate_index"][row]
-        extra_info["num_candidates"] = columns["num_candidates"][row]
-        return {
-            "data_source": columns["data_source"][row],
-            "solution_str": columns["completions"][row][-1]["content"],
-            "ground_truth": columns["reward_model"][row]["ground_truth"],
-            "extra_info": extra_info,
-            **keywords,
-        }
+        given = candidate_arguments(
+            {name: columns[name][row] for name in ("data_source", "reward_model", "extra_info")},
+            columns["completions"][row][-1]["content"],
+            columns["candidate_index"][row],
+            columns["num_candidates"][row],
+        )
+        return {**given, **keywords}
 
     def reward(**columns: Any) -> list[Any]:
         rows = range(len(columns["completions"]))
