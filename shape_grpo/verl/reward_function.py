@@ -5,7 +5,6 @@ called with.
 from __future__ import annotations
 
 import inspect
-import traceback
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from importlib import import_module
@@ -135,22 +134,6 @@ def read_result(
             f"{', '.join(map(str, details)) or 'none'}."
         )
     return options.checked_reward(details["score"], text), details
-
-
-def describe_failure(error: Exception, function: Callable[..., Any]) -> str:
-    """A failure of the reward function in one line, with its own line where the failure is there.
-
-    Args:
-        error: What calling it, or reading what it returned, raised.
-        function: The reward function.
-    """
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    lines = [
-        f" ({Path(frame.filename).name}:{frame.lineno})"
-        for frame in traceback.extract_tb(error.__traceback__)
-        if code is not None and frame.filename == code.co_filename
-    ]
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{lines[-1] if lines else ''}"
 
 
 def reward_kwargs(config: DictConfig) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from pathlib import Path
 from omegaconf import DictConfig, ListConfig
 
 from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.failures import failure_in_one_line
 from shape_grpo.verl.files import read_row
 from shape_grpo.verl.reward_calls import RewardCalls
 from shape_grpo.verl.reward_function import (
     candidate_arguments,
-    describe_failure,
     read_result,
     reward_function_of_a_run,
     reward_kwargs,
@@ -55,7 +55,7 @@ def try_reward(config: DictConfig) -> str:
     except Exception as error:
         raise RewardFailed(
             f"the reward function failed for the first row of data.train_files and the candidate "
-            f"{MADE_UP!r}: {describe_failure(error, function)}. In a run, each such failure costs "
-            "a candidate."
+            f"{MADE_UP!r}: {failure_in_one_line(error, function)}. In a run, each such failure "
+            "costs a candidate."
         ) from error
     return f"The reward function gave {reward} for a made-up candidate of the first row."
