@@ -4,6 +4,7 @@
   verl's file logger writes it; step 0 is the validation before training.
 - ``settings.json``, written last: `RunSettings`, and what the run was made from. Without it the run
   is not whole. The block ``shape_grpo`` says how candidates were found and credited.
+- ``metrics.samples.md``: some responses with their credit, every few steps (verl).
 - ``train.log``: what the trainer printed. ``rollouts/STEP.jsonl``: the responses, one a line, as
   verl's ``trainer.rollout_data_dir`` has them.
 """
@@ -22,6 +23,7 @@ from typing import Any
 from recipe.shape_grpo.common.files import STAMP, is_current, write_stamp
 
 METRICS = "metrics.jsonl"
+SAMPLES = "metrics.samples.md"
 LOG = "train.log"
 ROLLOUTS = "rollouts"
 # verl calls the reward auxiliary where there is an accuracy too.
@@ -82,7 +84,7 @@ def is_whole(run: Path, settings: RunSettings, made_from: Mapping[str, Any]) -> 
 def begin_run(run: Path) -> None:
     """Make the folder ready for a run; until `end_run` it is not whole."""
     run.mkdir(parents=True, exist_ok=True)
-    for name in (STAMP, METRICS):
+    for name in (STAMP, METRICS, SAMPLES):
         (run / name).unlink(missing_ok=True)
 
 
