@@ -2,9 +2,13 @@
 
     python -m recipe.shape_grpo.tasks ds1000
 
-writes `train.parquet` and `test.parquet` (verl's columns) and `summary.json`. The problems are
-downloaded from the hub (`xlangai/DS-1000`), or read from `--problems FILE.jsonl[.gz]`. Their
-authors ask that they are not republished: keep what this writes to yourself.
+writes `train.parquet` and `test.parquet` (verl's columns), `programs.json` and `summary.json`. The
+problems are downloaded from the hub (`xlangai/DS-1000`), or read from `--problems FILE.jsonl[.gz]`.
+Their authors ask that they are not republished: keep what this writes to yourself. `--problems
+small` are eight of this project's own (`small_problems.py`).
+
+`programs.json` holds what the warm start of a tiny policy may write: right programs of the training
+problems, and not which problem each of them solves.
 
 DS-1000 has no training part. This project splits it at random, all variants of one original problem
 on the same side; the paper's split is not known here.
@@ -43,11 +47,15 @@ from recipe.shape_grpo.tasks.common import (
     verl_row,
     write_task,
 )
+from recipe.shape_grpo.tasks.small_problems import small_problems
 from reward_fns.ds1000 import compute_score
 
 HUB = "xlangai/DS-1000"
-FILES = ("train.parquet", "test.parquet", "summary.json")
+SMALL = "small"
+PROGRAMS = "programs.json"
+FILES = ("train.parquet", "test.parquet", PROGRAMS, "summary.json")
 FIELDS = ("prompt", "code_context", "reference_code", "metadata")
+OTHER_SOLUTIONS = "other_solutions"
 LIBRARIES = ("Numpy", "Pandas", "Pytorch", "Scipy", "Sklearn", "Tensorflow")
 NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 TEMPLATE = """\
@@ -80,7 +88,9 @@ class TaskSettings:
     """What the task is made from; the same settings give the same files.
 
     Attributes:
-        problems: a jsonl or jsonl.gz file in DS-1000's schema, or None for the hub's.
+        problems: a jsonl or jsonl.gz file in DS-1000's schema, "small" for this project's own, or
+            None for the hub's. A line may have further right programs, as a list
+            "other_solutions".
         candidates: K, the number of solutions a prompt asks for, at most ten.
         libraries: problems of these libraries only, as [Numpy, Pandas].
         test_share: of the original problems, for the test prompts.
@@ -121,7 +131,7 @@ def prompt_messages(problem: str, candidates: int) -> Messages:
 
 
 def read_problems(path: str | None) -> list[dict[str, Any]]:
-    """The problems of a file, or of the hub.
+    """The problems of a file, of this project, or of the hub.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -130,8 +140,12 @@ def read_problems(path: str | None) -> list[dict[str, Any]]:
     """
     if path is None:
         return download_problems()
+    if path == SMALL:
+        return small_problems()
     if not Path(path).is_file():
-        raise FileNotFoundError(f"no problems at {path!r}: give a jsonl or jsonl.gz file")
+        raise FileNotFoundError(
+            f"no problems at {path!r}: give a jsonl or jsonl.gz file, or {SMALL!r}"
+        )
     with gzip.open(path, "rt") if path.endswith(".gz") else open(path) as lines:
         problems = []
         for number, line in enumerate(lines, 1):
@@ -145,6 +159,9 @@ def read_problems(path: str | None) -> list[dict[str, Any]]:
             if missing or "library" not in problem["metadata"]:
                 what = missing[0] if missing else "metadata.library"
                 raise ValueError(f"{path}, line {number} has no {what!r}: not DS-1000's schema")
+            others = problem.get(OTHER_SOLUTIONS, [])
+            if not isinstance(others, list) or not all(isinstance(code, str) for code in others):
+                raise ValueError(f"{path}, line {number}: {OTHER_SOLUTIONS} is no list of programs")
             problems.append(problem)
     return problems
 
@@ -224,6 +241,16 @@ def split(
     }
 
 
+def right_programs(problems: Iterable[dict[str, Any]]) -> list[str]:
+    """Programs that each solve one of the problems, or the one that every prompt shows solved."""
+    solutions = (
+        program
+        for problem in problems
+        for program in (problem["reference_code"], *problem.get(OTHER_SOLUTIONS, ()))
+    )
+    return list(dict.fromkeys([*SUMS, *solutions]))
+
+
 def make_rows(
     problems: Iterable[dict[str, Any]], name: str, candidates: int
 ) -> list[dict[str, Any]]:
@@ -271,6 +298,7 @@ def prepare(output: Path, settings: TaskSettings) -> None:
         "reference_fails": dict(left_out),
         **{name: len(part) for name, part in parts.items()},
     }
+    (output / PROGRAMS).write_text(json.dumps(right_programs(parts["train"]), indent=2) + "\n")
     (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     rows = {name: make_rows(part, name, settings.candidates) for name, part in parts.items()}
     write_task(output, stamp, **rows)
@@ -283,5 +311,5 @@ def prepare(output: Path, settings: TaskSettings) -> None:
 
 
 def example_answers(folder: Path, rng: np.random.Generator) -> Examples:
-    """Examples from the task in `folder`: programs that solve another problem."""
-    return answers_to_prompts(folder, list(SUMS), rng)
+    """Examples from the task in `folder`: programs that solve some problem, seldom the prompt's."""
+    return answers_to_prompts(folder, json.loads((folder / PROGRAMS).read_text()), rng)

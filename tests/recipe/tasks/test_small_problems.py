@@ -1,0 +1,124 @@
+"""This project's own problems: every program solves its own problem and no other."""
+
+import itertools
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recipe.shape_grpo.tasks.ds1000 import SUMS, TaskSettings, example_answers, prepare
+from recipe.shape_grpo.tasks.small_problems import PROBLEMS, small_problems
+from reward_fns.ds1000 import compute_score
+from shape_grpo.candidates import parse_candidates
+from shape_grpo.sandbox import SandboxError
+
+ROWS = small_problems()
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    output = tmp_path_factory.mktemp("task")
+    prepare(output, TaskSettings("small", check=False))
+    return output
+
+
+def rows_of(task, split):
+    return pd.read_parquet(task / f"{split}.parquet").to_dict("records")
+
+
+def test_every_program_solves_its_own_problem_and_no_other():
+    """In the sandbox, by the reward function."""
+    programs = [(number, code) for number, p in enumerate(PROBLEMS) for code in p.programs]
+    programs += [(None, SUMS[0])]
+    asked = list(itertools.product(range(len(PROBLEMS)), programs))
+
+    def score(pair):
+        problem, (_, program) = pair
+        return compute_score("ds1000", program, ROWS[problem]["code_context"])
+
+    try:
+        score(asked[0])
+    except SandboxError as error:
+        pytest.skip(str(error))
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(score, asked))
+    unlike = [
+        (PROBLEMS[problem].phrases[0], program, reward)
+        for (problem, (solves, program)), reward in zip(asked, found, strict=True)
+        if reward != (problem == solves)
+    ]
+    assert unlike == []
+
+
+def test_the_first_array_alone_tells_all_problems_apart():
+    """So a wrong program costs one run, and a program cannot be right for two problems."""
+    x = np.array([4, -1, 3, 3, -2, 0, 6])
+    answers = []
+    for problem in PROBLEMS:
+        scope = {"np": np, "x": x.copy()}
+        exec(problem.programs[0], scope)
+        answers.append(np.asarray(scope["result"]))
+    for one, other in itertools.combinations(answers, 2):
+        assert one.shape != other.shape or not np.allclose(one, other)
+
+
+def test_no_program_or_wording_is_there_twice():
+    programs = [program for problem in PROBLEMS for program in problem.programs]
+    assert len({*programs, *SUMS}) == len(programs) + len(SUMS)
+    prompts = [row["prompt"] for row in ROWS]
+    assert len(set(prompts)) == len(prompts)
+
+
+def test_held_out_prompts_are_other_wordings_of_the_same_problems(task):
+    asked = {
+        split: [(row["reward_model"]["ground_truth"], row["prompt"][0]["content"]) for row in rows]
+        for split, rows in ((split, rows_of(task, split)) for split in ("train", "test"))
+    }
+    problems = {split: {truth for truth, _ in rows} for split, rows in asked.items()}
+    assert len(problems["train"]) == len(PROBLEMS) and problems["train"] == problems["test"]
+    wordings = {split: {words for _, words in rows} for split, rows in asked.items()}
+    assert wordings["train"].isdisjoint(wordings["test"])
+
+
+def test_the_warm_start_shows_right_programs_and_not_whose_they_are(task):
+    """Every program of the problems, to every prompt alike: one in ten is right."""
+    examples = example_answers(task, np.random.default_rng(0))
+    right = {
+        row["prompt"][0]["content"]: problem.programs
+        for row, problem in zip(rows_of(task, "train"), itertools.cycle(PROBLEMS), strict=False)
+    }
+    drawn = examples.draw(3000)
+    shown = [
+        (messages[0]["content"], candidate.text)
+        for messages, answer in drawn
+        for candidate in parse_candidates(answer)
+    ]
+    assert {text for _, text in shown} == {*SUMS, *(c for p in PROBLEMS for c in p.programs)}
+    # 5 right programs of 50; the standard error of the share is 0.003.
+    share = np.mean([text in right[prompt] for prompt, text in shown])
+    assert share == pytest.approx(0.1, abs=0.015)
+    # The first prompts, of which examples are made, ask for all problems.
+    assert {right[messages[0]["content"]] for messages, _ in drawn} == {
+        p.programs for p in PROBLEMS
+    }
+
+
+def test_a_files_further_solutions_are_shown_too_and_those_of_test_problems_are_not(tmp_path):
+    rows = [
+        {**ROWS[number], "metadata": {"library": "Numpy", "problem_id": number}}
+        for number in range(4)
+    ]
+    rows[1].pop("other_solutions")
+    file = tmp_path / "problems.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    prepare(tmp_path / "task", TaskSettings(str(file), test_share=0.5, check=False))
+    training = [int(row["extra_info"]["problem"]) for row in rows_of(tmp_path / "task", "train")]
+    programs = json.loads((tmp_path / "task/programs.json").read_text())
+    expected = [
+        program
+        for number in training
+        for program in (rows[number]["reference_code"], *rows[number].get("other_solutions", ()))
+    ]
+    assert len(training) == 2 and programs == [*SUMS, *expected]
