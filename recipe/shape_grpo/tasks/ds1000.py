@@ -32,7 +32,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from rich.progress import track
@@ -101,8 +101,6 @@ class TaskSettings:
         seed: of the split.
     """
 
-    dataset: ClassVar[str] = "ds1000"
-
     problems: str | None = None
     candidates: int = 3
     libraries: tuple[str, ...] = LIBRARIES
@@ -111,6 +109,11 @@ class TaskSettings:
     seconds: float = 60.0
     sandbox_fusion_url: str | None = None
     seed: int = 0
+
+    @property
+    def dataset(self) -> str:
+        """This project's own problems are a dataset of their own."""
+        return "ds1000_small" if self.problems == SMALL else "ds1000"
 
 
 def prompt_messages(problem: str, candidates: int) -> Messages:

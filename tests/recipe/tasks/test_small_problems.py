@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from recipe.shape_grpo.runs.check import compose_config
 from recipe.shape_grpo.tasks.ds1000 import SUMS, TaskSettings, example_answers, prepare
 from recipe.shape_grpo.tasks.small_problems import PROBLEMS, small_problems
 from reward_fns.ds1000 import compute_score
@@ -103,6 +104,14 @@ def test_the_warm_start_shows_right_programs_and_not_whose_they_are(task):
     assert {right[messages[0]["content"]] for messages, _ in drawn} == {
         p.programs for p in PROBLEMS
     }
+
+
+def test_the_task_is_a_dataset_of_its_own_that_remembers():
+    assert TaskSettings("small").dataset == "ds1000_small" != TaskSettings("a.jsonl").dataset
+    config = compose_config(["+task=ds1000_small", "dataset.candidates=4"])
+    assert config.data.train_files == "outputs/ds1000_small-k4/train.parquet"
+    keywords = config.reward.custom_reward_function.reward_kwargs
+    assert keywords.remember and keywords.seconds == 20.0
 
 
 def test_a_files_further_solutions_are_shown_too_and_those_of_test_problems_are_not(tmp_path):
