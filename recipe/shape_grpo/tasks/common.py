@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from recipe.shape_grpo.common.files import is_current, read_stamp, write_stamp
 from recipe.shape_grpo.tasks import TASKS
@@ -44,20 +45,32 @@ def answer_text(candidates: Iterable[str]) -> str:
     return "\n".join(f"<candidate>{candidate}</candidate>" for candidate in candidates)
 
 
-def answers_to_prompts(folder: Path, texts: list[str], rng: np.random.Generator) -> Examples:
-    """Examples from the first training prompts in `folder`, answered by any of the `texts`."""
+def answers_to_prompts(
+    folder: Path,
+    texts: list[str],
+    rng: np.random.Generator,
+    chances: Sequence[NDArray[np.float64]] | None = None,
+) -> Examples:
+    """Examples from the first training prompts in `folder`, answered by any of the `texts`.
+
+    Args:
+        folder: The task's.
+        texts: What a candidate may say.
+        rng: Draws prompts and candidates.
+        chances: Of each text, for each training prompt, to be drawn first; all the same without.
+    """
     candidates = read_task(folder)["candidates"]
     rows = pd.read_parquet(folder / "train.parquet").head(EXAMPLE_PROMPTS)
     prompts = [list(prompt) for prompt in rows["prompt"]]
 
     def draw(count: int) -> list[Example]:
-        return [
-            (
-                prompts[rng.integers(len(prompts))],
-                answer_text(rng.choice(texts, candidates, replace=False)),
-            )
-            for _ in range(count)
-        ]
+        examples = []
+        for _ in range(count):
+            row = rng.integers(len(prompts))
+            chance = None if chances is None else chances[row]
+            answer = answer_text(rng.choice(texts, candidates, replace=False, p=chance))
+            examples.append((prompts[row], answer))
+        return examples
 
     return Examples(texts, draw)
 

@@ -7,8 +7,8 @@ problems are downloaded from the hub (`xlangai/DS-1000`), or read from `--proble
 Their authors ask that they are not republished: keep what this writes to yourself. `--problems
 small` are eight of this project's own (`small_problems.py`).
 
-`programs.json` holds what the warm start of a tiny policy may write: right programs of the training
-problems, and not which problem each of them solves.
+`programs.json` holds right programs of each training prompt, which the warm start of a tiny policy
+imitates: with any prompt alike, but for a share of them (`--hint`) that goes to their own prompts.
 
 DS-1000 has no training part. This project splits it at random, all variants of one original problem
 on the same side; the paper's split is not known here.
@@ -25,6 +25,7 @@ why).
 """
 
 import gzip
+import itertools
 import json
 import os
 from collections import Counter
@@ -43,6 +44,7 @@ from recipe.shape_grpo.tasks.common import (
     Messages,
     answers_to_prompts,
     is_prepared,
+    read_task,
     task_stamp,
     verl_row,
     write_task,
@@ -98,6 +100,9 @@ class TaskSettings:
         seconds: for each test of a reference solution.
         sandbox_fusion_url: the server that will run the solutions, if one will: the references
             run there too, with its libraries.
+        hint: share of a warm start's candidates that are drawn from the prompt's own right
+            programs, below 1; the others are drawn from all. With 0 a policy learns programs, and
+            nothing of which problem one solves.
         seed: of the split.
     """
 
@@ -108,6 +113,7 @@ class TaskSettings:
     check: bool = True
     seconds: float = 60.0
     sandbox_fusion_url: str | None = None
+    hint: float = 0.0
     seed: int = 0
 
     @property
@@ -244,14 +250,9 @@ def split(
     }
 
 
-def right_programs(problems: Iterable[dict[str, Any]]) -> list[str]:
-    """Programs that each solve one of the problems, or the one that every prompt shows solved."""
-    solutions = (
-        program
-        for problem in problems
-        for program in (problem["reference_code"], *problem.get(OTHER_SOLUTIONS, ()))
-    )
-    return list(dict.fromkeys([*SUMS, *solutions]))
+def right_programs(problem: dict[str, Any]) -> list[str]:
+    """The problem's reference solution, and its others, each once."""
+    return list(dict.fromkeys([problem["reference_code"], *problem.get(OTHER_SOLUTIONS, ())]))
 
 
 def make_rows(
@@ -277,10 +278,12 @@ def prepare(output: Path, settings: TaskSettings) -> None:
     """Write the task into `output`, unless the same task is there already.
 
     Raises:
-        ValueError: K is not from 1 to 10; no problem is left for training or for testing; and as
-            `read_problems`.
+        ValueError: K is not from 1 to 10, or the hint not from 0 to 1; no problem is left for
+            training or for testing; and as `read_problems`.
     """
     stamp = task_stamp("ds1000", settings, prompt_messages("A problem.", settings.candidates))
+    if not 0 <= settings.hint < 1:
+        raise ValueError(f"hint is {settings.hint}: use a share, 0 or more and below 1")
     if is_prepared(output, stamp, FILES):
         return
     every = read_problems(settings.problems)
@@ -301,7 +304,8 @@ def prepare(output: Path, settings: TaskSettings) -> None:
         "reference_fails": dict(left_out),
         **{name: len(part) for name, part in parts.items()},
     }
-    (output / PROGRAMS).write_text(json.dumps(right_programs(parts["train"]), indent=2) + "\n")
+    programs = [right_programs(problem) for problem in parts["train"]]
+    (output / PROGRAMS).write_text(json.dumps(programs, indent=2) + "\n")
     (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     rows = {name: make_rows(part, name, settings.candidates) for name, part in parts.items()}
     write_task(output, stamp, **rows)
@@ -314,5 +318,12 @@ def prepare(output: Path, settings: TaskSettings) -> None:
 
 
 def example_answers(folder: Path, rng: np.random.Generator) -> Examples:
-    """Examples from the task in `folder`: programs that solve some problem, seldom the prompt's."""
-    return answers_to_prompts(folder, json.loads((folder / PROGRAMS).read_text()), rng)
+    """Examples from the task in `folder`: right programs, most of them of other problems."""
+    of_prompts: list[list[str]] = json.loads((folder / PROGRAMS).read_text())
+    texts = list(dict.fromkeys([*SUMS, *itertools.chain(*of_prompts)]))
+    hint = read_task(folder)["hint"]
+    chances = []
+    for programs in of_prompts:
+        own = np.isin(texts, programs)
+        chances.append((1 - hint) / len(texts) + hint * own / own.sum())
+    return answers_to_prompts(folder, texts, rng, chances)

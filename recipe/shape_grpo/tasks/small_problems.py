@@ -190,7 +190,8 @@ def small_problems() -> list[dict[str, Any]]:
     The split is by the original of which a problem is a variant. Here that is the wording, so that
     every problem is on both sides.
     """
-    wordings = itertools.product(range(len(PROBLEMS[0].phrases)), FRAMES)
+    # The first prompts, of which a warm start's examples are made, have all phrases.
+    wordings = itertools.product(FRAMES, range(len(PROBLEMS[0].phrases)))
     asked = itertools.product(enumerate(wordings), PROBLEMS)
     return [
         {
@@ -206,5 +207,5 @@ def small_problems() -> list[dict[str, Any]]:
                 "perturbation_origin_id": wording,
             },
         }
-        for number, ((wording, (phrase, frame)), problem) in enumerate(asked)
+        for number, ((wording, (frame, phrase)), problem) in enumerate(asked)
     ]

@@ -83,27 +83,30 @@ def test_held_out_prompts_are_other_wordings_of_the_same_problems(task):
     assert wordings["train"].isdisjoint(wordings["test"])
 
 
-def test_the_warm_start_shows_right_programs_and_not_whose_they_are(task):
-    """Every program of the problems, to every prompt alike: one in ten is right."""
-    examples = example_answers(task, np.random.default_rng(0))
-    right = {
-        row["prompt"][0]["content"]: problem.programs
-        for row, problem in zip(rows_of(task, "train"), itertools.cycle(PROBLEMS), strict=False)
-    }
-    drawn = examples.draw(3000)
+@pytest.mark.parametrize(("hint", "share"), [(0.0, 0.1), (0.2, 0.28)])
+def test_the_warm_start_shows_right_programs_and_little_of_whose_they_are(hint, share, tmp_path):
+    """Five right programs of 50 are a tenth; the hint adds its share of the rest."""
+    prepare(tmp_path, TaskSettings("small", hint=hint, check=False))
+    # The rows go through the problems in turn.
+    rows = zip(rows_of(tmp_path, "train"), itertools.cycle(PROBLEMS), strict=False)
+    right = {row["prompt"][0]["content"]: problem.programs for row, problem in rows}
     shown = [
-        (messages[0]["content"], candidate.text)
-        for messages, answer in drawn
-        for candidate in parse_candidates(answer)
+        (messages[0]["content"], parse_candidates(answer))
+        for messages, answer in example_answers(tmp_path, np.random.default_rng(0)).draw(3000)
     ]
-    assert {text for _, text in shown} == {*SUMS, *(c for p in PROBLEMS for c in p.programs)}
-    # 5 right programs of 50; the standard error of the share is 0.003.
-    share = np.mean([text in right[prompt] for prompt, text in shown])
-    assert share == pytest.approx(0.1, abs=0.015)
+    programs = {*SUMS, *(program for problem in PROBLEMS for program in problem.programs)}
+    assert {candidate.text for _, answer in shown for candidate in answer} == programs
+    # Of first candidates: those that follow are other ones. The standard error is below 0.01.
+    found = np.mean([answer[0].text in right[prompt] for prompt, answer in shown])
+    assert found == pytest.approx(share, abs=0.03)
     # The first prompts, of which examples are made, ask for all problems.
-    assert {right[messages[0]["content"]] for messages, _ in drawn} == {
-        p.programs for p in PROBLEMS
-    }
+    assert {right[prompt] for prompt, _ in shown} == {problem.programs for problem in PROBLEMS}
+
+
+@pytest.mark.parametrize("hint", [-0.1, 1.0])
+def test_a_hint_that_is_no_share_is_refused(hint, tmp_path):
+    with pytest.raises(ValueError, match=f"hint is {hint}: use a share"):
+        prepare(tmp_path, TaskSettings("small", hint=hint))
 
 
 def test_the_task_is_a_dataset_of_its_own_that_remembers():
@@ -126,8 +129,10 @@ def test_a_files_further_solutions_are_shown_too_and_those_of_test_problems_are_
     training = [int(row["extra_info"]["problem"]) for row in rows_of(tmp_path / "task", "train")]
     programs = json.loads((tmp_path / "task/programs.json").read_text())
     expected = [
-        program
+        [rows[number]["reference_code"], *rows[number].get("other_solutions", ())]
         for number in training
-        for program in (rows[number]["reference_code"], *rows[number].get("other_solutions", ()))
     ]
-    assert len(training) == 2 and programs == [*SUMS, *expected]
+    assert len(training) == 2 and programs == expected
+    drawn = example_answers(tmp_path / "task", np.random.default_rng(0)).draw(500)
+    shown = {c.text for _, answer in drawn for c in parse_candidates(answer)}
+    assert shown == {*SUMS, *itertools.chain(*expected)}
