@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from recipe.shape_grpo.common.files import is_current, read_stamp, write_stamp
 from recipe.shape_grpo.tasks import TASKS
@@ -49,7 +48,7 @@ def answers_to_prompts(
     folder: Path,
     texts: list[str],
     rng: np.random.Generator,
-    chances: Sequence[NDArray[np.float64]] | None = None,
+    of_prompts: Sequence[list[str]] | None = None,
 ) -> Examples:
     """Examples from the first training prompts in `folder`, answered by any of the `texts`.
 
@@ -57,7 +56,7 @@ def answers_to_prompts(
         folder: The task's.
         texts: What a candidate may say.
         rng: Draws prompts and candidates.
-        chances: Of each text, for each training prompt, to be drawn first; all the same without.
+        of_prompts: Those of the texts that answer each training prompt; without, all answer any.
     """
     candidates = read_task(folder)["candidates"]
     rows = pd.read_parquet(folder / "train.parquet").head(EXAMPLE_PROMPTS)
@@ -67,9 +66,8 @@ def answers_to_prompts(
         examples = []
         for _ in range(count):
             row = rng.integers(len(prompts))
-            chance = None if chances is None else chances[row]
-            answer = answer_text(rng.choice(texts, candidates, replace=False, p=chance))
-            examples.append((prompts[row], answer))
+            said = rng.choice(of_prompts[row] if of_prompts else texts, candidates, replace=False)
+            examples.append((prompts[row], answer_text(said)))
         return examples
 
     return Examples(texts, draw)

@@ -8,7 +8,7 @@ Their authors ask that they are not republished: keep what this writes to yourse
 small` are eight of this project's own (`small_problems.py`).
 
 `programs.json` holds right programs of each training prompt, which the warm start of a tiny policy
-imitates: with any prompt alike, but for a share of them (`--hint`) that goes to their own prompts.
+imitates: with every prompt alike, or with a few neighbours of their own (`--neighbours`).
 
 DS-1000 has no training part. This project splits it at random, all variants of one original problem
 on the same side; the paper's split is not known here.
@@ -100,9 +100,9 @@ class TaskSettings:
         seconds: for each test of a reference solution.
         sandbox_fusion_url: the server that will run the solutions, if one will: the references
             run there too, with its libraries.
-        hint: share of a warm start's candidates that are drawn from the prompt's own right
-            programs, below 1; the others are drawn from all. With 0 a policy learns programs, and
-            nothing of which problem one solves.
+        neighbours: a warm start's candidates are right programs of the prompt itself or of so many
+            prompts after it, and a policy learns to read the prompt, vaguely. None: of any prompt,
+            and it learns programs alone.
         seed: of the split.
     """
 
@@ -113,7 +113,7 @@ class TaskSettings:
     check: bool = True
     seconds: float = 60.0
     sandbox_fusion_url: str | None = None
-    hint: float = 0.0
+    neighbours: int | None = None
     seed: int = 0
 
     @property
@@ -255,6 +255,22 @@ def right_programs(problem: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys([problem["reference_code"], *problem.get(OTHER_SOLUTIONS, ())]))
 
 
+def programs_to_show(programs: list[list[str]], neighbours: int | None) -> list[list[str]]:
+    """What a warm start answers each prompt with.
+
+    Args:
+        programs: Right ones of each prompt.
+        neighbours: As in `TaskSettings`.
+    """
+    if neighbours is None:
+        return [list(dict.fromkeys([*SUMS, *itertools.chain(*programs)]))] * len(programs)
+    around = [*programs, *programs[:neighbours]]
+    return [
+        list(dict.fromkeys(itertools.chain(*around[row : row + neighbours + 1])))
+        for row in range(len(programs))
+    ]
+
+
 def make_rows(
     problems: Iterable[dict[str, Any]], name: str, candidates: int
 ) -> list[dict[str, Any]]:
@@ -278,12 +294,10 @@ def prepare(output: Path, settings: TaskSettings) -> None:
     """Write the task into `output`, unless the same task is there already.
 
     Raises:
-        ValueError: K is not from 1 to 10, or the hint not from 0 to 1; no problem is left for
-            training or for testing; and as `read_problems`.
+        ValueError: K is not from 1 to 10; no problem is left for training or for testing, or a
+            prompt and its neighbours have less than K programs; and as `read_problems`.
     """
     stamp = task_stamp("ds1000", settings, prompt_messages("A problem.", settings.candidates))
-    if not 0 <= settings.hint < 1:
-        raise ValueError(f"hint is {settings.hint}: use a share, 0 or more and below 1")
     if is_prepared(output, stamp, FILES):
         return
     every = read_problems(settings.problems)
@@ -297,6 +311,13 @@ def prepare(output: Path, settings: TaskSettings) -> None:
             f"{len(every)} problems, {len(problems)} of them usable, leave {len(parts['train'])} "
             f"for training and {len(parts['test'])} for testing: check --libraries and --test_share"
         )
+    programs = [right_programs(problem) for problem in parts["train"]]
+    shown = programs_to_show(programs, settings.neighbours)
+    if min(map(len, shown)) < settings.candidates:
+        raise ValueError(
+            f"neighbours is {settings.neighbours}: a prompt and so many after it have fewer than "
+            f"{settings.candidates} right programs; use more, or null for those of all prompts"
+        )
     begin(output)
     summary = {
         "read": len(every),
@@ -304,7 +325,6 @@ def prepare(output: Path, settings: TaskSettings) -> None:
         "reference_fails": dict(left_out),
         **{name: len(part) for name, part in parts.items()},
     }
-    programs = [right_programs(problem) for problem in parts["train"]]
     (output / PROGRAMS).write_text(json.dumps(programs, indent=2) + "\n")
     (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     rows = {name: make_rows(part, name, settings.candidates) for name, part in parts.items()}
@@ -319,11 +339,7 @@ def prepare(output: Path, settings: TaskSettings) -> None:
 
 def example_answers(folder: Path, rng: np.random.Generator) -> Examples:
     """Examples from the task in `folder`: right programs, most of them of other problems."""
-    of_prompts: list[list[str]] = json.loads((folder / PROGRAMS).read_text())
-    texts = list(dict.fromkeys([*SUMS, *itertools.chain(*of_prompts)]))
-    hint = read_task(folder)["hint"]
-    chances = []
-    for programs in of_prompts:
-        own = np.isin(texts, programs)
-        chances.append((1 - hint) / len(texts) + hint * own / own.sum())
-    return answers_to_prompts(folder, texts, rng, chances)
+    programs = json.loads((folder / PROGRAMS).read_text())
+    shown = programs_to_show(programs, read_task(folder)["neighbours"])
+    texts = list(dict.fromkeys(itertools.chain(*shown)))
+    return answers_to_prompts(folder, texts, rng, shown)

@@ -83,30 +83,31 @@ def test_held_out_prompts_are_other_wordings_of_the_same_problems(task):
     assert wordings["train"].isdisjoint(wordings["test"])
 
 
-@pytest.mark.parametrize(("hint", "share"), [(0.0, 0.1), (0.2, 0.28)])
-def test_the_warm_start_shows_right_programs_and_little_of_whose_they_are(hint, share, tmp_path):
-    """Five right programs of 50 are a tenth; the hint adds its share of the rest."""
-    prepare(tmp_path, TaskSettings("small", hint=hint, check=False))
+@pytest.mark.parametrize(("neighbours", "around"), [(None, 8), (3, 4), (0, 1)])
+def test_the_warm_start_shows_right_programs_and_not_whose_they_are(neighbours, around, tmp_path):
+    """All programs alike, or those of the prompt and of the problems after it."""
+    prepare(tmp_path, TaskSettings("small", neighbours=neighbours, check=False))
     # The rows go through the problems in turn.
-    rows = zip(rows_of(tmp_path, "train"), itertools.cycle(PROBLEMS), strict=False)
-    right = {row["prompt"][0]["content"]: problem.programs for row, problem in rows}
-    shown = [
-        (messages[0]["content"], parse_candidates(answer))
-        for messages, answer in example_answers(tmp_path, np.random.default_rng(0)).draw(3000)
-    ]
-    programs = {*SUMS, *(program for problem in PROBLEMS for program in problem.programs)}
-    assert {candidate.text for _, answer in shown for candidate in answer} == programs
-    # Of first candidates: those that follow are other ones. The standard error is below 0.01.
-    found = np.mean([answer[0].text in right[prompt] for prompt, answer in shown])
-    assert found == pytest.approx(share, abs=0.03)
-    # The first prompts, of which examples are made, ask for all problems.
-    assert {right[prompt] for prompt, _ in shown} == {problem.programs for problem in PROBLEMS}
+    numbers = itertools.cycle(range(len(PROBLEMS)))
+    problem_of = {row["prompt"][0]["content"]: next(numbers) for row in rows_of(tmp_path, "train")}
+    drawn = example_answers(tmp_path, np.random.default_rng(0)).draw(3000)
+    shown = {}
+    for messages, answer in drawn:
+        texts = {candidate.text for candidate in parse_candidates(answer)}
+        shown.setdefault(problem_of[messages[0]["content"]], set()).update(texts)
+    assert shown == {
+        number: {
+            *(SUMS if neighbours is None else ()),
+            *(p for k in range(around) for p in PROBLEMS[(number + k) % len(PROBLEMS)].programs),
+        }
+        for number in range(len(PROBLEMS))
+    }
 
 
-@pytest.mark.parametrize("hint", [-0.1, 1.0])
-def test_a_hint_that_is_no_share_is_refused(hint, tmp_path):
-    with pytest.raises(ValueError, match=f"hint is {hint}: use a share"):
-        prepare(tmp_path, TaskSettings("small", hint=hint))
+def test_too_few_neighbours_for_an_answer_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"neighbours is 0.* fewer than 6 right programs"):
+        prepare(tmp_path, TaskSettings("small", neighbours=0, candidates=6, check=False))
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_task_is_a_dataset_of_its_own_that_remembers():
