@@ -74,7 +74,13 @@ def train(nodes, folder, run):
     # Nobody else may use the cluster.
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex()}
     overrides = [
-        *("--verbose", "+backend=cpu", "+scale=tiny", "dataset.candidates=3", f"dataset.folder={folder}"),
+        *(
+            "--verbose",
+            "+backend=cpu",
+            "+scale=tiny",
+            "dataset.candidates=3",
+            f"dataset.folder={folder}",
+        ),
         f"reward.custom_reward_function.path={Path(__file__).with_name('letters_reward.py')}",
         # Rollouts that do not depend on who draws them: one answer a prompt, the likeliest. verl
         # gives a group of one its reward as the advantage.
