@@ -303,6 +303,18 @@ def test_a_numbered_list_cut_by_the_length_limit_loses_its_last_item(score, toke
     assert (record.rewards, record.handled) == ([5.0], {"truncated": 1})
 
 
+def test_a_set_is_unknown_where_only_repeats_have_a_reward(score):
+    def failing(solution_str, **_):
+        return {"five": 5.0}[solution_str]
+
+    repeated = "<candidate>six</candidate> <candidate>six</candidate>{}<eos>"
+    _, _, record = score(repeated.format(""), failing, duplicate="floor")
+    assert record.rewards == [None, 0.0] and record.is_unknown
+    other = "<candidate>five</candidate>"
+    _, _, record = score(repeated.format(other), failing, duplicate="floor")
+    assert record.rewards == [None, 0.0, 5.0] and not record.is_unknown
+
+
 @pytest.mark.parametrize("end", ["", "<eos>"])
 def test_a_list_is_cut_where_the_model_can_hold_no_more_too(score, tokenizer, end):
     """The prompt has three tokens; vLLM then stops before the response's own limit."""
