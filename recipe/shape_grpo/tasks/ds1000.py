@@ -24,7 +24,6 @@ why).
     Generation. ICML 2023. https://ds1000-code-gen.github.io
 """
 
-import gzip
 import itertools
 import json
 import os
@@ -49,15 +48,11 @@ from recipe.shape_grpo.tasks.common import (
     verl_row,
     write_task,
 )
-from recipe.shape_grpo.tasks.small_problems import small_problems
+from recipe.shape_grpo.tasks.problem_files import SMALL, read_problems, right_programs
 from reward_fns.ds1000 import compute_score
 
-HUB = "xlangai/DS-1000"
-SMALL = "small"
 PROGRAMS = "programs.json"
 FILES = ("train.parquet", "test.parquet", PROGRAMS, "summary.json")
-FIELDS = ("prompt", "code_context", "reference_code", "metadata")
-OTHER_SOLUTIONS = "other_solutions"
 LIBRARIES = ("Numpy", "Pandas", "Pytorch", "Scipy", "Sklearn", "Tensorflow")
 NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 TEMPLATE = """\
@@ -139,59 +134,6 @@ def prompt_messages(problem: str, candidates: int) -> Messages:
     return [{"role": "user", "content": content}]
 
 
-def read_problems(path: str | None) -> list[dict[str, Any]]:
-    """The problems of a file, of this project, or of the hub.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        RuntimeError: the hub cannot be reached; says what to do instead.
-        ValueError: a line is not a problem in DS-1000's schema.
-    """
-    if path is None:
-        return download_problems()
-    if path == SMALL:
-        return small_problems()
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"no problems at {path!r}: give a jsonl or jsonl.gz file, or {SMALL!r}"
-        )
-    with gzip.open(path, "rt") if path.endswith(".gz") else open(path) as lines:
-        problems = []
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                problem = json.loads(line)
-                missing = [name for name in FIELDS if name not in problem]
-            except (ValueError, TypeError) as error:
-                raise ValueError(f"{path}, line {number} is no JSON object: {error}") from None
-            if missing or "library" not in problem["metadata"]:
-                what = missing[0] if missing else "metadata.library"
-                raise ValueError(f"{path}, line {number} has no {what!r}: not DS-1000's schema")
-            others = problem.get(OTHER_SOLUTIONS, [])
-            if not isinstance(others, list) or not all(isinstance(code, str) for code in others):
-                raise ValueError(f"{path}, line {number}: {OTHER_SOLUTIONS} is no list of programs")
-            problems.append(problem)
-    return problems
-
-
-def download_problems() -> list[dict[str, Any]]:
-    """The hub's problems.
-
-    Raises:
-        RuntimeError: It cannot be reached; says what to do instead.
-    """
-    try:
-        from datasets import load_dataset
-
-        return [dict(row) for row in load_dataset(HUB, split="test")]
-    except Exception as error:
-        raise RuntimeError(
-            f"cannot load {HUB} from the hub ({type(error).__name__}): {error}\n"
-            "Without a connection, copy the dataset's test.jsonl here and pass --problems FILE"
-        ) from error
-
-
 def fails(problem: dict[str, Any], settings: TaskSettings) -> str | None:
     """Why the problem's own reference solution earns nothing; None if it is right."""
     library = problem["metadata"]["library"]
@@ -248,11 +190,6 @@ def split(
         "train": [problem for problem in problems if origin(problem) not in test],
         "test": [problem for problem in problems if origin(problem) in test],
     }
-
-
-def right_programs(problem: dict[str, Any]) -> list[str]:
-    """The problem's reference solution, and its others, each once."""
-    return list(dict.fromkeys([problem["reference_code"], *problem.get(OTHER_SOLUTIONS, ())]))
 
 
 def programs_to_show(programs: list[list[str]], neighbours: int | None) -> list[list[str]]:
