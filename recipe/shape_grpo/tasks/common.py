@@ -65,7 +65,7 @@ def answers_to_prompts(
     def draw(count: int) -> list[Example]:
         examples = []
         for _ in range(count):
-            row = rng.integers(len(prompts))
+            row = int(rng.integers(len(prompts)))
             said = rng.choice(of_prompts[row] if of_prompts else texts, candidates, replace=False)
             examples.append((prompts[row], answer_text(said)))
         return examples
