@@ -23,7 +23,7 @@ from shape_grpo.candidates import CandidateRules, parse_candidates
 NAMED = 4
 """Candidates that a row names."""
 
-RIGHT = ("right", "different right ones, a response", "in all")
+RIGHT = ("right", "distinct right", "in all")
 
 
 def print_sets(run: Path, console: Console) -> None:
