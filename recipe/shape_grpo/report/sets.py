@@ -80,21 +80,27 @@ def candidate_rules(run: Path) -> CandidateRules:
 
 
 def count_right(rollouts: list[dict[str, Any]], rules: CandidateRules) -> tuple[str, str, str]:
-    """What the columns `RIGHT` say of a step's responses, all of whose rewards are 0 or 1."""
+    """What the columns `RIGHT` say of a step's responses, all of whose rewards are 0 or 1.
+
+    Which texts are right is not known ("-") where these rules find other candidates than the run
+    did: until a run is whole, its own are not written down.
+    """
     rewards = known_rewards(rollouts)
-    right = [right_candidates(rollout, rules) for rollout in rollouts]
-    return (
-        f"{sum(rewards) / max(len(rewards), 1):.0%}",
-        f"{fmean(map(len, right)):.2f}",
-        str(len(set().union(*right))),
-    )
+    share = f"{sum(rewards) / max(len(rewards), 1):.0%}"
+    found = [right_candidates(rollout, rules) for rollout in rollouts]
+    right = [texts for texts in found if texts is not None]
+    if len(right) < len(found):
+        return share, "-", "-"
+    return share, f"{fmean(map(len, right)):.2f}", str(len(set().union(*right)))
 
 
-def right_candidates(rollout: dict[str, Any], rules: CandidateRules) -> set[str]:
-    """The texts of a response's candidates whose reward is 1."""
+def right_candidates(rollout: dict[str, Any], rules: CandidateRules) -> set[str] | None:
+    """The texts of a response's candidates whose reward is 1; None if the record has others."""
     record = rollout[RECORD]
     spans = list(zip(record["starts"], record["ends"], strict=True))
-    pieces, _ = find_pieces(rollout["output"], spans, rules, tokenizer=None)
+    pieces, difference = find_pieces(rollout["output"], spans, rules, tokenizer=None)
+    if difference:
+        return None
     return {
         piece.text
         for piece in pieces

@@ -42,6 +42,18 @@ def test_right_candidates_are_counted_where_each_is_right_or_wrong(tmp_path):
     assert row[5:8] == ["56%", "1.00", "3"]
 
 
+def test_right_texts_are_not_guessed_before_the_runs_rules_are_known(tmp_path):
+    """A fourth candidate was surplus: the record has three, as the rules of the whole run say."""
+    run = write_run(tmp_path / "run", [0.0], shape_grpo={"max_candidates": 3})
+    write_rollouts(run, 1, [[1.0, 0.0, 1.0]])
+    lines = (run / "rollouts/1.jsonl").read_text()
+    more = "<candidate>film 2</candidate> <candidate>film 3</candidate>"
+    (run / "rollouts/1.jsonl").write_text(lines.replace("<candidate>film 2</candidate>", more))
+    assert printed_rows(run)[0][5:8] == ["67%", "2.00", "2"]
+    (run / "settings.json").unlink()
+    assert printed_rows(run)[0][5:8] == ["67%", "-", "-"]
+
+
 def test_a_run_without_rollouts_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no STEP\.jsonl"):
         print_sets(tmp_path, Console())
