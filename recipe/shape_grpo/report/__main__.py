@@ -2,7 +2,8 @@
 
 ``python -m recipe.shape_grpo.report credit-map RUN --step N``: who gets what in one step.
 
-``python -m recipe.shape_grpo.report sets RUN``: which candidates a run's responses repeat.
+``python -m recipe.shape_grpo.report sets RUN``: which candidates a run's responses repeat, and how
+many different ones are right.
 
 ``python -m recipe.shape_grpo.report archive RUNS ... --output DIR``: the runs in two small files.
 """
