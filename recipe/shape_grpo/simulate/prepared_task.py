@@ -77,7 +77,8 @@ def load_prepared_task(folder: Path, candidates: int) -> PreparedTask:
             f"recipe.shape_grpo.policies tiny {folder}`"
         )
     kind = load_task(stamp["task"]).TaskSettings
-    dataset = kind(**{field.name: stamp[field.name] for field in fields(kind)}).dataset
+    known = {field.name: stamp[field.name] for field in fields(kind) if field.name in stamp}
+    dataset = kind(**known).dataset
     if not (CONFIG / "task" / f"{dataset}.yaml").is_file():
         raise FileNotFoundError(
             f"the rows in {folder} are of {dataset!r} (their data_source), and config/task has no "
