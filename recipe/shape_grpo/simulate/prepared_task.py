@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,8 @@ def load_prepared_task(folder: Path, candidates: int) -> PreparedTask:
             f"recipe.shape_grpo.policies tiny {folder}`"
         )
     kind = load_task(stamp["task"]).TaskSettings
-    dataset = kind(**{field.name: stamp[field.name] for field in fields(kind)}).dataset
+    known = {field.name: stamp[field.name] for field in fields(kind) if field.name in stamp}
+    dataset = kind(**known).dataset
     if not (CONFIG / "task" / f"{dataset}.yaml").is_file():
         raise FileNotFoundError(
             f"the rows in {folder} are of {dataset!r} (their data_source), and config/task has no "
@@ -102,7 +104,10 @@ def load_prepared_task(folder: Path, candidates: int) -> PreparedTask:
 
 
 def as_trl_reward(compute_score: Callable[..., Any], **keywords: Any) -> Callable[..., Any]:
-    """A reward function of verl, called a candidate at a time, as TRL calls one with many."""
+    """A reward function of verl, called a candidate at a time, as TRL calls one with many.
+
+    Its calls are concurrent, as verl's are: many wait for a sandbox or for a server.
+    """
 
     def arguments(columns: dict[str, list[Any]], row: int) -> dict[str, Any]:
         given = candidate_arguments(
@@ -115,7 +120,9 @@ def as_trl_reward(compute_score: Callable[..., Any], **keywords: Any) -> Callabl
 
     def reward(**columns: Any) -> list[Any]:
         rows = range(len(columns["completions"]))
-        return [_score(compute_score(**arguments(columns, row))) for row in rows]
+        with ThreadPoolExecutor() as pool:
+            scores = pool.map(lambda row: compute_score(**arguments(columns, row)), rows)
+            return [_score(score) for score in scores]
 
     async def async_reward(**columns: Any) -> list[Any]:
         rows = range(len(columns["completions"]))
