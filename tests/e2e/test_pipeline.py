@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from recipe.shape_grpo.runs.folder import read_metrics
 from recipe.shape_grpo.runs.launch import TrainingFailed, launch
+from recipe.shape_grpo.trained.checkpoint import export
 
 pytestmark = pytest.mark.e2e
 
@@ -37,6 +38,7 @@ def spied_run(verl_main_ppo, tmp_path_factory):
         "reward.reward_manager.name=multi_candidate",
         "trainer.v1.trainer_mode=shape_grpo_spy",
         f"trainer.total_training_steps={STEPS}",
+        f"trainer.save_freq={STEPS}",
         "actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls=vllm_spy.SpyExtension",
         SPY=str(notes),
         VERL_USE_EXTERNAL_MODULES="pipeline_spy",
@@ -163,6 +165,19 @@ def test_weights_in_vllm_follow_the_trainer(spied_run):
         assert compared >= set(trainer)
     moved = [not trained[0][name].equal(trained[-1][name]) for name in trained[0]]
     assert all(moved)
+
+
+def test_the_exported_checkpoint_is_the_policy_of_the_last_step(spied_run, policy, tmp_path):
+    run, notes = spied_run
+    export(run, tmp_path / "model", Console(quiet=True))
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype="auto").state_dict()
+    trained = torch.load(notes / f"trainer-{STEPS}")
+    assert exported.keys() >= trained.keys()
+    for name, matrix in trained.items():
+        assert exported[name].equal(matrix.bfloat16()), name
+    text = "<candidate>Élan vital</candidate>"
+    tokenizers = [AutoTokenizer.from_pretrained(folder) for folder in (policy, tmp_path / "model")]
+    assert tokenizers[0](text)["input_ids"] == tokenizers[1](text)["input_ids"]
 
 
 def test_on_error_raise_ends_the_run_with_the_traceback(overrides, tmp_path, monkeypatch):
