@@ -43,8 +43,8 @@ def anchors(path):
             words = "".join(c.content for c in inline.children if c.type in ("text", "code_inline"))
             slug = re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-")
             number = seen[slug] = seen.get(slug, -1) + 1
-            yield_ = f"{slug}-{number}" if number else slug
-            seen.setdefault(yield_, 0)
+            name = f"{slug}-{number}" if number else slug
+            seen.setdefault(name, 0)
     return set(seen)
 
 
@@ -68,7 +68,7 @@ def test_links_lead_somewhere(page):
 
 def test_the_check_sees_links():
     found = {link for page in PAGES for link in links(page)}
-    assert len(found) > 60 and len([link for link in found if "#" in link]) > 5
+    assert len(found) > 40 and len([link for link in found if "#" in link]) > 5
 
 
 def test_every_document_can_be_reached_from_the_readme():
@@ -84,4 +84,5 @@ def test_every_document_can_be_reached_from_the_readme():
 def test_the_readme_takes_five_minutes():
     """At 240 words a minute, commands and programs left out."""
     prose = re.sub(r"```.*?```", "", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    assert len(re.findall(r"\w[\w'’.-]*", prose)) < 1200
+    shown = re.sub(r"\]\([^)]*\)", "]", prose)
+    assert len(re.findall(r"\w[\w'.-]*", shown)) < 1200
