@@ -29,7 +29,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +157,10 @@ def run_tests(
     return 0.0
 
 
+remembered_tests = lru_cache(maxsize=4096)(run_tests)
+"""`run_tests`, which knows a problem and solution again. What it raised it forgets."""
+
+
 def read_verdict(reply: bytes, tests: int) -> int:
     """The number of tests passed, 0 if that is none: with `together`, a candidate may write it."""
     try:
@@ -201,6 +205,7 @@ def compute_score(
     backend: str = "auto",
     warm: bool = True,
     unsafe: bool = False,
+    remember: bool = False,
     sandbox_fusion_url: str | None = None,
     max_concurrent: int = 64,
     memory_limit_mb: int = 8192,
@@ -220,6 +225,8 @@ def compute_score(
         backend: of the sandbox.
         warm: fork runs from a process that has imported NumPy and the like, where that holds.
         unsafe: run without isolation where no backend works.
+        remember: run a problem's solution once and give its score again after that: for a policy
+            that writes few programs. One that draws random numbers keeps its first score.
         sandbox_fusion_url: a Sandbox Fusion server that runs the solutions. The judge still runs
             here: in a sandbox where one holds, else, since no solution's code is in it, without.
         max_concurrent: requests of a process to that server, at a time.
@@ -245,7 +252,7 @@ def compute_score(
             server = find_server(
                 sandbox_fusion_url, limits.seconds, int(memory_limit_mb) << 20, int(max_concurrent)
             )
-    return run_tests(
+    return (remembered_tests if remember else run_tests)(
         find_sandbox(backend, warm, limits, unsafe or server is not None),
         ground_truth,
         strip_fence(solution_str),

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 from shape_grpo.advantage import CandidateRecord
 
+MOST_CHARACTERS = 10_000
+
 logger = logging.getLogger(__name__)
 
 
@@ -23,7 +25,7 @@ class FailureLog:
 
     def traceback(self, error: Exception) -> str:
         """The failure's traceback, which stands in the place of the candidate's reward."""
-        failure = "".join(traceback.format_exception(error))
+        failure = _shortened("".join(traceback.format_exception(error)))
         if type(error) not in self._logged:
             self._logged.add(type(error))
             logger.error(
@@ -33,6 +35,18 @@ class FailureLog:
                 failure,
             )
         return failure
+
+
+def _shortened(failure: str) -> str:
+    """The ends of a traceback: a message may hold a judge's whole answer, and travels with the
+    record of each response.
+    """
+    left_out = len(failure) - MOST_CHARACTERS
+    if left_out <= 0:
+        return failure
+    head = MOST_CHARACTERS // 4
+    tail = failure[-(MOST_CHARACTERS - head) :]
+    return f"{failure[:head]}\n[{left_out} characters left out]\n{tail}"
 
 
 class ErrorBudget:

@@ -93,8 +93,8 @@ class CandidateRecord:
 
     @property
     def is_unknown(self) -> bool:
-        """Whether there are candidates and not one of them could be scored."""
-        return bool(self.rewards) and not self.known_rewards
+        """Whether every call of the reward function failed; rewards by rule say nothing then."""
+        return 0 < self.num_asked == self.num_errors
 
     def to_json(self) -> str:
         """As it travels: vectors of zeros and ones are base64 of their bits."""

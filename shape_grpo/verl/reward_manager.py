@@ -74,6 +74,7 @@ class MultiCandidateRewardManager(RewardManagerBase):
         self.compute_score = compute_score or default_compute_score
         self.options = ShapeGRPOConfig.from_algorithm(config.algorithm)
         self.max_response_length: int = config.actor_rollout_ref.rollout.response_length
+        self.max_model_length: int | None = config.actor_rollout_ref.rollout.get("max_model_len")
         self.filter_metric: str | None = (config.algorithm.get("filter_groups") or {}).get("metric")
         self.reward_model_arguments = (
             {}
@@ -100,7 +101,7 @@ class MultiCandidateRewardManager(RewardManagerBase):
         fields = item.non_tensor_batch
         ids = item.batch["responses"][: _response_length(item)].tolist()
         start, end = self._last_turn(fields, len(ids))
-        cut = end == len(ids) >= self.max_response_length and ids[-1] != self.tokenizer.eos_token_id
+        cut = end == len(ids) > 0 and self._is_cut(item, ids)
         found = await self.loop.run_in_executor(
             None, partial(find_candidates, self.tokenizer, ids[start:end], self.options, cut=cut)
         )
@@ -121,6 +122,14 @@ class MultiCandidateRewardManager(RewardManagerBase):
             "reward_score": score,
             "reward_extra_info": self._extra_info(record, found, score, details),
         }
+
+    def _is_cut(self, item: Any, ids: list[int]) -> bool:
+        """Whether the response ends where its length, or the model's, does."""
+        full = len(ids) >= self.max_response_length
+        if self.max_model_length is not None:
+            # The mask's sum is the prompt with the response.
+            full |= int(item.batch["attention_mask"].sum()) >= self.max_model_length
+        return full and ids[-1] != self.tokenizer.eos_token_id
 
     def _last_turn(self, fields: dict[str, Any], length: int) -> tuple[int, int]:
         """``(start, end)`` of the tokens that the policy wrote last."""

@@ -234,6 +234,37 @@ def test_a_better_candidate_of_negative_rewards_is_never_paid_less_in_a_good_res
     assert good[0] > good[1]
 
 
+@pytest.mark.parametrize("beta", [1.0, 2.0])
+def test_where_candidates_pass_or_fail_praise_and_the_papers_reading_are_one(beta):
+    """Under max all who pass get the same share, and a set in which nobody does is below average:
+    only leave-one-out, which gives nothing where two pass, is another method then."""
+    passed, mask, lengths, index, *_ = random_batch(3, groups=16, values=[0.0, 0.0, 1.0])
+    every = [
+        candidate_advantages(passed, mask, lengths, index, advantage=reading, **how)
+        for reading, how in (
+            ("reweight", {}),
+            ("reweight", {"allocator": "winner_takes_all"}),
+            ("reweight", {"allocator": "banzhaf"}),
+            ("reweight_positive", {}),
+            ("praise", {}),
+            (
+                "praise",
+                {
+                    "allocator": "beta_shapley",
+                    "allocator_options": {"alpha": 3.0, "beta": beta},
+                },
+            ),
+        )
+    ]
+    credit, shared = every[0]
+    assert (credit - shared.unsqueeze(1)).abs()[mask].max() > 0.5
+    for other in every[1:]:
+        torch.testing.assert_close(other, every[0])
+    for reading, how in (("contrast", {}), ("reweight", {"allocator": "leave_one_out"})):
+        other, _ = candidate_advantages(passed, mask, lengths, index, advantage=reading, **how)
+        assert (other - credit).abs().max() > 0.1
+
+
 def test_vectors_of_tests():
     """Shares 1.5, 0.5 of 2 tests and 1 of 1: weights 1.5, 0.5."""
     candidate, shared = candidate_advantages(

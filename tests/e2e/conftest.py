@@ -17,6 +17,7 @@ from recipe.shape_grpo.runs.launch import cpu_environment
 from recipe.shape_grpo.tasks.movielens import TaskSettings, prepare
 
 ROOT = Path(__file__).parents[2]
+VLLM = "actor_rollout_ref.rollout.engine_kwargs.vllm"
 FILMS = ["Alien", "Brazil", "Casablanca", "Dune", "Élan vital", "Fargo", "Gandhi", "Heat 東京"]
 
 
@@ -92,5 +93,27 @@ def verl_main_ppo(overrides, tmp_path_factory):
             )
         assert process.returncode == 0, (folder / "train.log").read_text()[-5000:]
         return folder
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def spied(verl_main_ppo, tmp_path_factory):
+    """spied(mode, *overrides): a run with `pipeline_spy`; its folder and the spy's notes."""
+
+    def run(mode, *more):
+        notes = tmp_path_factory.mktemp("spy")
+        folder = verl_main_ppo(
+            "algorithm.adv_estimator=shape_grpo",
+            "+algorithm.shape_grpo.allocator=shapley",
+            "reward.reward_manager.name=multi_candidate",
+            f"trainer.v1.trainer_mode={mode}_spy",
+            f"{VLLM}.worker_extension_cls=vllm_spy.SpyExtension",
+            *more,
+            SPY=str(notes),
+            VERL_USE_EXTERNAL_MODULES="pipeline_spy",
+            PYTHONPATH=f"{Path(__file__).parent}{os.pathsep}{ROOT}",
+        )
+        return folder, notes
 
     return run

@@ -1,7 +1,7 @@
 """Writes down what reaches the actor and the weights it sends to vLLM, in a real run.
 
-Loaded by `VERL_USE_EXTERNAL_MODULES=pipeline_spy`; adds the trainer `shape_grpo_spy`. The folder is
-in the environment variable SPY.
+Loaded by `VERL_USE_EXTERNAL_MODULES=pipeline_spy`; adds a trainer `..._spy` for each of ours. The
+folder is in the environment variable SPY.
 """
 
 import json
@@ -28,9 +28,7 @@ def register_spy(trainer_module):
     )
     from verl.trainer.ppo.v1 import get_trainer_cls, register_trainer
 
-    from shape_grpo.verl.cpu.worker import CPUActorRolloutRefWorker
-
-    class SpyWorker(CPUActorRolloutRefWorker):
+    class SpyWorker:
         @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="actor"))
         def update_actor(self, data):
             rows = [
@@ -64,6 +62,7 @@ def register_spy(trainer_module):
             torch.save(weights, numbered("trainer"))
             await super().update_weights(global_steps, mode)
 
-    @register_trainer("shape_grpo_spy")
-    class SpyTrainer(get_trainer_cls("shape_grpo")):
-        worker_cls = SpyWorker
+    for mode in trainer_module.TRAINER_MODES:
+        base = get_trainer_cls(mode)
+        worker = type("SpyWorker", (SpyWorker, base.worker_cls), {})
+        register_trainer(f"{mode}_spy")(type("SpyTrainer", (base,), {"worker_cls": worker}))

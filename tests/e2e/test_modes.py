@@ -1,15 +1,34 @@
 """The real pipeline in verl's other modes, and a run whose rewards all fail."""
 
+import json
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+from film_tool import CALL, WORDS
+from plain_loops import check_advantages, check_weights, read_updates
 from rich.console import Console
+from transformers import AutoTokenizer
 
+from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings, save_policy
+from recipe.shape_grpo.policies.warm_start import make_policy
+from recipe.shape_grpo.runs.folder import read_metrics
 from recipe.shape_grpo.runs.launch import TrainingFailed, launch
+from recipe.shape_grpo.tasks.common import answer_text
 
 pytestmark = pytest.mark.e2e
 
 HERE = Path(__file__).parent
+# A server of its own, on a second device in Ray's book-keeping, and two updates a step.
+SEPARATE = [
+    "ray_kwargs.ray_init.num_gpus=2",
+    "actor_rollout_ref.rollout.nnodes=1",
+    "actor_rollout_ref.rollout.n_gpus_per_node=1",
+    "actor_rollout_ref.rollout.checkpoint_engine.backend=tcp_store",
+    "actor_rollout_ref.actor.ppo_mini_batch_size=2",
+    "trainer.v1.separate_async.parameter_sync_step=2",
+]
 QUIET = Console(quiet=True)
 
 
@@ -25,3 +44,81 @@ def test_filter_groups_ends_where_every_reward_fails(overrides, tmp_path):
     reason = r"(?s)max_error_share=0\.5.*ConnectionError: the judge is down"
     with pytest.raises(TrainingFailed, match=reason):
         launch("broken", broken, tmp_path / "run", steps=1, console=QUIET)
+
+
+@pytest.mark.parametrize(
+    ("mode", "more", "updates_a_step"),
+    [
+        pytest.param("shape_grpo_colocate_async", [], 1, id="colocate_async"),
+        pytest.param("shape_grpo_separate_async", SEPARATE, 2, id="separate_async"),
+    ],
+)
+def test_a_mode_trains_with_the_advantages_of_the_paper(spied, mode, more, updates_a_step):
+    """And vLLM, which writes on while the policy changes, gets its weights after every step."""
+    steps = 2
+    run, notes = spied(
+        mode, *more, f"trainer.total_training_steps={steps}", "trainer.val_before_train=false"
+    )
+    updates = read_updates(notes)
+    assert len(updates) == steps * updates_a_step
+    check_advantages(updates)
+    check_weights(notes, steps + 1)
+    metrics = read_metrics(run)
+    for step in (1, 2):
+        assert (
+            metrics[step]["shape_grpo/responses"] == metrics[step]["shape_grpo/responses_expected"]
+        )
+
+
+@pytest.fixture
+def policy_that_asks(task, tmp_path):
+    """It calls the tool first, and answers then with three of the films."""
+    rng = np.random.default_rng(0)
+    with np.load(task / "ratings.npz") as table:
+        films = table["titles"].tolist()
+    prompts = [list(prompt) for prompt in pd.read_parquet(task / "train.parquet")["prompt"]]
+
+    def draw(count):
+        examples = []
+        for number in range(count):
+            asked = prompts[rng.integers(len(prompts))]
+            told = [{"role": "assistant", "content": CALL}, {"role": "tool", "content": WORDS}]
+            answer = answer_text(rng.choice(films, 3, replace=False))
+            examples.append(([*asked, *told], answer) if number % 2 else (asked, CALL))
+        return examples
+
+    settings = PolicySettings(vocabulary=400, width=64, positions=512, steps=200, batch=32)
+    save_policy(*make_policy(draw, settings, Console(quiet=True)), tmp_path / "policy")
+    return tmp_path / "policy"
+
+
+def test_what_a_tool_wrote_is_not_the_policys(spied, policy_that_asks):
+    """Through verl's own tool agent loop: only the last turn holds candidates."""
+    multi_turn = "actor_rollout_ref.rollout.multi_turn"
+    _, notes = spied(
+        "shape_grpo",
+        f"actor_rollout_ref.model.path={policy_that_asks}",
+        "actor_rollout_ref.rollout.agent.default_agent_loop=tool_agent",
+        f"{multi_turn}.enable=true",
+        f"{multi_turn}.function_tool_path={HERE}/film_tool.py",
+        "data.max_response_length=256",
+        "actor_rollout_ref.rollout.max_model_len=512",
+        "trainer.total_training_steps=2",
+        "trainer.val_before_train=false",
+    )
+    updates = read_updates(notes)
+    tokenizer = AutoTokenizer.from_pretrained(policy_that_asks)
+    told = credited = 0
+    for rows in updates:
+        for row in rows:
+            record = json.loads(row["record"])
+            foreign = [place for place, keep in enumerate(row["mask"]) if not keep]
+            text = tokenizer.decode(row["response_ids"])
+            told += WORDS in text
+            for start, end in zip(record["starts"], record["ends"], strict=True):
+                assert start > max(foreign, default=-1)
+                assert tokenizer.decode(row["response_ids"][start:end]).strip("<>/candite\n ")
+                credited += 1
+    assert told > len(updates) * len(updates[0]) / 2
+    assert credited > told
+    check_advantages(updates)

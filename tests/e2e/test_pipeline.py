@@ -4,13 +4,12 @@ import itertools
 import json
 import math
 import os
-import statistics
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from plain_loops import check_advantages, check_weights, read_updates
 from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -27,31 +26,17 @@ PATHS = f"{HERE}{os.pathsep}{HERE.parents[1]}"
 
 
 @pytest.fixture(scope="module")
-def spied_run(verl_main_ppo, tmp_path_factory):
+def spied_run(spied):
     """Three steps through verl's own entry point, with a reward function that fails for one title:
     the run folder and the spy's notes."""
-    notes = tmp_path_factory.mktemp("spy")
-    run = verl_main_ppo(
-        FLAKY_REWARD,
-        "algorithm.adv_estimator=shape_grpo",
-        "+algorithm.shape_grpo.allocator=shapley",
-        "reward.reward_manager.name=multi_candidate",
-        "trainer.v1.trainer_mode=shape_grpo_spy",
-        f"trainer.total_training_steps={STEPS}",
-        f"trainer.save_freq={STEPS}",
-        "actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls=vllm_spy.SpyExtension",
-        SPY=str(notes),
-        VERL_USE_EXTERNAL_MODULES="pipeline_spy",
-        PYTHONPATH=PATHS,
-    )
-    return run, notes
+    steps = [f"trainer.total_training_steps={STEPS}", f"trainer.save_freq={STEPS}"]
+    return spied("shape_grpo", *steps, FLAKY_REWARD)
 
 
 @pytest.fixture(scope="module")
 def updates(spied_run):
     """The rows that reached the actor, one list an update."""
-    _, notes = spied_run
-    return [json.loads((notes / f"update-{step}").read_text()) for step in range(STEPS)]
+    return read_updates(spied_run[1])
 
 
 def test_every_step_is_logged_with_our_metrics_beside_verls(spied_run):
@@ -96,75 +81,13 @@ def test_rewards_and_spans_are_those_of_the_text(updates, task, policy, spied_ru
     assert 1 <= log.count("ZeroDivisionError: the judge is out of order") <= 2
 
 
-def brute_force_shares(rewards):
-    """Shapley values of the best-of-set game: the mean marginal gain over all orders."""
-    shares = [0.0] * len(rewards)
-    orders = list(itertools.permutations(range(len(rewards))))
-    for order in orders:
-        best = 0.0
-        for k in order:
-            shares[k] += (max(best, rewards[k]) - best) / len(orders)
-            best = max(best, rewards[k])
-    return shares
-
-
 def test_the_actor_gets_the_advantages_that_the_logged_rewards_imply(updates):
-    reweighted = 0
-    for rows in updates:
-        groups = defaultdict(list)
-        for row in rows:
-            row["record"] = json.loads(row["record"])
-            known = [reward for reward in row["record"]["rewards"] if reward is not None]
-            assert row["score"] == pytest.approx(max(known, default=0.0))
-            row["unknown"] = bool(row["record"]["rewards"]) and not known
-            if not row["unknown"]:
-                groups[row["uid"]].append(row["score"])
-        for row in rows:
-            scores = groups[row["uid"]]
-            advantage = 0.0
-            if len(scores) > 1 and not row["unknown"]:
-                spread = statistics.stdev(scores) + 1e-6
-                advantage = (row["score"] - statistics.mean(scores)) / spread
-            expected = [advantage * keep for keep in row["mask"]]
-            scored = [
-                span
-                for span in zip(
-                    *(row["record"][k] for k in ("rewards", "starts", "ends")), strict=True
-                )
-                if span[0] is not None
-            ]
-            shares = brute_force_shares([reward for reward, _, _ in scored])
-            for share, (_, start, end) in zip(shares, scored, strict=True):
-                weight = share * len(scored) / row["score"] if row["score"] > 0 else 1.0
-                reweighted += abs(weight - 1) > 0.1 and abs(advantage) > 0.1
-                for token in range(start, end):
-                    expected[token] = weight * advantage * row["mask"][token]
-            assert row["advantages"] == pytest.approx(expected, abs=1e-4)
-    assert reweighted > 20
+    check_advantages(updates)
 
 
 def test_weights_in_vllm_follow_the_trainer(spied_run):
     """After every sync vLLM multiplies by the trainer's matrices, bit for bit; and they move."""
-    merged = {
-        "qkv_proj": ("q_proj", "k_proj", "v_proj"),
-        "gate_up_proj": ("gate_proj", "up_proj"),
-    }
-    _, notes = spied_run
-    trained = [torch.load(notes / f"trainer-{sync}") for sync in range(STEPS + 1)]
-    served = [torch.load(notes / f"vllm-{sync}") for sync in range(STEPS + 1)]
-    for trainer, vllm in zip(trained, served, strict=True):
-        compared = set()
-        for name, matrix in vllm.items():
-            last = name.rsplit(".", 1)[-1]
-            parts = [name.replace(last, part) + ".weight" for part in merged.get(last, (last,))]
-            if last == "lm_head" and parts[0] not in trainer:
-                parts = ["model.embed_tokens.weight"]
-            expected = torch.cat([trainer[part] for part in parts])
-            assert matrix[: len(expected)].equal(expected), name
-            compared.update(parts)
-        assert compared >= set(trainer)
-    moved = [not trained[0][name].equal(trained[-1][name]) for name in trained[0]]
-    assert all(moved)
+    check_weights(spied_run[1], STEPS + 1)
 
 
 def test_the_exported_checkpoint_is_the_policy_of_the_last_step(spied_run, policy, tmp_path):

@@ -70,11 +70,17 @@ def train(nodes, folder, run):
     """The metrics of each step of a run on so many nodes."""
     run.mkdir()
     environment = {**os.environ, **cpu_environment(run / "metrics.jsonl")}
-    environment |= {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    environment |= {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1", "RUN": str(run)}
     # Nobody else may use the cluster.
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex()}
     overrides = [
-        *("+backend=cpu", "+scale=tiny", "dataset.candidates=3", f"dataset.folder={folder}"),
+        *(
+            "--verbose",
+            "+backend=cpu",
+            "+scale=tiny",
+            "dataset.candidates=3",
+            f"dataset.folder={folder}",
+        ),
         f"reward.custom_reward_function.path={Path(__file__).with_name('letters_reward.py')}",
         # Rollouts that do not depend on who draws them: one answer a prompt, the likeliest. verl
         # gives a group of one its reward as the advantage.
@@ -84,13 +90,12 @@ def train(nodes, folder, run):
         *("ray_kwargs.ray_init.num_cpus=null", "~ray_kwargs.ray_init.num_gpus"),
         "~ray_kwargs.ray_init.include_dashboard",
         *(f"trainer.total_training_steps={STEPS}", "trainer.test_freq=-1"),
-        *("trainer.logger=[file]", f"hydra.run.dir={run}/hydra"),
     ]
     command = [ROOT / "run_scripts/run_netflix_history.sh", "shape_grpo", *overrides]
-    with (run / "train.log").open("w") as log, ray_cluster(nodes, run, environment) as address:
+    with (run / "script.log").open("w") as log, ray_cluster(nodes, run, environment) as address:
         environment |= {"RAY_ADDRESS": address, "NNODES": str(nodes)}
         done = subprocess.run(command, env=environment, stdout=log, stderr=log, check=False)
-    assert done.returncode == 0, (run / "train.log").read_text()[-5000:]
+    assert done.returncode == 0, (run / "script.log").read_text()[-5000:]
     metrics = read_metrics(run)
     return [metrics[step] for step in range(1, STEPS + 1)]
 

@@ -28,6 +28,39 @@ def score(problem, solution, **options):
     return compute_score("ds1000", solution, problem.code_context, extra_info, **options)
 
 
+def test_a_solution_that_is_remembered_runs_once(monkeypatch):
+    runs = []
+    run = Sandbox.run
+
+    def counted(sandbox, code, **options):
+        runs.append(code)
+        return run(sandbox, code, **options)
+
+    monkeypatch.setattr(Sandbox, "run", counted)
+    right, wrong = MAXIMA.reference, MAXIMA.wrong["by columns"]
+    assert [score(MAXIMA, code, remember=True) for code in (right, wrong)] == [1.0, 0.0]
+    before = len(runs)
+    assert before > 0
+    assert [score(MAXIMA, code, remember=True) for code in (right, wrong)] == [1.0, 0.0]
+    assert len(runs) == before
+    # Another problem, another reward, and without being asked to remember, it is run.
+    assert score(FRAME, right, remember=True) == 0.0
+    assert score(MAXIMA, wrong, remember=True, share=True) == 0.0
+    assert score(MAXIMA, right) == 1.0
+    assert len(runs) >= before + 3
+
+
+def test_what_went_wrong_is_not_remembered(monkeypatch):
+    def not_started(*arguments, **options):
+        raise SandboxError("not started")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Sandbox, "run", not_started)
+        with pytest.raises(SandboxError, match="not started"):
+            score(FRAME, FRAME.reference, remember=True)
+    assert score(FRAME, FRAME.reference, remember=True) == 1.0
+
+
 def test_enough_problems_of_each_library():
     libraries = [problem.library for problem in PROBLEMS]
     assert len(libraries) >= 12

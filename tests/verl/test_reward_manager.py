@@ -47,8 +47,9 @@ def base_config():
 def score(tokenizer, base_config):
     """score(text, compute_score, **block) -> (response score, extra info, record)."""
 
-    def run(text, compute_score, *, limit=256, filter_metric=None, **block):
+    def run(text, compute_score, *, limit=256, model=None, filter_metric=None, **block):
         config = base_config.copy()
+        config.actor_rollout_ref.rollout.max_model_len = model
         config.actor_rollout_ref.rollout.response_length = limit
         OmegaConf.update(config, "algorithm.shape_grpo", block, force_add=True)
         OmegaConf.update(config, "algorithm.filter_groups.metric", filter_metric, force_add=True)
@@ -300,6 +301,39 @@ def test_a_numbered_list_cut_by_the_length_limit_loses_its_last_item(score, toke
     limit = len(tokenizer(text)["input_ids"])
     _, _, record = score(text, stars, limit=limit, format="numbered")
     assert (record.rewards, record.handled) == ([5.0], {"truncated": 1})
+
+
+def test_a_set_is_unknown_where_only_repeats_have_a_reward(score):
+    def failing(solution_str, **_):
+        return {"five": 5.0}[solution_str]
+
+    repeated = "<candidate>six</candidate> <candidate>six</candidate>{}<eos>"
+    _, _, record = score(repeated.format(""), failing, duplicate="floor")
+    assert record.rewards == [None, 0.0] and record.is_unknown
+    other = "<candidate>five</candidate>"
+    _, _, record = score(repeated.format(other), failing, duplicate="floor")
+    assert record.rewards == [None, 0.0, 5.0] and not record.is_unknown
+
+
+@pytest.mark.parametrize("end", ["", "<eos>"])
+def test_a_list_is_cut_where_the_model_can_hold_no_more_too(score, tokenizer, end):
+    """The prompt has three tokens; vLLM then stops before the response's own limit."""
+    text = "1. five\n2. four" + end
+    length = 3 + len(tokenizer(text)["input_ids"])
+    _, _, record = score(text, stars, model=length + 1, format="numbered")
+    assert record.rewards == [5.0, 4.0]
+    _, _, record = score(text, stars, model=length, format="numbered")
+    assert record.rewards == ([5.0, 4.0] if end else [5.0])
+
+
+def test_a_judges_whole_answer_in_a_failure_does_not_travel_with_each_response(score):
+    def judge(**_):
+        raise ValueError("a judge's answer " * 100_000 + "ends here")
+
+    _, _, record = score(FIVE_FOUR, judge)
+    assert len(record.error) < 11_000
+    assert record.error.startswith("Traceback") and "ends here" in record.error[-30:]
+    assert "characters left out" in record.error
 
 
 @pytest.mark.parametrize(

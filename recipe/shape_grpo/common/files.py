@@ -26,14 +26,14 @@ def begin(folder: Path) -> None:
     (folder / STAMP).unlink(missing_ok=True)
 
 
-def write_stamp(folder: Path, settings: dict[str, Any]) -> None:
+def write_stamp(folder: Path, settings: dict[str, Any], name: str = STAMP) -> None:
     """Record the settings; call it after all files are written."""
-    (folder / STAMP).write_text(json.dumps(settings, indent=2) + "\n")
+    (folder / name).write_text(json.dumps(settings, indent=2) + "\n")
 
 
-def read_stamp(folder: Path) -> dict[str, Any] | None:
+def read_stamp(folder: Path, name: str = STAMP) -> dict[str, Any] | None:
     """The settings of a folder that is whole; None where there are none."""
-    stamp = folder / STAMP
+    stamp = folder / name
     settings: dict[str, Any] | None = json.loads(stamp.read_text()) if stamp.is_file() else None
     return settings
 

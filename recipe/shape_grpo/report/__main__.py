@@ -2,7 +2,8 @@
 
 ``python -m recipe.shape_grpo.report credit-map RUN --step N``: who gets what in one step.
 
-``python -m recipe.shape_grpo.report sets RUN``: which candidates a run's responses repeat.
+``python -m recipe.shape_grpo.report sets RUN``: which candidates a run's responses repeat, and how
+many different ones are right.
 
 ``python -m recipe.shape_grpo.report archive RUNS ... --output DIR``: the runs in two small files.
 """
@@ -125,6 +126,7 @@ def _write_archive(arguments: list[str], console: Console) -> None:
     parser = CommandParser(prog=f"{PROG} archive", description="Many runs in two small files.")
     parser.add_argument("runs", nargs="+", type=Path, help="folders; runs are found below them")
     parser.add_argument("--output", type=Path, required=True, help="folder for both")
+    parser.add_argument("--every", type=int, default=1, help="keep one step in so many")
     options = parser.parse_args(arguments)
     from recipe.shape_grpo.report.archive import write_archive
     from recipe.shape_grpo.report.results import read_runs
@@ -132,7 +134,7 @@ def _write_archive(arguments: list[str], console: Console) -> None:
     facts, curves, left_out = read_runs(options.runs)
     if not facts:
         raise FileNotFoundError(f"no whole run below {', '.join(map(str, options.runs))}.")
-    write_archive(facts, curves, options.output)
+    write_archive(facts, curves, options.output, options.every)
     console.print(
         f"{len(facts)} runs in {options.output}, {sum(map(len, left_out.values()))} left out.",
         soft_wrap=True,

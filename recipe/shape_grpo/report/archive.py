@@ -2,12 +2,14 @@
 
     python -m recipe.shape_grpo.report archive RUNS ... --output FOLDER
 
-writes ``runs.jsonl``, the facts of each run, and ``steps.parquet``, what the report shows of each
-step, in four significant digits. The report takes FOLDER in the place of RUNS.
+writes ``runs.jsonl.gz``, the facts of each run, and ``steps.parquet``, what the report shows of
+each step, in four significant digits. The report takes FOLDER in the place of RUNS, and so does
+this command: an archive and new runs give a larger one.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -15,23 +17,30 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-FACTS = "runs.jsonl"
+FACTS = "runs.jsonl.gz"
 STEPS = "steps.parquet"
 DIGITS = 4
 
 
-def write_archive(facts: list[dict[str, Any]], curves: list[pd.DataFrame], output: Path) -> None:
+def write_archive(
+    facts: list[dict[str, Any]], curves: list[pd.DataFrame], output: Path, every: int = 1
+) -> None:
     """Write both files.
 
     Args:
         facts: Of each run, what `recipe.shape_grpo.report.results` reads from its folder.
         curves: A row for each step of the same runs.
         output: The folder.
+        every: Keep the steps that are a multiple of it, and those with a held-out reward.
     """
     output.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps({"folder": fact["folder"], **fact}) + "\n" for fact in facts]
-    (output / FACTS).write_text("".join(lines))
+    lines = [
+        json.dumps({**fact, "folder": fact["folder"].split(": ")[-1]}) + "\n" for fact in facts
+    ]
+    # The same runs give the same file: without the time.
+    (output / FACTS).write_bytes(gzip.compress("".join(lines).encode(), mtime=0))
     steps = pd.concat([curve.assign(run=run) for run, curve in enumerate(curves)])
+    steps = steps[(steps["step"] % every == 0) | steps["held_out"].notna()]
     figures = steps.columns.drop(["run", "step"])
     steps[figures] = _rounded(steps[figures]).astype("float32")
     steps.to_parquet(output / STEPS, index=False, compression="zstd")
@@ -39,7 +48,8 @@ def write_archive(facts: list[dict[str, Any]], curves: list[pd.DataFrame], outpu
 
 def read_archive(folder: Path) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
     """What was written, a curve for each run in the same order."""
-    facts = [json.loads(line) for line in (folder / FACTS).read_text().splitlines()]
+    with gzip.open(folder / FACTS, "rt") as lines:
+        facts = [json.loads(line) for line in lines]
     steps = pd.read_parquet(folder / STEPS).astype({"step": int})
     curves = [curve.drop(columns="run") for _, curve in steps.groupby("run", sort=True)]
     figures = curves[0].columns.drop("step")

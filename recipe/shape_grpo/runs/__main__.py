@@ -7,11 +7,13 @@ from rich.console import Console
 
 from recipe.shape_grpo.common.command import CommandParser, failing_in_one_line
 from recipe.shape_grpo.common.methods import METHODS
+from recipe.shape_grpo.runs.closing import print_summary
 from recipe.shape_grpo.runs.launch import BACKENDS, train
 
 EPILOG = """\
 The run takes the overrides of main_shape_grpo, as in +task=netflix data.seed=1. Its metrics, log
-and settings go into FOLDER; a run that is there and was made from the same is not run again.
+and settings go into FOLDER. What is there of the same run is used: whole, it is not run again;
+else verl goes on from its last checkpoint.
 Options come before METHOD."""
 
 
@@ -25,15 +27,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--backend", choices=list(BACKENDS), default="gpu")
     parser.add_argument("--verbose", action="store_true", help="show all that verl prints")
     options = parser.parse_args(arguments)
+    console = Console()
     with failing_in_one_line("runs"):
         train(
             options.method,
             options.overrides,
             options.folder,
-            console=Console(),
+            console=console,
             backend=options.backend,
             verbose=options.verbose,
         )
+        print_summary(options.folder, console)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@
   verl's file logger writes it; step 0 is the validation before training.
 - ``settings.json``, written last: `RunSettings`, and what the run was made from. Without it the run
   is not whole. The block ``shape_grpo`` says how candidates were found and credited.
+- ``begun.json``, written first: the same of the run that was begun.
+- ``metrics-before.jsonl``, until it is whole: the steps before verl went on from a checkpoint.
 - ``train.log``: what the trainer printed. ``rollouts/STEP.jsonl``: the responses, one a line, as
   verl's ``trainer.rollout_data_dir`` has them.
 """
@@ -15,6 +17,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -22,6 +25,9 @@ from typing import Any
 from recipe.shape_grpo.common.files import STAMP, is_current, write_stamp
 
 METRICS = "metrics.jsonl"
+METRICS_BEFORE = "metrics-before.jsonl"
+BEGUN = "begun.json"
+CHECKPOINTS = "checkpoints"
 LOG = "train.log"
 ROLLOUTS = "rollouts"
 # verl calls the reward auxiliary where there is an accuracy too.
@@ -52,14 +58,16 @@ class RunSettings:
 
 
 def read_metrics(run: Path) -> dict[int, dict[str, Any]]:
-    """The metrics in the folder ``run``, by step."""
-    path = run / METRICS
-    if not path.exists():
-        return {}
-    lines = path.read_text().splitlines(keepends=True)
-    # The last line may still be on its way to the disk.
-    records = [json.loads(line) for line in lines if line.endswith("\n")]
+    """The metrics in the folder ``run``, by step; of a step done twice, the last."""
+    lines = [line for name in (METRICS_BEFORE, METRICS) for line in _whole_lines(run / name)]
+    records = sorted(map(json.loads, lines), key=itemgetter("step"))
     return {record["step"]: record["data"] for record in records}
+
+
+def _whole_lines(file: Path) -> list[str]:
+    """The lines of a file, if there is one; the last may still be on its way to the disk."""
+    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    return [line for line in lines if line.endswith("\n")]
 
 
 def held_out_reward(metrics: Mapping[str, Any]) -> float:
@@ -79,13 +87,29 @@ def is_whole(run: Path, settings: RunSettings, made_from: Mapping[str, Any]) -> 
     return is_current(run, {**asdict(settings), **made_from}, [METRICS])
 
 
-def begin_run(run: Path) -> None:
-    """Make the folder ready for a run; until `end_run` it is not whole."""
+def begin_run(run: Path, *, goes_on: bool = False) -> None:
+    """Make the folder ready for a run; until `end_run` it is not whole.
+
+    Args:
+        run: The folder.
+        goes_on: From a checkpoint: metrics are kept. verl's file logger begins its file anew.
+    """
     run.mkdir(parents=True, exist_ok=True)
+    if goes_on:
+        with (run / METRICS_BEFORE).open("a") as before:
+            before.writelines(_whole_lines(run / METRICS))
+    else:
+        (run / METRICS_BEFORE).unlink(missing_ok=True)
     for name in (STAMP, METRICS):
         (run / name).unlink(missing_ok=True)
 
 
 def end_run(run: Path, settings: RunSettings, made_from: Mapping[str, Any]) -> None:
     """Record what the run was; call it after its last step."""
+    if (run / METRICS_BEFORE).exists():
+        metrics = read_metrics(run)
+        (run / METRICS).unlink()
+        for step, data in metrics.items():
+            write_metrics(run, step, data)
+        (run / METRICS_BEFORE).unlink()
     write_stamp(run, {**asdict(settings), **made_from})

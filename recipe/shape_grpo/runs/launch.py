@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
-from recipe.shape_grpo.common.files import file_hashes, read_stamp
+from recipe.shape_grpo.common.files import file_hashes, read_stamp, write_stamp
 from recipe.shape_grpo.runs.check import check_run, compose_config
 from recipe.shape_grpo.runs.folder import (
+    BEGUN,
+    CHECKPOINTS,
     LOG,
     METRICS,
     RunSettings,
     begin_run,
     end_run,
     is_whole,
-    read_metrics,
 )
+from recipe.shape_grpo.runs.progress import show_progress
 from shape_grpo.verl.cpu import ENVIRONMENT
 
 BACKENDS = {"cpu": ["+backend=cpu"], "gpu": []}
@@ -109,6 +104,12 @@ def train(
         console.print(f"{method}: reusing {run}")
         return
     check_run(config, {**os.environ, **run_environment(backend, run)})
+    begun = {**asdict(settings), **made_from}
+    if goes_on := _will_resume(config):
+        _check_begun(run, begun)
+        console.print(f"{method}: going on from the last checkpoint in {run}")
+    run.mkdir(parents=True, exist_ok=True)
+    write_stamp(run, begun, BEGUN)
     launch(
         f"{settings.task} by {method}",
         overrides,
@@ -117,8 +118,32 @@ def train(
         console=console,
         backend=backend,
         verbose=verbose,
+        goes_on=goes_on,
     )
     end_run(run, settings, made_from)
+
+
+def _will_resume(config: DictConfig) -> bool:
+    """Whether verl will go on from a checkpoint that it finds."""
+    latest = Path(config.trainer.default_local_dir) / "latest_checkpointed_iteration.txt"
+    return config.trainer.resume_mode == "auto" and latest.is_file()
+
+
+def _check_begun(run: Path, wanted: dict[str, Any]) -> None:
+    """Refuse to go on with another run than was begun.
+
+    Raises:
+        ValueError: The checkpoints are of another configuration, task or policy.
+    """
+    begun = read_stamp(run, BEGUN) or {}
+    wanted = json.loads(json.dumps(wanted))
+    changed = [name for name, value in wanted.items() if begun.get(name) != value]
+    if changed:
+        raise ValueError(
+            f"{run} holds checkpoints of another run (another {', '.join(changed)}), and verl "
+            "would go on from them. Give another folder, or remove this one, or write "
+            "trainer.resume_mode=disable to begin anew over it."
+        )
 
 
 def _causes(config: DictConfig) -> dict[str, Any]:
@@ -149,7 +174,7 @@ def command_overrides(overrides: Sequence[str], run: Path, backend: str) -> list
     return [
         *BACKENDS[backend],
         "trainer.logger=[file]",
-        f"trainer.default_local_dir={run / 'checkpoints'}",
+        f"trainer.default_local_dir={run / CHECKPOINTS}",
         *overrides,
     ]
 
@@ -163,6 +188,7 @@ def launch(
     console: Console,
     backend: str = "cpu",
     verbose: bool = False,
+    goes_on: bool = False,
 ) -> None:
     """Run `main_shape_grpo` until it ends.
 
@@ -174,13 +200,14 @@ def launch(
         console: Where progress goes.
         backend: One of `BACKENDS`.
         verbose: Let verl write to the terminal instead of the log.
+        goes_on: verl goes on from a checkpoint.
 
     Raises:
         TrainingFailed: The run ended with an error.
     """
     # Also when this process is asked to end: Ray must not train on without it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    begin_run(run)
+    begin_run(run, goes_on=goes_on)
     command = [
         *(sys.executable, "-m", "recipe.shape_grpo.main_shape_grpo"),
         *command_overrides(overrides, run, backend),
@@ -196,14 +223,10 @@ def launch(
             start_new_session=True,
         )
         try:
-            done = _steps_done(process, run)
             if verbose:
                 process.wait()
-            elif console.is_terminal:
-                _show_bar(done, f"{name}: {STARTING[backend]}", f"{name}: training", steps, console)
             else:
-                console.print(f"{name}: {STARTING[backend]}")
-                _print_lines(done, name, steps, console)
+                show_progress(process, run, name, STARTING[backend], steps, console)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGTERM)
@@ -211,54 +234,6 @@ def launch(
     if process.returncode != 0:
         tail = "" if verbose else _end_of_log(run / LOG)
         raise TrainingFailed(f"{name} failed (exit {process.returncode}).\n{tail}")
-
-
-def _steps_done(process: subprocess.Popen[bytes], run: Path) -> Iterator[int]:
-    """The number of steps done, each time it has grown, until the process ends."""
-    announced = -1
-    while process.poll() is None:
-        time.sleep(1)
-        done = max(read_metrics(run), default=-1)
-        if done > announced:
-            yield done
-            announced = done
-
-
-def _show_bar(done: Iterable[int], before: str, during: str, steps: int, console: Console) -> None:
-    """Progress on a terminal."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("elapsed"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task(before, total=None)
-        for step in done:
-            if progress.tasks[bar].total is None:
-                progress.reset(bar, total=steps, description=during)
-            progress.update(bar, completed=step)
-
-
-def _print_lines(done: Iterable[int], name: str, steps: int, console: Console) -> None:
-    """Progress in a log: about six lines a run."""
-    started = time.monotonic()
-    first: tuple[int, float] | None = None
-    printed = -1
-    for step in done:
-        now = time.monotonic()
-        first = first or (step, now)
-        if step // (steps / 6) == printed // (steps / 6):
-            continue
-        left = ""
-        if first[0] < step < steps:
-            per_step = (now - first[1]) / (step - first[0])
-            left = f", about {per_step * (steps - step):.0f} s left"
-        console.print(f"{name}: step {step} of {steps} after {now - started:.0f} s{left}")
-        printed = step
 
 
 def _end_of_log(log: Path, lines: int = 25) -> str:

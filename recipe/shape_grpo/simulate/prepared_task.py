@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -102,7 +103,8 @@ def load_task_folder(folder: Path, overrides: Sequence[str] = ()) -> PreparedTas
     """
     stamp = read_task(folder)
     kind = load_task(stamp["task"]).TaskSettings
-    dataset = kind(**{field.name: stamp[field.name] for field in fields(kind)}).dataset
+    known = {field.name: stamp[field.name] for field in fields(kind) if field.name in stamp}
+    dataset = kind(**known).dataset
     if not (CONFIG / "task" / f"{dataset}.yaml").is_file():
         raise FileNotFoundError(
             f"the rows in {folder} are of {dataset!r} (their data_source), and config/task has no "
@@ -151,19 +153,22 @@ def reward_arguments(
 
 
 def as_trl_reward(compute_score: Callable[..., Any], **keywords: Any) -> Callable[..., Any]:
-    """A reward function of verl, called a candidate at a time, as TRL calls one with many."""
+    """A reward function of verl, called a candidate at a time, as TRL calls one with many.
+
+    Its calls are concurrent, as verl's are: many wait for a sandbox or for a server.
+    """
 
     def arguments(columns: dict[str, list[Any]], number: int) -> dict[str, Any]:
-        row = {
-            name: columns[name][number] for name in ("data_source", "reward_model", "extra_info")
-        }
+        row = {name: columns[name][number] for name in ROW}
         index, count = columns["candidate_index"][number], columns["num_candidates"][number]
         candidate = columns["completions"][number][-1]["content"]
         return {**reward_arguments(row, candidate, index, count), **keywords}
 
     def reward(**columns: Any) -> list[Any]:
         rows = range(len(columns["completions"]))
-        return [_score(compute_score(**arguments(columns, row))) for row in rows]
+        with ThreadPoolExecutor() as pool:
+            scores = pool.map(lambda row: compute_score(**arguments(columns, row)), rows)
+            return [_score(score) for score in scores]
 
     async def async_reward(**columns: Any) -> list[Any]:
         rows = range(len(columns["completions"]))

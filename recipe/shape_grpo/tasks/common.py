@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,20 +44,31 @@ def answer_text(candidates: Iterable[str]) -> str:
     return "\n".join(f"<candidate>{candidate}</candidate>" for candidate in candidates)
 
 
-def answers_to_prompts(folder: Path, texts: list[str], rng: np.random.Generator) -> Examples:
-    """Examples from the first training prompts in `folder`, answered by any of the `texts`."""
+def answers_to_prompts(
+    folder: Path,
+    texts: list[str],
+    rng: np.random.Generator,
+    of_prompts: Sequence[list[str]] | None = None,
+) -> Examples:
+    """Examples from the first training prompts in `folder`, answered by any of the `texts`.
+
+    Args:
+        folder: The task's.
+        texts: What a candidate may say.
+        rng: Draws prompts and candidates.
+        of_prompts: Those of the texts that answer each training prompt; without, all answer any.
+    """
     candidates = read_task(folder)["candidates"]
     rows = pd.read_parquet(folder / "train.parquet").head(EXAMPLE_PROMPTS)
     prompts = [list(prompt) for prompt in rows["prompt"]]
 
     def draw(count: int) -> list[Example]:
-        return [
-            (
-                prompts[rng.integers(len(prompts))],
-                answer_text(rng.choice(texts, candidates, replace=False)),
-            )
-            for _ in range(count)
-        ]
+        examples = []
+        for _ in range(count):
+            row = int(rng.integers(len(prompts)))
+            said = rng.choice(of_prompts[row] if of_prompts else texts, candidates, replace=False)
+            examples.append((prompts[row], answer_text(said)))
+        return examples
 
     return Examples(texts, draw)
 

@@ -2,9 +2,13 @@
 
     python -m recipe.shape_grpo.tasks ds1000
 
-writes `train.parquet` and `test.parquet` (verl's columns) and `summary.json`. The problems are
-downloaded from the hub (`xlangai/DS-1000`), or read from `--problems FILE.jsonl[.gz]`. Their
-authors ask that they are not republished: keep what this writes to yourself.
+writes `train.parquet` and `test.parquet` (verl's columns), `programs.json` and `summary.json`. The
+problems are downloaded from the hub (`xlangai/DS-1000`), or read from `--problems FILE.jsonl[.gz]`.
+Their authors ask that they are not republished: keep what this writes to yourself. `--problems
+small` are eight of this project's own (`small_problems.py`).
+
+`programs.json` holds right programs of each training prompt, which the warm start of a tiny policy
+imitates: with every prompt alike, or with a few neighbours of their own (`--neighbours`).
 
 DS-1000 has no training part. This project splits it at random, all variants of one original problem
 on the same side; the paper's split is not known here.
@@ -20,7 +24,7 @@ why).
     Generation. ICML 2023. https://ds1000-code-gen.github.io
 """
 
-import gzip
+import itertools
 import json
 import os
 from collections import Counter
@@ -28,7 +32,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from rich.progress import track
@@ -39,15 +43,16 @@ from recipe.shape_grpo.tasks.common import (
     Messages,
     answers_to_prompts,
     is_prepared,
+    read_task,
     task_stamp,
     verl_row,
     write_task,
 )
+from recipe.shape_grpo.tasks.problem_files import SMALL, read_problems, right_programs
 from reward_fns.ds1000 import compute_score
 
-HUB = "xlangai/DS-1000"
-FILES = ("train.parquet", "test.parquet", "summary.json")
-FIELDS = ("prompt", "code_context", "reference_code", "metadata")
+PROGRAMS = "programs.json"
+FILES = ("train.parquet", "test.parquet", PROGRAMS, "summary.json")
 LIBRARIES = ("Numpy", "Pandas", "Pytorch", "Scipy", "Sklearn", "Tensorflow")
 NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 TEMPLATE = """\
@@ -80,7 +85,9 @@ class TaskSettings:
     """What the task is made from; the same settings give the same files.
 
     Attributes:
-        problems: a jsonl or jsonl.gz file in DS-1000's schema, or None for the hub's.
+        problems: a jsonl or jsonl.gz file in DS-1000's schema, "small" for this project's own, or
+            None for the hub's. A line may have further right programs, as a list
+            "other_solutions".
         candidates: K, the number of solutions a prompt asks for, at most ten.
         libraries: problems of these libraries only, as [Numpy, Pandas].
         test_share: of the original problems, for the test prompts.
@@ -88,10 +95,11 @@ class TaskSettings:
         seconds: for each test of a reference solution.
         sandbox_fusion_url: the server that will run the solutions, if one will: the references
             run there too, with its libraries.
+        neighbours: a warm start's candidates are right programs of the prompt itself or of so many
+            prompts after it, and a policy learns to read the prompt, vaguely. None: of any prompt,
+            and it learns programs alone.
         seed: of the split.
     """
-
-    dataset: ClassVar[str] = "ds1000"
 
     problems: str | None = None
     candidates: int = 3
@@ -100,7 +108,13 @@ class TaskSettings:
     check: bool = True
     seconds: float = 60.0
     sandbox_fusion_url: str | None = None
+    neighbours: int | None = None
     seed: int = 0
+
+    @property
+    def dataset(self) -> str:
+        """This project's own problems are a dataset of their own."""
+        return "ds1000_small" if self.problems == SMALL else "ds1000"
 
 
 def prompt_messages(problem: str, candidates: int) -> Messages:
@@ -118,52 +132,6 @@ def prompt_messages(problem: str, candidates: int) -> Messages:
     example = "\n".join(f"<candidate>\n{code}\n</candidate>" for code in SUMS[:candidates])
     content = TEMPLATE.format(problem=problem, count=NUMBERS[candidates - 1], example=example)
     return [{"role": "user", "content": content}]
-
-
-def read_problems(path: str | None) -> list[dict[str, Any]]:
-    """The problems of a file, or of the hub.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        RuntimeError: the hub cannot be reached; says what to do instead.
-        ValueError: a line is not a problem in DS-1000's schema.
-    """
-    if path is None:
-        return download_problems()
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no problems at {path!r}: give a jsonl or jsonl.gz file")
-    with gzip.open(path, "rt") if path.endswith(".gz") else open(path) as lines:
-        problems = []
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                problem = json.loads(line)
-                missing = [name for name in FIELDS if name not in problem]
-            except (ValueError, TypeError) as error:
-                raise ValueError(f"{path}, line {number} is no JSON object: {error}") from None
-            if missing or "library" not in problem["metadata"]:
-                what = missing[0] if missing else "metadata.library"
-                raise ValueError(f"{path}, line {number} has no {what!r}: not DS-1000's schema")
-            problems.append(problem)
-    return problems
-
-
-def download_problems() -> list[dict[str, Any]]:
-    """The hub's problems.
-
-    Raises:
-        RuntimeError: It cannot be reached; says what to do instead.
-    """
-    try:
-        from datasets import load_dataset
-
-        return [dict(row) for row in load_dataset(HUB, split="test")]
-    except Exception as error:
-        raise RuntimeError(
-            f"cannot load {HUB} from the hub ({type(error).__name__}): {error}\n"
-            "Without a connection, copy the dataset's test.jsonl here and pass --problems FILE"
-        ) from error
 
 
 def fails(problem: dict[str, Any], settings: TaskSettings) -> str | None:
@@ -224,6 +192,22 @@ def split(
     }
 
 
+def programs_to_show(programs: list[list[str]], neighbours: int | None) -> list[list[str]]:
+    """What a warm start answers each prompt with.
+
+    Args:
+        programs: Right ones of each prompt.
+        neighbours: As in `TaskSettings`.
+    """
+    if neighbours is None:
+        return [list(dict.fromkeys([*SUMS, *itertools.chain(*programs)]))] * len(programs)
+    around = [*programs, *programs[:neighbours]]
+    return [
+        list(dict.fromkeys(itertools.chain(*around[row : row + neighbours + 1])))
+        for row in range(len(programs))
+    ]
+
+
 def make_rows(
     problems: Iterable[dict[str, Any]], name: str, candidates: int
 ) -> list[dict[str, Any]]:
@@ -247,8 +231,8 @@ def prepare(output: Path, settings: TaskSettings) -> None:
     """Write the task into `output`, unless the same task is there already.
 
     Raises:
-        ValueError: K is not from 1 to 10; no problem is left for training or for testing; and as
-            `read_problems`.
+        ValueError: K is not from 1 to 10; no problem is left for training or for testing, or a
+            prompt and its neighbours have less than K programs; and as `read_problems`.
     """
     stamp = task_stamp("ds1000", settings, prompt_messages("A problem.", settings.candidates))
     if is_prepared(output, stamp, FILES):
@@ -264,6 +248,13 @@ def prepare(output: Path, settings: TaskSettings) -> None:
             f"{len(every)} problems, {len(problems)} of them usable, leave {len(parts['train'])} "
             f"for training and {len(parts['test'])} for testing: check --libraries and --test_share"
         )
+    programs = [right_programs(problem) for problem in parts["train"]]
+    shown = programs_to_show(programs, settings.neighbours)
+    if min(map(len, shown)) < settings.candidates:
+        raise ValueError(
+            f"neighbours is {settings.neighbours}: a prompt and so many after it have fewer than "
+            f"{settings.candidates} right programs; use more, or null for those of all prompts"
+        )
     begin(output)
     summary = {
         "read": len(every),
@@ -271,6 +262,7 @@ def prepare(output: Path, settings: TaskSettings) -> None:
         "reference_fails": dict(left_out),
         **{name: len(part) for name, part in parts.items()},
     }
+    (output / PROGRAMS).write_text(json.dumps(programs, indent=2) + "\n")
     (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     rows = {name: make_rows(part, name, settings.candidates) for name, part in parts.items()}
     write_task(output, stamp, **rows)
@@ -283,5 +275,8 @@ def prepare(output: Path, settings: TaskSettings) -> None:
 
 
 def example_answers(folder: Path, rng: np.random.Generator) -> Examples:
-    """Examples from the task in `folder`: programs that solve another problem."""
-    return answers_to_prompts(folder, list(SUMS), rng)
+    """Examples from the task in `folder`: right programs, most of them of other problems."""
+    programs = json.loads((folder / PROGRAMS).read_text())
+    shown = programs_to_show(programs, read_task(folder)["neighbours"])
+    texts = list(dict.fromkeys(itertools.chain(*shown)))
+    return answers_to_prompts(folder, texts, rng, shown)

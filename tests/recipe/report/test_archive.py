@@ -2,7 +2,7 @@
 
 import pandas as pd
 import pytest
-from run_folders import write_runs
+from run_folders import write_run, write_runs
 
 from recipe.shape_grpo.report.__main__ import main
 from recipe.shape_grpo.report.results import read_results
@@ -14,7 +14,7 @@ def test_an_archive_stands_for_its_runs(tmp_path, capsys):
     main(["archive", str(tmp_path / "runs"), "--output", str(tmp_path / "archive")])
     assert "4 runs in" in capsys.readouterr().out
     names = sorted(path.name for path in (tmp_path / "archive").iterdir())
-    assert names == ["runs.jsonl", "steps.parquet"]
+    assert names == ["runs.jsonl.gz", "steps.parquet"]
     before, after = read_results([tmp_path / "runs"]), read_results([tmp_path / "archive"])
     same = [name for name in before.runs if name not in ("folder", "over_training")]
     pd.testing.assert_frame_equal(before.runs[same], after.runs[same])
@@ -25,6 +25,21 @@ def test_an_archive_stands_for_its_runs(tmp_path, capsys):
     pd.testing.assert_frame_equal(before.steps[figures], after.steps[figures], rtol=6e-4)
     assert after.steps["held_out"].max() == pytest.approx(4.4)
     assert (after.steps["held_out"] == 4.123).any()
+
+
+def test_an_archive_can_be_added_to_and_thinned(tmp_path):
+    for name, seed in (("old", 1), ("new", 2)):
+        write_run(tmp_path / name, [0.0, 4.0 + seed / 10], training=[1.0] * 20, seed=seed)
+    first, both = str(tmp_path / "first"), str(tmp_path / "both")
+    main(["archive", str(tmp_path / "old"), "--output", first])
+    main(["archive", first, str(tmp_path / "new"), "--output", both, "--every", "7"])
+    main(["archive", both, "--output", first])
+    before = read_results([tmp_path / "old", tmp_path / "new"])
+    after = read_results([tmp_path / "first"])
+    assert len(after.runs) == 2 and after.runs["folder"].str.count(": ").eq(1).all()
+    kept = before.steps[(before.steps["step"] % 7 == 0) | before.steps["held_out"].notna()]
+    assert len(before.steps) > len(after.steps) == len(kept)
+    assert sorted(after.steps["held_out"].dropna()) == sorted(before.steps["held_out"].dropna())
 
 
 def test_nothing_to_archive_is_an_error(tmp_path):

@@ -87,6 +87,53 @@ def test_a_run_that_was_cut_off_is_made_again(task, started, monkeypatch):
     assert started and read_metrics(task.parent / "run") == {1: {"critic/score/mean": 4.0}}
 
 
+def checkpoint(task, step):
+    latest = task.parent / "run/checkpoints/latest_checkpointed_iteration.txt"
+    latest.parent.mkdir(parents=True)
+    latest.write_text(str(step))
+
+
+def test_a_run_that_goes_on_from_a_checkpoint_keeps_its_metrics(task, started, monkeypatch):
+    """verl's file logger begins its file anew, and does the steps after the checkpoint again."""
+    begun = []
+
+    def cut_off(name, overrides, run, *, goes_on, **options):
+        begin_run(run, goes_on=goes_on)
+        begun.append(goes_on)
+        first = len(begun)
+        for step in (first, first + 1):
+            write_metrics(run, step, {"critic/score/mean": 10.0 * first + step})
+        (run / "metrics.jsonl").open("a").write('{"step": 9, "da')
+        if first == 1:
+            checkpoint(task, 1)
+        if first < 3:
+            raise launch.TrainingFailed("killed")
+
+    monkeypatch.setattr(launch, "launch", cut_off)
+    for _ in range(2):
+        with pytest.raises(launch.TrainingFailed):
+            train(task, "trainer.resume_mode=auto")
+    train(task, "trainer.resume_mode=auto")
+    assert begun == [False, True, True]
+    found = read_metrics(task.parent / "run")
+    assert [(step, data["critic/score/mean"]) for step, data in found.items()] == [
+        (1, 11.0),
+        (2, 22.0),
+        (3, 33.0),
+        (4, 34.0),
+    ]
+    assert not (task.parent / "run/metrics-before.jsonl").exists()
+
+
+def test_checkpoints_of_another_configuration_are_not_gone_on_from(task, started):
+    train(task, "trainer.resume_mode=auto")
+    checkpoint(task, 1)
+    with pytest.raises(ValueError, match=r"another seed, config.*resume_mode=disable"):
+        train(task, "data.seed=1", "trainer.resume_mode=auto")
+    train(task, "data.seed=1", "trainer.resume_mode=disable")
+    assert len(started) == 2
+
+
 def test_nothing_is_started_for_a_configuration_that_is_refused(task, started):
     with pytest.raises(ValueError, match="no multiple of"):
         train(task, "actor_rollout_ref.actor.ppo_mini_batch_size=3")

@@ -8,8 +8,10 @@ from recipe.shape_grpo.runs import __main__ as command
 def test_a_command_of_a_sweep_is_understood(monkeypatch, tmp_path):
     calls = []
     monkeypatch.setattr(command, "train", lambda *given, **options: calls.append((given, options)))
+    monkeypatch.setattr(command, "print_summary", lambda run, console: calls.append(run))
     command.main(["--backend=cpu", "grpo", str(tmp_path), "+task=netflix", "data.seed=1"])
-    ((given, options),) = calls
+    (given, options), summarised = calls
+    assert summarised == tmp_path
     assert given == ("grpo", ["+task=netflix", "data.seed=1"], tmp_path)
     assert options["backend"] == "cpu" and not options["verbose"]
 

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import json
 import shutil
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -177,9 +178,29 @@ def test_verls_reward_functions_are_called_a_candidate_at_a_time():
         "trainer_state": None,
     }
     assert as_trl_reward(plain, scale=10)(**columns) == [10, 20]
-    assert seen[1] == ("films", "y", {"index": 4, "candidate_index": 1, "num_candidates": 2})
+    # In threads, in whichever order.
+    assert ("films", "y", {"index": 4, "candidate_index": 1, "num_candidates": 2}) in seen
     reward = as_trl_reward(slow, scale=1)
     assert inspect.iscoroutinefunction(reward) and asyncio.run(reward(**columns)) == [1, 2]
+
+
+def test_reward_functions_that_wait_are_called_at_once():
+    """Each of two calls waits for the other: one after the other, they would not end."""
+    both = Barrier(2)
+
+    def score(solution_str, **arguments):
+        both.wait(timeout=30)
+        return len(solution_str)
+
+    columns = {
+        "completions": [[{"role": "assistant", "content": text}] for text in ("a", "bb")],
+        "data_source": ["films"] * 2,
+        "reward_model": [{"ground_truth": viewer} for viewer in "xy"],
+        "extra_info": [{}, {}],
+        "candidate_index": [0, 1],
+        "num_candidates": [2, 2],
+    }
+    assert as_trl_reward(score)(**columns) == [1, 2]
 
 
 @pytest.mark.parametrize(

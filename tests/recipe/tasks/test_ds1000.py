@@ -1,12 +1,15 @@
 """The DS-1000 task: rows that verl reads, a split without leaks, and only problems that work."""
 
 import gzip
+import itertools
 import json
 
 import pandas as pd
 import pytest
+import torch
 from ds1000_problems import PROBLEMS
 
+from recipe.shape_grpo.common.methods import METHODS, credit_options
 from recipe.shape_grpo.runs.check import compose_config
 from recipe.shape_grpo.tasks import ds1000
 from recipe.shape_grpo.tasks.__main__ import main
@@ -19,6 +22,7 @@ from recipe.shape_grpo.tasks.ds1000 import (
     split,
 )
 from reward_fns.ds1000 import run_tests
+from shape_grpo.advantage import candidate_advantages
 from shape_grpo.candidates import parse_candidates
 from shape_grpo.sandbox import Sandbox, SandboxError
 
@@ -145,6 +149,11 @@ def test_variants_of_a_problem_stay_together():
             '{"prompt": "", "code_context": "", "reference_code": "", "metadata": {}}',
             "line 2 has no 'metadata.library'",
         ),
+        (
+            '{"prompt": "", "code_context": "", "reference_code": "", "metadata": {"library": ""}, '
+            '"other_solutions": "result = 1"}',
+            "line 2: other_solutions is no list of programs",
+        ),
     ],
 )
 def test_a_line_of_another_schema_is_named(tmp_path, problems, line, what):
@@ -191,6 +200,25 @@ def test_rows_can_be_scored(task):
         if str(number) == row["extra_info"]["problem"]
     )
     assert run_tests(Sandbox(), row["reward_model"]["ground_truth"], reference) == 1.0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_where_a_solution_passes_or_fails_noisy_or_is_max(method):
+    """1 - (1 - r_1) ... (1 - r_K) is the largest r_k where each is 0 or 1, in every subset too: one
+    game, and so one credit. The task needs no second utility.
+    """
+    rewards = torch.tensor(list(itertools.product([0.0, 1.0], repeat=4)), dtype=torch.float64)
+    lengths = torch.tensor([[3, 1, 4, 2]] * len(rewards))
+    options = credit_options(method)
+    by_max, by_noisy_or = (
+        candidate_advantages(
+            rewards, None, lengths, ["prompt"] * len(rewards), utility=utility, **options
+        )
+        for utility in ("max", "noisy_or")
+    )
+    for one, other in zip(by_max, by_noisy_or, strict=True):
+        assert one.abs().max() > 0.1
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
 
 
 def test_config_has_room_for_the_prompts_and_their_answers():

@@ -1,0 +1,94 @@
+"""How far a run is, by the metrics that verl's file logger writes: a bar, or lines in a log."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from recipe.shape_grpo.runs.folder import read_metrics
+
+
+def show_progress(
+    process: subprocess.Popen[bytes],
+    run: Path,
+    name: str,
+    starting: str,
+    steps: int,
+    console: Console,
+) -> None:
+    """Say how far the run is until its process ends.
+
+    Args:
+        process: It trains.
+        run: The run's folder.
+        name: What the run is called.
+        starting: What it does before its first step.
+        steps: Training steps that were asked for.
+        console: Where progress goes.
+    """
+    done = _steps_done(process, run)
+    if console.is_terminal:
+        _show_bar(done, f"{name}: {starting}", f"{name}: training", steps, console)
+    else:
+        console.print(f"{name}: {starting}")
+        _print_lines(done, name, steps, console)
+
+
+def _steps_done(process: subprocess.Popen[bytes], run: Path) -> Iterator[int]:
+    """The number of steps done, each time it has grown, until the process ends."""
+    announced = -1
+    while process.poll() is None:
+        time.sleep(1)
+        done = max(read_metrics(run), default=-1)
+        if done > announced:
+            yield done
+            announced = done
+
+
+def _show_bar(done: Iterable[int], before: str, during: str, steps: int, console: Console) -> None:
+    """Progress on a terminal."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("elapsed"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task(before, total=None)
+        for step in done:
+            if progress.tasks[bar].total is None:
+                progress.reset(bar, total=steps, description=during)
+            progress.update(bar, completed=step)
+
+
+def _print_lines(done: Iterable[int], name: str, steps: int, console: Console) -> None:
+    """Progress in a log: about six lines a run."""
+    started = time.monotonic()
+    first: tuple[int, float] | None = None
+    printed = -1
+    for step in done:
+        now = time.monotonic()
+        first = first or (step, now)
+        if step // (steps / 6) == printed // (steps / 6):
+            continue
+        left = ""
+        if first[0] < step < steps:
+            per_step = (now - first[1]) / (step - first[0])
+            left = f", about {per_step * (steps - step):.0f} s left"
+        console.print(f"{name}: step {step} of {steps} after {now - started:.0f} s{left}")
+        printed = step

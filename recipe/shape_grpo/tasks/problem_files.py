@@ -1,0 +1,71 @@
+"""Problems in DS-1000's schema: the hub's, a file's, or this project's own."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+from recipe.shape_grpo.tasks.small_problems import small_problems
+
+HUB = "xlangai/DS-1000"
+SMALL = "small"
+FIELDS = ("prompt", "code_context", "reference_code", "metadata")
+OTHER_SOLUTIONS = "other_solutions"
+
+
+def read_problems(path: str | None) -> list[dict[str, Any]]:
+    """The problems of a file, of this project, or of the hub.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        RuntimeError: the hub cannot be reached; says what to do instead.
+        ValueError: a line is not a problem in DS-1000's schema.
+    """
+    if path is None:
+        return download_problems()
+    if path == SMALL:
+        return small_problems()
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"no problems at {path!r}: give a jsonl or jsonl.gz file, or {SMALL!r}"
+        )
+    with gzip.open(path, "rt") if path.endswith(".gz") else open(path) as lines:
+        problems = []
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                problem = json.loads(line)
+                missing = [name for name in FIELDS if name not in problem]
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"{path}, line {number} is no JSON object: {error}") from None
+            if missing or "library" not in problem["metadata"]:
+                what = missing[0] if missing else "metadata.library"
+                raise ValueError(f"{path}, line {number} has no {what!r}: not DS-1000's schema")
+            others = problem.get(OTHER_SOLUTIONS, [])
+            if not isinstance(others, list) or not all(isinstance(code, str) for code in others):
+                raise ValueError(f"{path}, line {number}: {OTHER_SOLUTIONS} is no list of programs")
+            problems.append(problem)
+    return problems
+
+
+def download_problems() -> list[dict[str, Any]]:
+    """The hub's problems.
+
+    Raises:
+        RuntimeError: It cannot be reached; says what to do instead.
+    """
+    try:
+        from datasets import load_dataset
+
+        return [dict(row) for row in load_dataset(HUB, split="test")]
+    except Exception as error:
+        raise RuntimeError(
+            f"cannot load {HUB} from the hub ({type(error).__name__}): {error}\n"
+            "Without a connection, copy the dataset's test.jsonl here and pass --problems FILE"
+        ) from error
+
+
+def right_programs(problem: dict[str, Any]) -> list[str]:
+    """The problem's reference solution, and its others, each once."""
+    return list(dict.fromkeys([problem["reference_code"], *problem.get(OTHER_SOLUTIONS, ())]))

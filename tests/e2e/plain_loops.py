@@ -1,0 +1,88 @@
+"""What a spied run's notes must say, found by plain loops."""
+
+import itertools
+import json
+import statistics
+from collections import defaultdict
+
+import pytest
+import torch
+
+
+def read_updates(notes):
+    """The rows that reached the actor, one list an update."""
+    return [
+        json.loads((notes / f"update-{k}").read_text())
+        for k in range(len(list(notes.glob("update-*"))))
+    ]
+
+
+def brute_force_shares(rewards):
+    """Shapley values of the best-of-set game: the mean marginal gain over all orders."""
+    shares = [0.0] * len(rewards)
+    orders = list(itertools.permutations(range(len(rewards))))
+    for order in orders:
+        best = 0.0
+        for k in order:
+            shares[k] += (max(best, rewards[k]) - best) / len(orders)
+            best = max(best, rewards[k])
+    return shares
+
+
+def check_advantages(updates):
+    """The actor gets the advantages that the logged rewards imply, by the paper's formulas."""
+    reweighted = 0
+    for rows in updates:
+        groups = defaultdict(list)
+        for row in rows:
+            row["record"] = json.loads(row["record"])
+            known = [reward for reward in row["record"]["rewards"] if reward is not None]
+            assert row["score"] == pytest.approx(max(known, default=0.0))
+            row["unknown"] = bool(row["record"]["rewards"]) and not known
+            if not row["unknown"]:
+                groups[row["uid"]].append(row["score"])
+        for row in rows:
+            scores = groups[row["uid"]]
+            advantage = 0.0
+            if len(scores) > 1 and not row["unknown"]:
+                spread = statistics.stdev(scores) + 1e-6
+                advantage = (row["score"] - statistics.mean(scores)) / spread
+            expected = [advantage * keep for keep in row["mask"]]
+            scored = [
+                span
+                for span in zip(
+                    *(row["record"][k] for k in ("rewards", "starts", "ends")), strict=True
+                )
+                if span[0] is not None
+            ]
+            shares = brute_force_shares([reward for reward, _, _ in scored])
+            for share, (_, start, end) in zip(shares, scored, strict=True):
+                weight = share * len(scored) / row["score"] if row["score"] > 0 else 1.0
+                reweighted += abs(weight - 1) > 0.1 and abs(advantage) > 0.1
+                for token in range(start, end):
+                    expected[token] = weight * advantage * row["mask"][token]
+            assert row["advantages"] == pytest.approx(expected, abs=1e-4)
+    assert reweighted > 20
+
+
+def check_weights(notes, syncs):
+    """After every sync vLLM multiplies by the trainer's matrices, bit for bit; and they move."""
+    merged = {
+        "qkv_proj": ("q_proj", "k_proj", "v_proj"),
+        "gate_up_proj": ("gate_proj", "up_proj"),
+    }
+    trained = [torch.load(notes / f"trainer-{sync}") for sync in range(syncs)]
+    served = [torch.load(notes / f"vllm-{sync}") for sync in range(syncs)]
+    for trainer, vllm in zip(trained, served, strict=True):
+        compared = set()
+        for name, matrix in vllm.items():
+            last = name.rsplit(".", 1)[-1]
+            parts = [name.replace(last, part) + ".weight" for part in merged.get(last, (last,))]
+            if last == "lm_head" and parts[0] not in trainer:
+                parts = ["model.embed_tokens.weight"]
+            expected = torch.cat([trainer[part] for part in parts])
+            assert matrix[: len(expected)].equal(expected), name
+            compared.update(parts)
+        assert compared >= set(trainer)
+    moved = [not trained[0][name].equal(trained[-1][name]) for name in trained[0]]
+    assert all(moved)
