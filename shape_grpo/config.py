@@ -56,6 +56,9 @@ class ShapeGRPOConfig(CandidateRules):
         reward_timeout: Seconds after which a reward function that has not returned counts as one
             that raised (verl; TRL gives it all candidates at once). Twice what ACLSum's judge takes
             at worst, four retries of 60 seconds, and far above a sandbox's 10 seconds a test.
+        log_samples_every: Steps from one look at responses and their credit to the next, from the
+            first step on; 0 takes none (verl; TRL has ``log_completions``).
+        log_samples: Responses at each look, answers to one prompt.
 
     Raises:
         ValueError: A value that is not allowed; the message names the setting and what is.
@@ -73,6 +76,8 @@ class ShapeGRPOConfig(CandidateRules):
     max_error_share: float = 0.5
     error_window: int = 3
     reward_timeout: float = 600.0
+    log_samples_every: int = 10
+    log_samples: int = 4
 
     def __post_init__(self) -> None:
         self._convert_types()
@@ -99,6 +104,16 @@ class ShapeGRPOConfig(CandidateRules):
             raise ValueError(
                 f"reward_timeout={self.reward_timeout}: must be a number of seconds above 0. A "
                 "function that hangs would hold up the run for ever without one."
+            )
+        if self.log_samples_every < 0:
+            raise ValueError(
+                f"log_samples_every={self.log_samples_every}: must be a number of steps, or 0 for "
+                "no samples."
+            )
+        if self.log_samples < 1:
+            raise ValueError(
+                f"log_samples={self.log_samples}: must be 1 or more; for none write "
+                "log_samples_every=0."
             )
         if not self.epsilon > 0:
             raise ValueError(f"epsilon={self.epsilon}: must be positive.")
@@ -157,7 +172,13 @@ class ShapeGRPOConfig(CandidateRules):
         vectors = self.game.takes_vectors
         if isinstance(result, str):
             raise TypeError(f"The reward function returned the text {result[:200]!r}.")
-        reward = [float(value) for value in result] if vectors else float(result)
+        try:
+            reward = [float(value) for value in result] if vectors else float(result)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"The reward function returned {result!r:.200} for {text[:200]!r}; utility "
+                f"{self.utility} takes {self.game.domain}."
+            ) from error
         if reward == [] or not self.game.allows(torch.tensor(reward)).all():
             raise ValueError(
                 f"The reward function returned {reward} for {text[:200]!r}; utility "

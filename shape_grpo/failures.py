@@ -1,15 +1,35 @@
 """What a reward function's failure costs, and what is said of it; the same in every trainer."""
 
+import inspect
 import logging
 import traceback
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 from shape_grpo.advantage import CandidateRecord
 
 MOST_CHARACTERS = 10_000
 
 logger = logging.getLogger(__name__)
+
+
+def failure_in_one_line(error: Exception, *functions: Callable[..., Any]) -> str:
+    """What failed, and in which line of the files of the user's functions, where it failed there.
+
+    Args:
+        error: What was raised.
+        functions: Those that may have raised it.
+    """
+    codes = [getattr(inspect.unwrap(function), "__code__", None) for function in functions]
+    files = {code.co_filename for code in codes if code is not None}
+    lines = [
+        f" ({Path(frame.filename).name}:{frame.lineno})"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename in files
+    ]
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{lines[-1] if lines else ''}"
 
 
 class FailureLog:

@@ -51,6 +51,8 @@ def test_yaml_of_the_recipe_states_the_defaults_and_every_key():
         ({"on_error": "ignore"}, r"on_error=ignore.*skip, raise"),
         ({"max_error_share": 1.5}, r"max_error_share=1\.5: must be from 0 to 1"),
         ({"error_window": 0}, r"error_window=0: must be 1 step or more"),
+        ({"log_samples_every": -1}, r"log_samples_every=-1: must be a number of steps, or 0"),
+        ({"log_samples": 0}, r"log_samples=0: must be 1 or more.*log_samples_every=0"),
         ({"max_candidates": 0}, r"max_candidates=0: must be 1 or more"),
         ({"max_candidates": "many"}, r"algorithm\.shape_grpo\.max_candidates.*many"),
         ({"epsilon": 0.0}, r"epsilon=0\.0: must be positive"),

@@ -32,7 +32,7 @@ def test_the_readme_shows_what_the_command_prints(monkeypatch, capsys):
 
 def test_options_of_the_utility(monkeypatch, capsys):
     """Of the two best, 5 + 4: shares 4, 3, 2."""
-    run(monkeypatch, "shape_grpo explain 5 4 3 --utility top_m --option m=2")
+    run(monkeypatch, "shape_grpo explain 5 4 3 utility=top_m utility_options.m=2")
     assert [row[1] for row in rows(capsys.readouterr().out)] == [4, 3, 2]
 
 
@@ -43,38 +43,85 @@ def test_vectors_and_texts_that_look_like_markup(capsys):
     assert rows(output) == [[3, 2.5, 3, 3, 1.667, -1.667], [1, 0.5, 3, 0, 0.3333, -0.3333]]
 
 
+def test_vectors_of_the_command(monkeypatch, capsys):
+    """Of three tests the second passes with both: shares 1.5 and 0.5."""
+    run(monkeypatch, "shape_grpo explain 1,1,0 0,1 utility=coverage")
+    assert [row[1] for row in rows(capsys.readouterr().out)] == [1.5, 0.5]
+
+
+OWN = """
+import torch
+from shape_grpo.credit import register_allocator
+
+@register_allocator("squares, for a test of the command")
+def squares(rewards, mask, utility):
+    return rewards**2
+
+@register_allocator("zero")
+def zero(rewards, mask, utility):
+    return rewards / 0
+
+def second(rewards, coalitions):
+    return rewards.sort(1).values[:, -2]
+
+def wrong(rewards):
+    return rewards
+"""
+
+
+def test_what_is_ones_own_is_found_and_its_faults_are_said(monkeypatch, capsys, tmp_path):
+    (tmp_path / "own_credit.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("VERL_USE_EXTERNAL_MODULES", "own_credit")
+    try:
+        main(["explain", "3", "2", "allocator=squares, for a test of the command"])
+        assert [row[1] for row in rows(capsys.readouterr().out)] == [9, 4]
+        main(["explain", "3", "2", "utility=custom", "utility_options.function=own_credit:second"])
+        assert [row[1] for row in rows(capsys.readouterr().out)] == [1, 1]
+        for settings, says in (
+            (["allocator=zero"], "the allocator gave the share inf for the rewards [3.0, 2.0]"),
+            (["utility=custom", "utility_options.function=own_credit:wrong"], "failed: TypeError"),
+        ):
+            with pytest.raises(SystemExit, match="2"):
+                main(["explain", "3", "2", *settings])
+            assert says in capsys.readouterr().err
+    finally:
+        ALLOCATORS.pop("squares, for a test of the command", None)
+        ALLOCATORS.pop("zero", None)
+
+
 ARGUMENTS = {
     # arguments, shares, advantages where A = 1 and A = -1, what is climbed
     "beta_shapley": (
-        "--allocator beta_shapley --allocator-option alpha=3 --allocator-option beta=1 "
-        "--advantage praise",
+        "allocator=beta_shapley allocator_options.alpha=3 allocator_options.beta=1 "
+        "advantage=praise",
         [1.55, 0.55, 0.3],
         # Less the lowest reward, 3, the shares are 1.25, 0.25, 0.
         ([2.5, 0.5, 0], [-1, -1, -1]),
         "best of 1: 0.22, best of 2: 0.33, best of 3: 0.44.",
     ),
     "attention": (
-        "--allocator attention --allocator-option looks=[0.5,0.3,0.2] --advantage reweight",
+        "allocator=attention allocator_options.looks=[0.5,0.3,0.2] advantage=reweight",
         # P = 5/17, 6/17, 6/17; with nobody, one of two, both of them present.
         [2.353, 1.353, 0.8824],
         ([1.412, 0.8118, 0.5294], [-1.412, -0.8118, -0.5294]),
         "best of 1: 0.50, best of 2: 0.30, best of 3: 0.20.",
     ),
     "leave_one_out": (
-        "--allocator leave_one_out --advantage contrast",
+        "+algorithm.shape_grpo.allocator=leave_one_out advantage=contrast",
         [1, 0, 0],
         ([2.155, 0.4226, 0.4226], [0.1547, -1.577, -1.577]),
         "shares climb best of 3: 1.00.",
     ),
     "winner_takes_all": (
-        "--allocator winner_takes_all",
+        "allocator=winner_takes_all",
         [5, 0, 0],
         ([3, 0, 0], [-3, 0, 0]),
         "Each candidate climbs its own winnings, which is no utility of the set.",
     ),
-    "uniform": ("--allocator uniform", [1.667] * 3, ([1] * 3, [-1] * 3), "climb best of 3: 1.00."),
+    "uniform": ("allocator=uniform", [1.667] * 3, ([1] * 3, [-1] * 3), "climb best of 3: 1.00."),
     "another utility": (
-        "--utility sum",
+        "utility=sum",
         [5, 4, 3],
         ([1.25, 1, 0.75], [-1.25, -1, -0.75]),
         "utility of 1: 0.55, utility of 2: 0.27, utility of 3: 0.18.",
@@ -98,7 +145,7 @@ def test_law_and_reading(monkeypatch, capsys, arguments, shares, advantages, cli
 
 @pytest.mark.parametrize("advantage", READINGS)
 def test_every_reading_says_what_it_is(monkeypatch, capsys, advantage):
-    run(monkeypatch, f"shape_grpo explain 5 4 --advantage {advantage}")
+    run(monkeypatch, f"shape_grpo explain 5 4 advantage={advantage}")
     assert len(capsys.readouterr().out.split(f"{advantage}: ")[1]) > 20
 
 
@@ -120,13 +167,19 @@ def test_an_allocator_of_ones_own_is_not_said_to_climb_anything(capsys):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ("5 4 --utility best", "unknown utility 'best'; use one of: coverage, "),
-        ("5 4 --utility top_m", "utility 'top_m' needs the option 'm'"),
+        ("5 4 utility=best", "algorithm.shape_grpo.utility=best: unknown value. Allowed: "),
+        ("5 4 utility=top_m", "utility 'top_m' needs the option 'm'"),
         ("5 4 --texts Alien", "1 texts for 2 rewards"),
         ("5 nan", "nan"),
-        ("5 4 --advantage shapley", "unknown advantage 'shapley'"),
-        ("5 4 --allocator beta_shapley", "allocator 'beta_shapley' needs the option 'alpha'"),
-        ("5 4 --allocator-option m=2", "allocator 'shapley' has no option 'm'; it takes none"),
+        ("5 4 advantage=shapley", "advantage=shapley: unknown value"),
+        ("5 4 allocator=beta_shapley", "allocator 'beta_shapley' needs the option 'alpha'"),
+        ("5 4 allocator_options.m=2", "allocator 'shapley' has no option 'm'; it takes none"),
+        ("5 4 allocator=mine", "registered by a module in VERL_USE_EXTERNAL_MODULES"),
+        ("5 4 data.seed=1", "explain reads the keys of algorithm.shape_grpo"),
+        ("5 1,0", "1,0 is a list, and utility=max takes one number a candidate"),
+        ("5 four", "'four' is no reward, and no key=value"),
+        ("", "give rewards, as in `explain 5 4 3`, or --response FILE"),
+        ("5 --config none.yaml", "none.yaml"),
     ],
 )
 def test_errors_are_one_line(monkeypatch, capsys, arguments, says):

@@ -21,7 +21,7 @@ from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings
 from recipe.shape_grpo.policies.warm_start import train_policy
 from recipe.shape_grpo.report.bands import RESULTS, read_bands
 from recipe.shape_grpo.report.curves import plot_curves, print_table, read_curve
-from recipe.shape_grpo.runs.folder import ROLLOUTS
+from recipe.shape_grpo.runs.folder import ROLLOUTS, SAMPLES
 from recipe.shape_grpo.runs.launch import train
 from recipe.shape_grpo.tasks.movielens import TaskSettings, prepare
 
@@ -96,7 +96,10 @@ def main(arguments: list[str] | None = None) -> None:
             f"--quick: a few steps by {methods[0]} alone show that the pipeline runs, and nothing "
             "of how fast it learns or how it compares: run without --quick."
         )
-    console.print(f"Picture: {picture}\nLogs and metrics: {output}/*/")
+    console.print(
+        f"Picture: {picture}\nResponses with their credit: {output}/*/{SAMPLES}\n"
+        f"Logs and metrics: {output}/*/"
+    )
 
 
 if __name__ == "__main__":

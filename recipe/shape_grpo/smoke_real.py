@@ -21,7 +21,7 @@ from rich.table import Table
 from recipe.shape_grpo.common.command import CommandParser, failing_in_one_line
 from recipe.shape_grpo.common.methods import METHODS
 from recipe.shape_grpo.policies import smollm2
-from recipe.shape_grpo.runs.folder import LOG, ROLLOUTS, read_metrics
+from recipe.shape_grpo.runs.folder import LOG, ROLLOUTS, SAMPLES, read_metrics
 from recipe.shape_grpo.runs.launch import train
 from recipe.shape_grpo.tasks import aclsum
 from reward_fns.aclsum_rouge import compute_score
@@ -139,7 +139,10 @@ def main(arguments: list[str] | None = None) -> None:
         train(options.method, overrides, run, console=console, verbose=options.verbose)
     metrics = read_metrics(run)
     print_steps(metrics, console, options.method)
-    console.print(f"Log: {run / LOG}\nAll responses: {run / ROLLOUTS}")
+    console.print(
+        f"Log: {run / LOG}\nSome responses with their credit: {run / SAMPLES}\n"
+        f"All responses: {run / ROLLOUTS}"
+    )
     if not any(metrics[step]["actor/grad_norm"] for step in range(1, STEPS + 1)):
         sys.exit("smoke_real: the policy was never updated: all responses of a prompt scored alike")
     print_example(run / ROLLOUTS, console)

@@ -1,6 +1,6 @@
 """From candidate rewards, spans and groups to the advantages of response tokens."""
 
-from shape_grpo.advantage.explanation import explain
+from shape_grpo.advantage.explanation import credit_in_words, explain
 from shape_grpo.advantage.metrics import candidate_metrics
 from shape_grpo.advantage.readings import (
     READINGS,
@@ -20,6 +20,7 @@ __all__ = [
     "Reward",
     "candidate_advantages",
     "candidate_metrics",
+    "credit_in_words",
     "explain",
     "register_reading",
     "scatter_candidate_advantages",

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from shape_grpo.advantage.readings import READINGS, candidate_advantages
+from shape_grpo.advantage.records import Reward, stack_rewards
 from shape_grpo.credit import (
     ALLOCATORS,
     LAWS,
@@ -23,7 +24,7 @@ from shape_grpo.credit import (
 
 
 def explain(
-    rewards: Sequence[float],
+    rewards: Sequence[Reward],
     texts: Sequence[str] | None = None,
     *,
     utility: str | Utility = "max",
@@ -40,7 +41,7 @@ def explain(
     in the set's group.
 
     Args:
-        rewards: One a candidate.
+        rewards: One a candidate; a vector for a utility that takes them.
         texts: The candidates. Default: they are numbered.
         utility: A name in `shape_grpo.credit.UTILITIES`, or a `shape_grpo.credit.Utility`.
         allocator: A name in `shape_grpo.credit.ALLOCATORS`.
@@ -57,7 +58,8 @@ def explain(
     texts = [f"candidate {k}" for k in range(1, len(rewards) + 1)] if texts is None else texts
     if len(texts) != len(rewards):
         raise ValueError(f"{len(texts)} texts for {len(rewards)} rewards; give one a candidate")
-    game, batch = make_utility(utility), torch.tensor([list(rewards)], dtype=torch.float64)
+    game = make_utility(utility)
+    batch = stack_rewards([rewards], vectors=game.takes_vectors)
     value = set_utility(batch, utility=game).item()
 
     def advantages(of_set: float) -> torch.Tensor:
@@ -93,12 +95,39 @@ def explain(
 
     console = Console()
     console.print(table)
-    climbed = _objective_in_words(len(rewards), game, allocator, allocator_options)
-    for words in (
+    words = credit_in_words(
+        len(rewards),
+        utility=game,
+        allocator=allocator,
+        allocator_options=allocator_options,
+        advantage=advantage,
+    )
+    for paragraph in words:
+        console.print(Text(textwrap.fill(paragraph, console.width)))
+
+
+def credit_in_words(
+    count: int,
+    *,
+    utility: Utility,
+    allocator: str,
+    allocator_options: Mapping[str, Any] | None,
+    advantage: str,
+) -> tuple[str, str]:
+    """What the allocator is and what training climbs, and what the reading is.
+
+    Args:
+        count: Candidates of a set.
+        utility: As `explain`, like all that follow.
+        allocator: Its name.
+        allocator_options: Its options.
+        advantage: The reading's name.
+    """
+    climbed = _objective_in_words(count, utility, allocator, allocator_options)
+    return (
         f"{allocator}: {_first_words(ALLOCATORS[allocator])} {climbed}",
         f"{advantage}: {_first_words(READINGS[advantage])}",
-    ):
-        console.print(Text(textwrap.fill(words, console.width)))
+    )
 
 
 def _first_words(function: Any) -> str:

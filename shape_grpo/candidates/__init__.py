@@ -4,7 +4,14 @@ Works on plain strings and lists of token ids; needs neither torch nor verl.
 """
 
 from shape_grpo.candidates.parsing import FORMATS, Candidate, parse_candidates
-from shape_grpo.candidates.rules import RULES, CandidateRules, CandidateSet, find_candidates
+from shape_grpo.candidates.rules import (
+    RULES,
+    CandidateRules,
+    CandidateSet,
+    JudgedCandidate,
+    find_candidates,
+    judge_candidates,
+)
 from shape_grpo.candidates.spans import decode_response, token_spans
 
 __all__ = [
@@ -13,8 +20,10 @@ __all__ = [
     "Candidate",
     "CandidateRules",
     "CandidateSet",
+    "JudgedCandidate",
     "decode_response",
     "find_candidates",
+    "judge_candidates",
     "parse_candidates",
     "token_spans",
 ]

@@ -1,5 +1,7 @@
 """Which of a response's candidates count, and which of those are to be scored."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,6 +74,27 @@ class CandidateRules:
         return self.max_candidates or MOST_CANDIDATES
 
 
+@dataclass(frozen=True, slots=True)
+class JudgedCandidate:
+    """What is written as a candidate, and what the rules make of it.
+
+    Attributes:
+        candidate: What is written.
+        problem: ``surplus``, ``truncated``, ``empty`` or ``duplicate``; None where it is as it
+            should be.
+        rule: One of `RULES`.
+    """
+
+    candidate: Candidate
+    problem: str | None
+    rule: str
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is one of the set."""
+        return self.rule != "drop"
+
+
 @dataclass(frozen=True)
 class CandidateSet:
     """The K candidates of a response that count.
@@ -89,10 +112,62 @@ class CandidateSet:
     spans: list[tuple[int, int]]
     handled: Counter[str]
 
+    @classmethod
+    def from_judged(
+        cls, judged: Sequence[JudgedCandidate], spans: list[tuple[int, int]]
+    ) -> CandidateSet:
+        """The set of those that count.
+
+        Args:
+            judged: All of a response, as `judge_candidates` returns them.
+            spans: The tokens of those that count.
+        """
+        kept = [one for one in judged if one.counts]
+        return cls(
+            candidates=[one.candidate for one in kept],
+            texts=[one.candidate.text if one.rule == "score" else None for one in kept],
+            spans=spans,
+            handled=Counter(one.problem for one in judged if one.problem is not None),
+        )
+
     @property
     def num_distinct(self) -> int:
         """Different texts among those to be scored."""
         return len({_comparable(text) for text in self.texts if text is not None})
+
+
+def judge_candidates(text: str, rules: CandidateRules, *, cut: bool) -> list[JudgedCandidate]:
+    """All that is written as a candidate in a response's text, and what the rules make of it.
+
+    Args:
+        text: The response.
+        rules: Which candidates count.
+        cut: As `find_candidates`.
+    """
+    judged: list[JudgedCandidate] = []
+    kept = 0
+    seen: set[str] = set()
+    for candidate in parse_candidates(
+        text, format=rules.format, ignore_thoughts=rules.ignore_thoughts, truncated=cut
+    ):
+        name = _comparable(candidate.text)
+        problem: str | None = None
+        if kept >= max(rules.allowed, MOST_CANDIDATES):
+            problem, rule = "surplus", "drop"
+        elif kept >= rules.allowed:
+            problem, rule = "surplus", rules.surplus
+        elif not candidate.closed:
+            problem, rule = "truncated", rules.truncated
+        elif not candidate.text:
+            problem, rule = "empty", rules.empty
+        elif name in seen:
+            problem, rule = "duplicate", rules.duplicate
+        else:
+            rule = "score"
+        seen.add(name)
+        judged.append(JudgedCandidate(candidate, problem, rule))
+        kept += rule != "drop"
+    return judged
 
 
 def find_candidates(
@@ -107,35 +182,9 @@ def find_candidates(
         cut: Whether the response ended at its length limit. A candidate without its closing tag is
             truncated either way; the last item of a numbered list is only then.
     """
-    text = decode_response(tokenizer, response_ids)
-    candidates = parse_candidates(
-        text, format=rules.format, ignore_thoughts=rules.ignore_thoughts, truncated=cut
-    )
-    kept: list[Candidate] = []
-    texts: list[str | None] = []
-    handled: Counter[str] = Counter()
-    seen: set[str] = set()
-    for candidate in candidates:
-        name = _comparable(candidate.text)
-        if len(kept) >= max(rules.allowed, MOST_CANDIDATES):
-            problem, rule = "surplus", "drop"
-        elif len(kept) >= rules.allowed:
-            problem, rule = "surplus", rules.surplus
-        elif not candidate.closed:
-            problem, rule = "truncated", rules.truncated
-        elif not candidate.text:
-            problem, rule = "empty", rules.empty
-        elif name in seen:
-            problem, rule = "duplicate", rules.duplicate
-        else:
-            problem, rule = None, "score"
-        seen.add(name)
-        if problem is not None:
-            handled[problem] += 1
-        if rule != "drop":
-            kept.append(candidate)
-            texts.append(candidate.text if rule == "score" else None)
-    return CandidateSet(kept, texts, token_spans(tokenizer, response_ids, kept), handled)
+    judged = judge_candidates(decode_response(tokenizer, response_ids), rules, cut=cut)
+    kept = [one.candidate for one in judged if one.counts]
+    return CandidateSet.from_judged(judged, token_spans(tokenizer, response_ids, kept))
 
 
 def _comparable(text: str) -> str:

@@ -184,12 +184,27 @@ def share_checked(
     share_out: Allocator,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """`allocate` of what `check_rewards` returned, in ``dtype`` if it is given."""
+    """`allocate` of what `check_rewards` returned, in ``dtype`` if it is given.
+
+    Raises:
+        ValueError: The allocator, one of one's own, gave no share a candidate, or NaN or infinity.
+    """
     shares = torch.zeros_like(mask, dtype=dtype or rewards.dtype)
     for rows, width in sets_of_a_size(rewards, mask):
         present = mask[rows, :width]
         part = share_out(rewards[rows, :width].to(shares.dtype), present, game)
+        if part.shape != present.shape:
+            raise ValueError(
+                f"the allocator returned shares of shape {tuple(part.shape)} for rewards and mask "
+                f"of {tuple(present.shape)}; it must return one a candidate"
+            )
         shares[rows, :width] = part.masked_fill(~present, 0.0).to(shares.dtype)
+    if not shares.isfinite().all():
+        row, column = (~shares.isfinite()).nonzero()[0].tolist()
+        raise ValueError(
+            f"the allocator gave the share {shares[row, column].item()} for the rewards "
+            f"{rewards[row, mask[row]].tolist()}; shares must be finite"
+        )
     return shares
 
 

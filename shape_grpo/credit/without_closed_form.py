@@ -106,7 +106,13 @@ class Custom(SubsetUtility):
             )
 
     def value(self, rewards: Tensor, mask: Tensor) -> Tensor:
-        values = torch.as_tensor(self._function(rewards.double(), mask))
+        try:
+            values = torch.as_tensor(self._function(rewards.double(), mask))
+        except Exception as error:
+            raise ValueError(
+                f"utility function {self.function}, called as function(rewards, coalitions) with "
+                f"{len(mask)} sets, failed: {type(error).__name__}: {error}"
+            ) from error
         if values.shape != mask.shape[:1]:
             raise ValueError(
                 f"utility function {self.function} returned shape {tuple(values.shape)} for "
@@ -128,5 +134,7 @@ def _load(path: str) -> Callable[[Tensor, Tensor], Tensor]:
         raise ValueError(f"utility function {path!r}: write it as package.module:function")
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"utility function {path!r} cannot be imported: {error}") from error
+    except Exception as error:
+        raise ValueError(
+            f"utility function {path!r} cannot be imported ({type(error).__name__}: {error})"
+        ) from error

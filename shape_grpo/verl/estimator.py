@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,15 +21,31 @@ from shape_grpo.advantage import CandidateBatch, token_advantages
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.verl.checks import ESTIMATOR
 
-_CANDIDATES: ContextVar[tuple[CandidateBatch, Tensor, ShapeGRPOConfig]] = ContextVar(
-    "shape_grpo_candidates"
-)
+
+@dataclass
+class Loan:
+    """What the trainer lends to the estimator, and what that leaves there.
+
+    Attributes:
+        candidates: Those of the B rows that verl will pass.
+        final_rows: (B,) int64: the row that holds the last output of each row's rollout.
+        options: How the candidates are credited.
+        advantages: (B, T) what the estimator gave; None where verl called another one.
+    """
+
+    candidates: CandidateBatch
+    final_rows: Tensor
+    options: ShapeGRPOConfig
+    advantages: Tensor | None = None
+
+
+_LOAN: ContextVar[Loan] = ContextVar("shape_grpo_candidates")
 
 
 @contextmanager
 def candidates_in_context(
     candidates: CandidateBatch, final_rows: Tensor, options: ShapeGRPOConfig
-) -> Iterator[None]:
+) -> Iterator[Loan]:
     """Lend the batch's candidates to the estimator for the time of verl's call.
 
     Args:
@@ -38,11 +55,12 @@ def candidates_in_context(
             advantage, as in verl's GRPO.
         options: How they are credited.
     """
-    token = _CANDIDATES.set((candidates, final_rows, options))
+    loan = Loan(candidates, final_rows, options)
+    token = _LOAN.set(loan)
     try:
-        yield
+        yield loan
     finally:
-        _CANDIDATES.reset(token)
+        _LOAN.reset(token)
 
 
 @register_adv_est(ESTIMATOR)
@@ -69,12 +87,13 @@ def compute_shape_grpo_advantage(
         RuntimeError: where the trainer did not lend the candidates.
     """
     try:
-        candidates, final_rows, options = _CANDIDATES.get()
+        loan = _LOAN.get()
     except LookupError:
         raise RuntimeError(
             "adv_estimator=shape_grpo found no candidates: launch with "
             "trainer.v1.trainer_mode=shape_grpo and reward.reward_manager.name=multi_candidate."
         ) from None
+    candidates, final_rows, options = loan.candidates, loan.final_rows, loan.options
     one_output_each = torch.equal(final_rows, torch.arange(len(final_rows)))
     rows = final_rows if one_output_each else torch.unique(final_rows)
     # A slice, because a copy of the mask would cost more than the credit.
@@ -93,7 +112,9 @@ def compute_shape_grpo_advantage(
         epsilon=options.epsilon,
     )
     if one_output_each:
+        loan.advantages = tokens
         return tokens, tokens
     advantages = shared[torch.searchsorted(rows, final_rows)].unsqueeze(1) * response_mask
     advantages[rows] = tokens
+    loan.advantages = advantages
     return advantages, advantages

@@ -1,17 +1,23 @@
-"""The user's reward function: found as verl finds it, and checked before a run needs it."""
+"""The user's reward function: found as verl finds it, checked before a run needs it, and what it is
+called with.
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from shape_grpo.registry import did_you_mean
+
+if TYPE_CHECKING:
+    from shape_grpo.config import ShapeGRPOConfig
 
 WHERE = "reward.custom_reward_function"
 SIGNATURE = "compute_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs)"
@@ -56,6 +62,78 @@ def load_reward_function(config: DictConfig) -> Callable[..., Any] | None:
         ValueError: There is none of that name.
     """
     return _load(config)[1] if config.reward.custom_reward_function.path else None
+
+
+def reward_function_of_a_run(config: DictConfig) -> Callable[..., Any]:
+    """The function that a run calls; verl's own, for which verl is imported, where none is named.
+
+    Raises:
+        ValueError: There is none of the name in the configuration.
+    """
+    score = load_reward_function(config)
+    if score is None:
+        from verl.utils.reward_score import default_compute_score
+
+        score = default_compute_score
+    return score
+
+
+def candidate_arguments(
+    row: Mapping[str, Any],
+    text: str,
+    index: int,
+    count: int,
+    *,
+    turns: int | None = 2,
+    tool_fields: Mapping[str, Any] | None = None,
+    rollout_scores: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What a reward function is called with for one candidate, less ``reward_kwargs``.
+
+    It is what verl's own managers pass, with two more keys in ``extra_info``: ``candidate_index``
+    and ``num_candidates``. A function may change what it gets: each call has copies.
+
+    Args:
+        row: Of the data, with verl's columns ``data_source``, ``reward_model``, ``extra_info``.
+        text: The candidate.
+        index: Its place in the response, from 0.
+        count: Candidates of the response.
+        turns: Those of the conversation; a prompt and one answer are two.
+        tool_fields: What tools left for the reward function.
+        rollout_scores: What the rollout itself scored.
+    """
+    extra_info = {
+        **(row.get("extra_info") or {}),
+        **(tool_fields or {}),
+        "num_turns": turns,
+        "rollout_reward_scores": rollout_scores or {},
+        "candidate_index": index,
+        "num_candidates": count,
+    }
+    return {
+        "data_source": row["data_source"],
+        "solution_str": text,
+        "ground_truth": deepcopy(row["reward_model"]["ground_truth"]),
+        "extra_info": deepcopy(extra_info),
+    }
+
+
+def read_result(
+    result: Any, text: str, options: ShapeGRPOConfig
+) -> tuple[float | list[float], Mapping[str, Any]]:
+    """The reward in what a reward function returned for the candidate ``text``, and all of it.
+
+    Raises:
+        ValueError: There is none, or one that the utility does not take.
+        TypeError: It is no number, or no list of numbers where the utility takes vectors.
+    """
+    details = result if isinstance(result, dict) else {"score": result}
+    if "score" not in details:
+        raise ValueError(
+            f"The reward function returned a dict without 'score' for {text[:200]!r}; its keys: "
+            f"{', '.join(map(str, details)) or 'none'}."
+        )
+    return options.checked_reward(details["score"], text), details
 
 
 def reward_kwargs(config: DictConfig) -> dict[str, Any]:

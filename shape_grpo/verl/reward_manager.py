@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from numbers import Real
@@ -26,6 +25,7 @@ from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.failures import FailureLog
 from shape_grpo.verl.checks import LAST_TURN_KEY, RECORD_KEY, REWARD_MANAGER
 from shape_grpo.verl.reward_calls import RewardCalls, RewardTimeout
+from shape_grpo.verl.reward_function import candidate_arguments, read_result
 
 Details = Mapping[str, Any]
 """What a reward function returned beside the score."""
@@ -107,11 +107,11 @@ class MultiCandidateRewardManager(RewardManagerBase):
         )
         spans = [(start + first, start + stop) for first, stop in found.spans]
         found = replace(found, spans=spans)
-        arguments = self._arguments(fields)
+        call = partial(self._arguments, fields)
         handled = found.handled.copy()
         results = await asyncio.gather(
             *(
-                self._reward(text, index, len(found.texts), arguments, handled)
+                self._reward(text, partial(call, index=index, count=len(found.texts)), handled)
                 for index, text in enumerate(found.texts)
             )
         )
@@ -146,39 +146,32 @@ class MultiCandidateRewardManager(RewardManagerBase):
             )
         return 0, length
 
-    def _arguments(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """What verl's own managers pass to ``compute_score``, less the solution."""
-        extra_info = dict(fields.get("extra_info") or {})
-        extra_info.update(fields.get("tool_extra_fields") or {})
-        extra_info.pop(LAST_TURN_KEY, None)
-        extra_info["num_turns"] = fields.get("__num_turns__")
-        extra_info["rollout_reward_scores"] = fields.get("reward_scores", {})
-        return {
-            "data_source": fields["data_source"],
-            "ground_truth": fields["reward_model"]["ground_truth"],
-            "extra_info": extra_info,
-            **self.reward_model_arguments,
-        }
+    def _arguments(
+        self, fields: dict[str, Any], text: str, index: int, count: int
+    ) -> dict[str, Any]:
+        """What the reward function is called with for one candidate."""
+        tool_fields = dict(fields.get("tool_extra_fields") or {})
+        tool_fields.pop(LAST_TURN_KEY, None)
+        arguments = candidate_arguments(
+            fields,
+            text,
+            index,
+            count,
+            turns=fields.get("__num_turns__"),
+            tool_fields=tool_fields,
+            rollout_scores=fields.get("reward_scores"),
+        )
+        return {**arguments, **self.reward_model_arguments}
 
     async def _reward(
-        self,
-        text: str | None,
-        index: int,
-        count: int,
-        arguments: dict[str, Any],
-        handled: Counter[str],
+        self, text: str | None, arguments: Callable[[str], dict[str, Any]], handled: Counter[str]
     ) -> tuple[Reward | str, Details]:
         """A candidate's reward, or the traceback of its reward function's failure."""
         if text is None:
             return self.options.floor, {}
         try:
-            # Each call may change what it gets: the next candidate's is as new.
-            given = {name: deepcopy(arguments[name]) for name in ("ground_truth", "extra_info")}
-            given["extra_info"].update(candidate_index=index, num_candidates=count)
-            arguments = {**arguments, **given, "solution_str": text}
-            result = await self.call(**arguments)
-            details = result if isinstance(result, dict) else {"score": result}
-            reward = self.options.checked_reward(details["score"], text)
+            result = await self.call(**arguments(text))
+            reward, details = read_result(result, text, self.options)
             if details.get("fallback"):
                 handled["fallback"] += 1
             return reward, details

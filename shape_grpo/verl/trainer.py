@@ -28,7 +28,8 @@ from shape_grpo.verl.checks import (
     TRAINER_MODES,
     check_trainer_config,
 )
-from shape_grpo.verl.estimator import candidates_in_context
+from shape_grpo.verl.estimator import Loan, candidates_in_context
+from shape_grpo.verl.samples import SampleLog, choose_samples, make_samples
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class CandidateTrainerMixin:
     config: DictConfig
     global_steps: int
     parameter_sync_step: int
+    tokenizer: Any
     _records: Mapping[str, CandidateRecord] = {}
     _records_to_write: Mapping[str, CandidateRecord] = {}
     _lost_responses: bool = False
@@ -51,6 +53,7 @@ class CandidateTrainerMixin:
             config.data.train_batch_size * config.actor_rollout_ref.rollout.n,
             options.error_window,
         )
+        self._sample_log = SampleLog(config)
         with open_dict(config):
             # For verl's trackers, because verl's own trainer logs the same mode.
             config.trainer.v1.registered_trainer = config.trainer.v1.trainer_mode
@@ -78,7 +81,9 @@ class CandidateTrainerMixin:
         if not self._has_records:
             return compute_advantage(batch, metrics)
         final_rows = _final_rows(batch.keys)
-        answers = self._read_records(batch.keys, batch.tags, batch.partition_id)
+        sampled = ("prompts", "responses") if self._is_sampling else ()
+        fields = _read_answers(batch.keys, batch.tags, batch.partition_id, *sampled)
+        answers = {key: _record(key, of_answer) for key, of_answer in fields.items()}
         self._error_budget.spend(answers.values(), "in training")
         candidates = CandidateBatch.collate(
             [answers.get(key, CandidateRecord()) for key in batch.keys],
@@ -86,7 +91,7 @@ class CandidateTrainerMixin:
         )
         kept = [row for row, key in enumerate(batch.keys) if key in answers]
         rows = torch.tensor(kept, dtype=torch.long)
-        with candidates_in_context(candidates, final_rows, self.shape_grpo_config):
+        with candidates_in_context(candidates, final_rows, self.shape_grpo_config) as loan:
             batch = compute_advantage(batch, metrics)
         lengths = dict(zip(batch.keys, (tag["response_len"] for tag in batch.tags), strict=True))
         measured = candidate_metrics(
@@ -101,33 +106,37 @@ class CandidateTrainerMixin:
         metrics.update(measured | counts)
         self._counts.update(counts)
         self._records = {**self._records, **answers}
+        if sampled and answers:
+            self._log_samples(batch.keys, fields, answers, loan)
         return batch
 
-    def _read_records(
-        self, keys: Sequence[str], tags: Sequence[Mapping[str, Any]], partition: str
-    ) -> dict[str, CandidateRecord]:
-        """The records of the rollouts' answers, by key; other rows (`_answers`) have none.
-
-        Raises:
-            RuntimeError: There is no record, because another than the reward manager scored.
+    @property
+    def _is_sampling(self) -> bool:
+        """Whether responses of this update are logged: of the steps 1, 1 + n, 1 + 2n, ... the first
+        update.
         """
-        answers = _answers(keys, tags)
-        if not answers:
-            return {}
-        data = tq.kv_batch_get(keys=answers, partition_id=partition, select_fields=["extra_fields"])
-        records = {}
-        for key, fields in zip(answers, list(data["extra_fields"]), strict=True):
-            record = (fields.get("reward_extra_info") or {}).get(RECORD_KEY)
-            if record is None:
-                raise RuntimeError(
-                    f"Response {key} has a score and no candidates: not the reward manager "
-                    f"{REWARD_MANAGER} scored it, but an agent loop that sets reward_score, or a "
-                    "reward model on the trainer's own GPUs. Leave reward_score unset, write "
-                    "reward.reward_model.enable_resource_pool=true, or, for verl's own estimators, "
-                    "take another reward.reward_manager.name."
-                )
-            records[key] = CandidateRecord.from_json(record)
-        return records
+        every = self.shape_grpo_config.log_samples_every
+        return every > 0 and self.global_steps % every == 1 % every and not self._records
+
+    def _log_samples(
+        self,
+        keys: Sequence[str],
+        fields: Mapping[str, Mapping[str, Any]],
+        answers: Mapping[str, CandidateRecord],
+        loan: Loan,
+    ) -> None:
+        chosen = choose_samples(answers, loan.options)
+        samples = make_samples(
+            chosen,
+            [keys.index(key) for key in chosen],
+            fields,
+            answers,
+            loan.candidates,
+            loan.advantages,
+            loan.options,
+            self.tokenizer,
+        )
+        self._sample_log.write(self.global_steps, samples)
 
     def _count_responses(self, answers: int) -> dict[str, float]:
         """Responses of an update, and those that ``rollout.n`` asks for; logs the first loss."""
@@ -159,9 +168,10 @@ class CandidateTrainerMixin:
             def count_and_clear_groups(partition: str, uids: set[str]) -> None:
                 rows = buffer.partitions[partition]
                 dropped = {key: tag for key, tag in rows.items() if key.split("_")[0] in uids}
-                records = self._read_records(list(dropped), list(dropped.values()), partition)
+                fields = _read_answers(list(dropped), list(dropped.values()), partition)
                 self._error_budget.spend(
-                    records.values(), "in training, counting groups that verl dropped"
+                    (_record(key, of_answer) for key, of_answer in fields.items()),
+                    "in training, counting groups that verl dropped",
                 )
                 clear_groups(partition, uids)
 
@@ -225,6 +235,40 @@ def _answers(keys: Sequence[str], tags: Sequence[Mapping[str, Any]]) -> list[str
         for row, (key, tag, final) in enumerate(rows)
         if final == row and not tag.get("is_padding", False)
     ]
+
+
+def _read_answers(
+    keys: Sequence[str], tags: Sequence[Mapping[str, Any]], partition: str, *more: str
+) -> dict[str, dict[str, Any]]:
+    """``extra_fields`` and ``more`` of the rollouts' answers, by key; other rows have no record."""
+    answers = _answers(keys, tags)
+    if not answers:
+        return {}
+    names = ["extra_fields", *more]
+    data = tq.kv_batch_get(keys=answers, partition_id=partition, select_fields=names)
+    columns = [data[name].unbind() if name in more else list(data[name]) for name in names]
+    return {
+        key: dict(zip(names, values, strict=True))
+        for key, *values in zip(answers, *columns, strict=True)
+    }
+
+
+def _record(key: str, fields: Mapping[str, Any]) -> CandidateRecord:
+    """The record of an answer.
+
+    Raises:
+        RuntimeError: There is none, because another than the reward manager scored.
+    """
+    record = (fields["extra_fields"].get("reward_extra_info") or {}).get(RECORD_KEY)
+    if record is None:
+        raise RuntimeError(
+            f"Response {key} has a score and no candidates: not the reward manager "
+            f"{REWARD_MANAGER} scored it, but an agent loop that sets reward_score, or a "
+            "reward model on the trainer's own GPUs. Leave reward_score unset, write "
+            "reward.reward_model.enable_resource_pool=true, or, for verl's own estimators, "
+            "take another reward.reward_manager.name."
+        )
+    return CandidateRecord.from_json(record)
 
 
 def _register(name: str, verl_mode: str) -> None:

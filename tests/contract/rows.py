@@ -59,6 +59,7 @@ ROWS = {
     "A38": "rollouts are written by two methods, the second called by keywords",
     "A39": "the FSDP engine asks whether there is a TRL, for one class alone",
     "A40": "a step is one call, of several updates",
+    "A41": "generations go to the tables of trackers through one class",
     "B1": "a platform is registered by name",
     "B2": "environment variables that choose platform and engine",
     "B3": "the training worker, in a table of roles",
@@ -129,6 +130,8 @@ SYMBOLS = [
     Symbol("A39", "verl.models.transformers.monkey_patch"),
     Symbol("A39", "verl.utils.import_utils:is_trl_available", ()),
     Symbol("A40", f"{_BASE}.step", (2,), f"{_MIXIN}.step"),
+    Symbol("A41", "verl.utils.tracking:ValidationGenerationsLogger", (2,)),
+    Symbol("A41", "verl.utils.tracking:ValidationGenerationsLogger.log", (3,)),
     Symbol("B1", "verl.plugin.platform:PlatformRegistry.register", ("platform",)),
     Symbol("B1", "verl.plugin.platform:PlatformBase"),
     Symbol(

@@ -50,6 +50,13 @@ def test_every_step_is_logged_with_our_metrics_beside_verls(spied_run):
         assert metrics[step]["critic/score/mean"] == pytest.approx(best * (1 - empty))
 
 
+def test_samples_of_the_first_step_lie_beside_the_metrics(spied_run):
+    page = (spied_run[0] / "metrics.samples.md").read_text()
+    assert [line for line in page.splitlines() if line.startswith("## ")] == ["## Step 1"]
+    assert page.count("### Set reward ") == 4
+    assert "| candidate | reward | weight | advantage |" in page
+
+
 def test_rewards_and_spans_are_those_of_the_text(updates, task, policy, spied_run):
     """Decoding a span gives a candidate; the rating table gives its reward."""
     tokenizer = AutoTokenizer.from_pretrained(policy)

@@ -1,5 +1,6 @@
 """verl's TransferQueue as a dictionary in this process."""
 
+import numpy as np
 import torch
 import transfer_queue
 from transfer_queue import KVBatchMeta
@@ -7,6 +8,9 @@ from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
 from shape_grpo.advantage import CandidateRecord
 from shape_grpo.verl.checks import RECORD_KEY
+
+PROMPTS, SIZE = 4, 2
+"""Of a step of the trainers in ``conftest.py``, and responses to each prompt."""
 
 
 class Queue:
@@ -50,13 +54,14 @@ class Queue:
         self.tags[uid] = {"is_prompt": True, "status": status, "global_steps": 1}
         for session, record in enumerate(records):
             key = f"{uid}_{session}_0"
+            rewards = [float(np.sum(reward)) for reward in record.known_rewards]
             self.tags[key] = {"status": "success", "response_len": 4}
             self.fields[key] = {
                 "uid": uid,
                 "prompts": torch.tensor([1]),
                 "responses": torch.tensor([1, 2, 3, 4]),
                 "response_mask": torch.ones(4, dtype=torch.long),
-                "rm_scores": torch.tensor([0.0, 0.0, 0.0, max(record.known_rewards, default=0.0)]),
+                "rm_scores": torch.tensor([0.0, 0.0, 0.0, max(rewards, default=0.0)]),
                 "reward_model": {"ground_truth": ""},
                 "extra_fields": {"reward_extra_info": {RECORD_KEY: record.to_json()}},
             }

@@ -13,6 +13,7 @@ from verl.trainer.ppo.v1 import get_trainer_cls
 from shape_grpo.advantage import CandidateRecord
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.verl.checks import RECORD_KEY
+from shape_grpo.verl.trainer import _read_answers, _record
 
 KEYS = ["b_1_0", "a_0_0", "b_0_0", "b_0_1", "padding_0_0"]
 """In the order of the queue; b_0 gave two outputs, of which the last is scored."""
@@ -51,7 +52,8 @@ def test_rollouts_hold_the_record_of_each_answer(batch, tmp_path, manager):
     trainer.timing_raw, trainer.global_steps = {}, 7
     trainer._init_dump_executor()
     if trainer._has_records:
-        trainer._records = trainer._read_records(batch.keys, batch.tags, batch.partition_id)
+        fields = _read_answers(batch.keys, batch.tags, batch.partition_id)
+        trainer._records = {key: _record(key, of_answer) for key, of_answer in fields.items()}
     trainer._log_rollout_data(batch, {}, str(tmp_path))
     trainer._shutdown_dump_executor()
 
@@ -72,10 +74,13 @@ def test_rollouts_hold_the_record_of_each_answer(batch, tmp_path, manager):
 def test_a_response_that_its_agent_loop_scored_ends_the_run_with_what_to_do(
     batch, monkeypatch, extra_fields
 ):
-    rows = [extra_fields] * len(KEYS)
-    monkeypatch.setattr(transfer_queue, "kv_batch_get", lambda **_: {"extra_fields": rows})
+    monkeypatch.setattr(
+        transfer_queue,
+        "kv_batch_get",
+        lambda keys, **_: {"extra_fields": [extra_fields] * len(keys)},
+    )
     trainer = object.__new__(get_trainer_cls("shape_grpo"))
     trainer.config = OmegaConf.create({"reward": {"reward_manager": {"name": "multi_candidate"}}})
-    trainer.shape_grpo_config = ShapeGRPOConfig()
+    trainer.shape_grpo_config, trainer.global_steps = ShapeGRPOConfig(log_samples_every=0), 1
     with pytest.raises(RuntimeError, match="Leave reward_score unset"):
         trainer._compute_advantage(batch, {})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shape_grpo.candidates import CandidateRules, find_candidates
+from shape_grpo.candidates import CandidateRules, find_candidates, judge_candidates
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,7 @@ def find_pieces(
         found = find_candidates(tokenizer, encoded["input_ids"], rules, cut=False)
         if found.spans == spans:
             return _token_pieces(text, encoded["offset_mapping"], spans), ""
-    characters = [ord(character) for character in text]
-    kept = find_candidates(_CHARACTERS, characters, rules, cut=False).candidates
+    kept = [one.candidate for one in judge_candidates(text, rules, cut=False) if one.counts]
     if len(kept) != len(spans):
         return [Piece(text)], (
             f"The record has {len(spans)} candidates, the text {len(kept)}: it is not coloured."
@@ -63,22 +62,6 @@ def _token_pieces(
     for token, ((start, _), end) in enumerate(zip(offsets, ends, strict=True)):
         pieces.append(Piece(text[start if token else 0 : end], owner.get(token), token in last))
     return pieces
-
-
-class _Characters:
-    """A tokenizer whose tokens are characters: finds candidates in text by the rules for tokens."""
-
-    def __len__(self) -> int:
-        return 0x110000
-
-    def decode(self, token_ids: list[int], **kwargs: Any) -> str:
-        return "".join(map(chr, token_ids))
-
-    def convert_ids_to_tokens(self, ids: int) -> str:
-        return chr(ids)
-
-
-_CHARACTERS = _Characters()
 
 
 def read_tokenizer(settings: dict[str, Any]) -> Any:

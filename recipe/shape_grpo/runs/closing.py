@@ -16,6 +16,7 @@ from recipe.shape_grpo.runs.folder import (
     LOG,
     METRICS,
     ROLLOUTS,
+    SAMPLES,
     held_out_reward,
     read_metrics,
 )
@@ -37,6 +38,7 @@ MEANS = {
 """Metrics of training steps to what the table calls them."""
 PLACES = {
     METRICS: "one line a step; curves: python -m recipe.shape_grpo.report {run}",
+    SAMPLES: "some responses with their credit, every few steps",
     LOG: "what verl printed",
     ROLLOUTS: "responses and candidates; python -m recipe.shape_grpo.report credit-map {run}",
     CHECKPOINTS: "the policy, and what going on needs",

@@ -4,6 +4,7 @@
   verl's file logger writes it; step 0 is the validation before training.
 - ``settings.json``, written last: `RunSettings`, and what the run was made from. Without it the run
   is not whole. The block ``shape_grpo`` says how candidates were found and credited.
+- ``metrics.samples.md``: some responses with their credit, every few steps (verl).
 - ``begun.json``, written first: the same of the run that was begun.
 - ``metrics-before.jsonl``, until it is whole: the steps before verl went on from a checkpoint.
 - ``train.log``: what the trainer printed. ``rollouts/STEP.jsonl``: the responses, one a line, as
@@ -25,6 +26,7 @@ from typing import Any
 from recipe.shape_grpo.common.files import STAMP, is_current, write_stamp
 
 METRICS = "metrics.jsonl"
+SAMPLES = "metrics.samples.md"
 METRICS_BEFORE = "metrics-before.jsonl"
 BEGUN = "begun.json"
 CHECKPOINTS = "checkpoints"
@@ -92,14 +94,16 @@ def begin_run(run: Path, *, goes_on: bool = False) -> None:
 
     Args:
         run: The folder.
-        goes_on: From a checkpoint: metrics are kept. verl's file logger begins its file anew.
+        goes_on: From a checkpoint: metrics and samples are kept. verl's file logger begins its
+            file anew.
     """
     run.mkdir(parents=True, exist_ok=True)
     if goes_on:
         with (run / METRICS_BEFORE).open("a") as before:
             before.writelines(_whole_lines(run / METRICS))
     else:
-        (run / METRICS_BEFORE).unlink(missing_ok=True)
+        for name in (METRICS_BEFORE, SAMPLES):
+            (run / name).unlink(missing_ok=True)
     for name in (STAMP, METRICS):
         (run / name).unlink(missing_ok=True)
 

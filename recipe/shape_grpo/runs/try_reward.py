@@ -7,16 +7,20 @@ is started after.
 from __future__ import annotations
 
 import asyncio
-import inspect
-import traceback
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, ListConfig
-from pyarrow import parquet
 
 from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.verl.reward_function import load_reward_function, reward_kwargs
+from shape_grpo.failures import failure_in_one_line
+from shape_grpo.verl.files import read_row
+from shape_grpo.verl.reward_calls import RewardCalls
+from shape_grpo.verl.reward_function import (
+    candidate_arguments,
+    read_result,
+    reward_function_of_a_run,
+    reward_kwargs,
+)
 
 MADE_UP = "A made-up candidate."
 
@@ -36,54 +40,22 @@ def try_reward(config: DictConfig) -> str:
     """
     if config.reward.reward_model.enable:
         return "The reward function was not tried: it asks verl's reward model, which a run starts."
-    row = _first_row(config)
-    if row is None:
-        return "The reward function was not tried: the training data are not parquet files here."
-    try:
-        result = _call(config, row)
-        details = result if isinstance(result, dict) else {"score": result}
-        options = ShapeGRPOConfig.from_algorithm(config.algorithm)
-        reward = options.checked_reward(details["score"], MADE_UP)
-    except Exception as error:
-        # Its own line; the frames above are of this file.
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        raise RewardFailed(
-            f"the reward function failed for the first row of data.train_files and the candidate "
-            f"{MADE_UP!r}: {type(error).__name__}: {error} ({where.filename}:{where.lineno}). In a "
-            "run, each such failure costs a candidate."
-        ) from error
-    return f"The reward function gave {reward} for a made-up candidate of the first row."
-
-
-def _first_row(config: DictConfig) -> dict[str, Any] | None:
     files = config.data.train_files
     path = str(files[0] if isinstance(files, ListConfig) else files)
     if "://" in path or not path.endswith(".parquet"):
-        return None
-    batch = next(parquet.ParquetFile(Path(path).expanduser()).iter_batches(batch_size=1))
-    row: dict[str, Any] = batch.to_pylist()[0]
-    return row
-
-
-def _call(config: DictConfig, row: dict[str, Any]) -> Any:
-    score = load_reward_function(config)
-    if score is None:
-        from verl.utils.reward_score import default_compute_score
-
-        score = default_compute_score
-    extra_info = {
-        **(row.get("extra_info") or {}),
-        "num_turns": 2,
-        "rollout_reward_scores": {},
-        "candidate_index": 0,
-        "num_candidates": 1,
-    }
-    arguments = {
-        "data_source": row[config.data.reward_fn_key],
-        "solution_str": MADE_UP,
-        "ground_truth": row["reward_model"]["ground_truth"],
-        "extra_info": extra_info,
-        **reward_kwargs(config),
-    }
-    result = score(**arguments)
-    return asyncio.run(result) if inspect.iscoroutine(result) else result
+        return "The reward function was not tried: the training data are not parquet files here."
+    row = read_row(Path(path).expanduser(), 0)
+    function = reward_function_of_a_run(config)
+    options = ShapeGRPOConfig.from_algorithm(config.algorithm)
+    call = RewardCalls(function, options.reward_timeout, threads=1)
+    try:
+        arguments = candidate_arguments(row, MADE_UP, 0, 1)
+        result = asyncio.run(call(**{**arguments, **reward_kwargs(config)}))
+        reward, _ = read_result(result, MADE_UP, options)
+    except Exception as error:
+        raise RewardFailed(
+            f"the reward function failed for the first row of data.train_files and the candidate "
+            f"{MADE_UP!r}: {failure_in_one_line(error, function)}. In a run, each such failure "
+            "costs a candidate."
+        ) from error
+    return f"The reward function gave {reward} for a made-up candidate of the first row."

@@ -21,7 +21,11 @@ from recipe.shape_grpo.common.files import file_hashes, read_stamp
 from recipe.shape_grpo.common.methods import CONFIG
 from recipe.shape_grpo.tasks import load_task
 from recipe.shape_grpo.tasks.common import read_task
-from shape_grpo.verl.reward_function import load_reward_function, reward_kwargs
+from shape_grpo.verl.reward_function import (
+    candidate_arguments,
+    load_reward_function,
+    reward_kwargs,
+)
 
 ROW = ("data_source", "reward_model", "extra_info")
 """The columns that reward functions are told of."""
@@ -132,26 +136,6 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
         raise ValueError(" ".join(str(error).split())) from None
 
 
-def reward_arguments(
-    row: Mapping[str, Any], candidate: str, index: int, count: int
-) -> dict[str, Any]:
-    """What a reward function of verl is told of a candidate.
-
-    Args:
-        row: Of the data, in verl's columns.
-        candidate: Its text.
-        index: Its place in the response, from 0.
-        count: The response's candidates.
-    """
-    extra_info = {**row["extra_info"], "candidate_index": index, "num_candidates": count}
-    return {
-        "data_source": row["data_source"],
-        "solution_str": candidate,
-        "ground_truth": row["reward_model"]["ground_truth"],
-        "extra_info": extra_info,
-    }
-
-
 def as_trl_reward(compute_score: Callable[..., Any], **keywords: Any) -> Callable[..., Any]:
     """A reward function of verl, called a candidate at a time, as TRL calls one with many.
 
@@ -162,7 +146,7 @@ def as_trl_reward(compute_score: Callable[..., Any], **keywords: Any) -> Callabl
         row = {name: columns[name][number] for name in ROW}
         index, count = columns["candidate_index"][number], columns["num_candidates"][number]
         candidate = columns["completions"][number][-1]["content"]
-        return {**reward_arguments(row, candidate, index, count), **keywords}
+        return {**candidate_arguments(row, candidate, index, count), **keywords}
 
     def reward(**columns: Any) -> list[Any]:
         rows = range(len(columns["completions"]))

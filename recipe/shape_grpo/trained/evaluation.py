@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recipe.shape_grpo.simulate.prepared_task import PreparedTask, reward_arguments
+from recipe.shape_grpo.simulate.prepared_task import PreparedTask
 from recipe.shape_grpo.trained.sampling import Answer
 from shape_grpo.advantage import CandidateRecord, Reward, stack_rewards
 from shape_grpo.candidates import CandidateSet
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.failures import ErrorBudget, FailureLog
 from shape_grpo.verl.reward_calls import RewardCalls
+from shape_grpo.verl.reward_function import candidate_arguments, read_result
 
 Measures = dict[str, NDArray[np.float64]]
 """Name to one value a prompt, the mean over its answers."""
@@ -163,9 +164,8 @@ async def _ask(
         if text is None:
             return options.floor
         try:
-            result = await call(**reward_arguments(row, text, index, len(found.texts)))
-            score = result["score"] if isinstance(result, dict) else result
-            return options.checked_reward(score, text)
+            result = await call(**candidate_arguments(row, text, index, len(found.texts)))
+            return read_result(result, text, options)[0]
         except Exception as error:
             return failures.traceback(error)
 

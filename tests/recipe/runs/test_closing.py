@@ -34,7 +34,9 @@ def printed(run):
 def test_it_says_what_the_run_did(run):
     write_stamp(run, {"task": "films", "method": "praise"})
     (run / "train.log").write_text("verl's words")
+    (run / "metrics.samples.md").write_text("## Step 1")
     text = printed(run)
+    assert f"{run}/metrics.samples.md: some responses with their credit" in text
     assert "films by praise" in text and "12 steps" in text
     held_out, training = (line for line in text.splitlines() if "reward, " in line)
     assert [cell.strip() for cell in held_out.split("│")[2:4]] == ["3.500", "4.250"]

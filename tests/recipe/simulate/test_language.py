@@ -178,8 +178,10 @@ def test_verls_reward_functions_are_called_a_candidate_at_a_time():
         "trainer_state": None,
     }
     assert as_trl_reward(plain, scale=10)(**columns) == [10, 20]
-    # In threads, in whichever order.
-    assert ("films", "y", {"index": 4, "candidate_index": 1, "num_candidates": 2}) in seen
+    # As verl's managers (tests/verl/test_reward_manager.py); in threads, in whichever order.
+    of_verl = {"num_turns": 2, "rollout_reward_scores": {}}
+    of_ours = {"candidate_index": 1, "num_candidates": 2}
+    assert ("films", "y", {"index": 4, **of_verl, **of_ours}) in seen
     reward = as_trl_reward(slow, scale=1)
     assert inspect.iscoroutinefunction(reward) and asyncio.run(reward(**columns)) == [1, 2]
 

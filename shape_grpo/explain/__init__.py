@@ -1,0 +1,1 @@
+"""``python -m shape_grpo explain``: who gets which credit for what."""
