@@ -133,7 +133,7 @@ def test_four_flags_are_enough_for_a_command_of_verl(own_task):
 
 @pytest.mark.parametrize("key", asdict(ShapeGRPOConfig()))
 def test_the_config_table_names_every_key(key):
-    assert f"`{key}`" in README
+    assert f"`{key}`" in (ROOT / "recipe/shape_grpo/docs/configuration.md").read_text()
 
 
 def test_an_allocator_of_ones_own_is_found_by_verl_and_by_the_config(tmp_path):

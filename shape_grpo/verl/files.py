@@ -29,7 +29,7 @@ def missing_files(config: DictConfig) -> Iterator[str]:
     if address not in (None, "local") or "RAY_ADDRESS" in os.environ:
         return
     folder = str(config.actor_rollout_ref.model.path)
-    if _is_folder_name(folder) and not Path(folder).expanduser().is_dir():
+    if is_folder_name(folder) and not Path(folder).expanduser().is_dir():
         yield (
             f"actor_rollout_ref.model.path: there is no folder {folder}. Write the folder of a "
             "model, or its name on the hub, as Qwen/Qwen3-8B."
@@ -114,6 +114,6 @@ def _local(files: ListConfig | str) -> list[Path]:
     return [Path(path).expanduser() for path in _as_list(files) if "://" not in path]
 
 
-def _is_folder_name(model: str) -> bool:
+def is_folder_name(model: str) -> bool:
     """Whether a model's name can only be a folder: on the hub it is NAME or OWNER/NAME."""
     return "://" not in model and (model.startswith(("/", ".", "~")) or len(Path(model).parts) > 2)

@@ -77,6 +77,7 @@ def verl_main_ppo(overrides, tmp_path_factory):
             *(sys.executable, "-m", "verl.trainer.main_ppo"),
             f"hydra.searchpath=[file://{ROOT}/recipe/shape_grpo/config]",
             f"hydra.run.dir={folder}/hydra",
+            f"trainer.default_local_dir={folder}/checkpoints",
             "+backend=cpu",
             *overrides,
             *more,

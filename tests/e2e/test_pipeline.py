@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from plain_loops import check_advantages, check_weights, read_updates
 from rich.console import Console
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from recipe.shape_grpo.runs.folder import read_metrics
 from recipe.shape_grpo.runs.launch import TrainingFailed, launch
+from recipe.shape_grpo.trained.checkpoint import export
 
 pytestmark = pytest.mark.e2e
 
@@ -27,7 +29,8 @@ PATHS = f"{HERE}{os.pathsep}{HERE.parents[1]}"
 def spied_run(spied):
     """Three steps through verl's own entry point, with a reward function that fails for one title:
     the run folder and the spy's notes."""
-    return spied("shape_grpo", f"trainer.total_training_steps={STEPS}", FLAKY_REWARD)
+    steps = [f"trainer.total_training_steps={STEPS}", f"trainer.save_freq={STEPS}"]
+    return spied("shape_grpo", *steps, FLAKY_REWARD)
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +95,19 @@ def test_the_actor_gets_the_advantages_that_the_logged_rewards_imply(updates):
 def test_weights_in_vllm_follow_the_trainer(spied_run):
     """After every sync vLLM multiplies by the trainer's matrices, bit for bit; and they move."""
     check_weights(spied_run[1], STEPS + 1)
+
+
+def test_the_exported_checkpoint_is_the_policy_of_the_last_step(spied_run, policy, tmp_path):
+    run, notes = spied_run
+    export(run, tmp_path / "model", Console(quiet=True))
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype="auto").state_dict()
+    trained = torch.load(notes / f"trainer-{STEPS}")
+    assert exported.keys() >= trained.keys()
+    for name, matrix in trained.items():
+        assert exported[name].equal(matrix.bfloat16()), name
+    text = "<candidate>Élan vital</candidate>"
+    tokenizers = [AutoTokenizer.from_pretrained(folder) for folder in (policy, tmp_path / "model")]
+    assert tokenizers[0](text)["input_ids"] == tokenizers[1](text)["input_ids"]
 
 
 def test_on_error_raise_ends_the_run_with_the_traceback(overrides, tmp_path, monkeypatch):

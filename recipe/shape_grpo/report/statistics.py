@@ -50,6 +50,12 @@ def mean_over_seeds(values: ArrayLike) -> Estimate:
     return Estimate(float(sample.mean()), float(low), float(high))
 
 
+def mean_over_prompts(values: NDArray[np.float64]) -> Estimate:
+    """The mean of one value a prompt, two or more, with its percentile bootstrap interval."""
+    low, high = _interval((values,), np.mean, RESAMPLES)
+    return Estimate(float(values.mean()), float(low), float(high))
+
+
 def band(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """95% intervals of the means of (steps, seeds): lower and upper ends (steps,)."""
     return _interval((values,), np.mean, RESAMPLES_OF_A_BAND)

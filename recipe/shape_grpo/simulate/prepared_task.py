@@ -1,18 +1,20 @@
-"""A prepared task and its policy as TRL takes them: prompts, reward function, configuration."""
+"""A prepared task as trainers in this process take it: prompts, reward function, configuration."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from datasets import Dataset
 from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from recipe.shape_grpo.common.files import file_hashes, read_stamp
@@ -25,6 +27,9 @@ from shape_grpo.verl.reward_function import (
     reward_kwargs,
 )
 
+ROW = ("data_source", "reward_model", "extra_info")
+"""The columns that reward functions are told of."""
+
 
 @dataclass(frozen=True)
 class PreparedTask:
@@ -34,18 +39,23 @@ class PreparedTask:
         folder: With the prompts and, in ``policy``, the policy.
         stamp: What it was made from.
         config: What `config/task` says of it.
-        reward: Its reward function as TRL calls one.
+        compute_score: Its reward function as verl calls one, the configuration's keywords included.
     """
 
     folder: Path
     stamp: dict[str, Any]
     config: DictConfig
-    reward: Callable[..., Any]
+    compute_score: Callable[..., Any]
 
     @property
     def name(self) -> str:
         """The dataset's."""
         return str(self.config.dataset.name)
+
+    @property
+    def reward(self) -> Callable[..., Any]:
+        """Its reward function as TRL calls one."""
+        return as_trl_reward(self.compute_score)
 
     @property
     def rules(self) -> dict[str, Any]:
@@ -69,17 +79,33 @@ def load_prepared_task(folder: Path, candidates: int) -> PreparedTask:
         FileNotFoundError: There is no task, or no policy; says how to make it.
         ValueError: Its prompts ask for another number of candidates.
     """
-    stamp = read_task(folder)
-    if stamp["candidates"] != candidates:
+    task = load_task_folder(folder)
+    asked_for = task.stamp["candidates"]
+    if asked_for != candidates:
         raise ValueError(
-            f"candidates is {candidates}, but the prompts in {folder} ask for "
-            f"{stamp['candidates']}; prepare them with --candidates {candidates}"
+            f"candidates is {candidates}, but the prompts in {folder} ask for {asked_for}; prepare "
+            f"them with --candidates {candidates}"
         )
-    if read_stamp(folder / "policy") is None:
+    if read_stamp(task.policy) is None:
         raise FileNotFoundError(
-            f"no policy in {folder / 'policy'}: train it with `python -m "
-            f"recipe.shape_grpo.policies tiny {folder}`"
+            f"no policy in {task.policy}: train it with `python -m recipe.shape_grpo.policies tiny "
+            f"{folder}`"
         )
+    return task
+
+
+def load_task_folder(folder: Path, overrides: Sequence[str] = ()) -> PreparedTask:
+    """The task in ``folder``, whether or not it has a policy.
+
+    Args:
+        folder: Of the prepared task.
+        overrides: Of its configuration, as a run takes them.
+
+    Raises:
+        FileNotFoundError: There is no task, or `config/task` has no file of its name.
+        ValueError: Its files, the reward function or the overrides are not as they should be.
+    """
+    stamp = read_task(folder)
     kind = load_task(stamp["task"]).TaskSettings
     known = {field.name: stamp[field.name] for field in fields(kind) if field.name in stamp}
     dataset = kind(**known).dataset
@@ -88,10 +114,9 @@ def load_prepared_task(folder: Path, candidates: int) -> PreparedTask:
             f"the rows in {folder} are of {dataset!r} (their data_source), and config/task has no "
             f"{dataset}.yaml: write one, as `python -m recipe.shape_grpo.tasks new` does"
         )
-    with initialize_config_dir(str(CONFIG), version_base=None):
-        config = compose(overrides=[f"+task={dataset}"])
+    config = _compose([f"+task={dataset}", *overrides])
     config.dataset.folder = str(folder)
-    config.dataset.candidates = candidates
+    config.dataset.candidates = stamp["candidates"]
     function = config.reward.custom_reward_function
     if stamp["task"] == "own":
         stamp["reward"] = file_hashes([Path(function.path)])
@@ -100,7 +125,15 @@ def load_prepared_task(folder: Path, candidates: int) -> PreparedTask:
         function.path = "pkg://" + ".".join(Path(function.path).with_suffix("").parts)
     score = load_reward_function(config)
     assert score is not None
-    return PreparedTask(folder, stamp, config, as_trl_reward(score, **reward_kwargs(config)))
+    return PreparedTask(folder, stamp, config, partial(score, **reward_kwargs(config)))
+
+
+def _compose(overrides: Sequence[str]) -> DictConfig:
+    try:
+        with initialize_config_dir(str(CONFIG), version_base=None):
+            return compose(overrides=list(overrides))
+    except HydraException as error:
+        raise ValueError(" ".join(str(error).split())) from None
 
 
 def as_trl_reward(compute_score: Callable[..., Any], **keywords: Any) -> Callable[..., Any]:
@@ -109,14 +142,11 @@ def as_trl_reward(compute_score: Callable[..., Any], **keywords: Any) -> Callabl
     Its calls are concurrent, as verl's are: many wait for a sandbox or for a server.
     """
 
-    def arguments(columns: dict[str, list[Any]], row: int) -> dict[str, Any]:
-        given = candidate_arguments(
-            {name: columns[name][row] for name in ("data_source", "reward_model", "extra_info")},
-            columns["completions"][row][-1]["content"],
-            columns["candidate_index"][row],
-            columns["num_candidates"][row],
-        )
-        return {**given, **keywords}
+    def arguments(columns: dict[str, list[Any]], number: int) -> dict[str, Any]:
+        row = {name: columns[name][number] for name in ROW}
+        index, count = columns["candidate_index"][number], columns["num_candidates"][number]
+        candidate = columns["completions"][number][-1]["content"]
+        return {**candidate_arguments(row, candidate, index, count), **keywords}
 
     def reward(**columns: Any) -> list[Any]:
         rows = range(len(columns["completions"]))

@@ -1,5 +1,4 @@
-"""A task of made-up ratings and an untrained policy whose every token is a whole candidate, trained
-a few steps by TRL in this process."""
+"""The policy of `film_task.py`, trained a few steps by TRL in this process."""
 
 import asyncio
 import inspect
@@ -9,18 +8,13 @@ from threading import Barrier
 
 import numpy as np
 import pytest
-import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
-from recipe.shape_grpo.common.files import write_stamp
-from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings, new_model, save_policy
 from recipe.shape_grpo.report.credit_map import map_step
 from recipe.shape_grpo.simulate.__main__ import main
 from recipe.shape_grpo.simulate.prepared_task import as_trl_reward, load_prepared_task
-from recipe.shape_grpo.tasks import load_task
 from reward_fns.movielens import compute_score
 from shape_grpo.candidates import parse_candidates
+from tests.recipe.film_task import make_policy, prepare, write_ratings
 
 OPTIONS = ["--steps=3", "--validate_every=2", "--prompts_per_step=2", "--group_size=4"]
 OPTIONS += ["--validation_samples=2", "--learning_rate=1e-2", "--max_tokens=4"]
@@ -29,40 +23,13 @@ HELD_OUT = "val-core/movielens/reward/mean@2"
 
 @pytest.fixture(scope="module")
 def ratings(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ratings")
-    rng = np.random.default_rng(0)
-    lines = [f"{n % 30 + 1},{n // 30 + 1},{rng.integers(1, 6)},0\n" for n in range(30 * 20)]
-    (folder / "ratings.csv").write_text("userId,movieId,rating,timestamp\n" + "".join(lines))
-    titles = "".join(f"{n},Film{n} ({1950 + n}),x\n" for n in range(1, 21))
-    (folder / "movies.csv").write_text("movieId,title,genres\n" + titles)
-    return folder
-
-
-def prepare(task, folder, ratings, **settings):
-    sizes = {"films": 12, "min_ratings": 5, "test_viewers": 4, "factors": 2, "epochs": 2}
-    module = load_task(task)
-    module.prepare(folder, module.TaskSettings(ratings=str(ratings), **sizes, **settings))
-    return folder
+    return write_ratings(tmp_path_factory.mktemp("ratings"))
 
 
 @pytest.fixture(scope="module")
 def task(ratings, tmp_path_factory):
     folder = prepare("movielens", tmp_path_factory.mktemp("task with space"), ratings)
-    films = [f"<candidate>Film{n}</candidate>" for n in range(1, 21)]
-    tokens = ["<pad>", "<eos>", "<unk>", "and", *films]
-    words = Tokenizer(models.WordLevel({t: n for n, t in enumerate(tokens)}, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words,
-        pad_token="<pad>",
-        eos_token="<eos>",
-        unk_token="<unk>",
-        chat_template="{% for message in messages %}{{ message.content }}{% endfor %}",
-    )
-    torch.manual_seed(0)
-    model = new_model(tokenizer, PolicySettings(width=32, layers=1))
-    save_policy(model, tokenizer, folder / "policy")
-    write_stamp(folder / "policy", {"policy": "untrained"})
+    make_policy(folder / "policy")
     return folder
 
 
