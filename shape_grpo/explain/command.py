@@ -174,9 +174,9 @@ def _explain_responses(options: argparse.Namespace, config: Any, block: Any) -> 
         read_response,
         score_responses,
     )
+    from shape_grpo.verl.reward_calls import reward_function_of_a_run
     from shape_grpo.verl.reward_function import (
         check_reward_function,
-        reward_function_of_a_run,
         reward_kwargs,
     )
 

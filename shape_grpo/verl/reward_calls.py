@@ -1,4 +1,4 @@
-"""Calls of a reward function that may never return."""
+"""The reward function of a run, and calls of it that may never return."""
 
 from __future__ import annotations
 
@@ -12,8 +12,26 @@ from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any
 
+from omegaconf import DictConfig
+
+from shape_grpo.verl.reward_function import load_reward_function
+
 _Outcome = tuple[Any, BaseException | None]
 """What a call returned, and what it raised."""
+
+
+def reward_function_of_a_run(config: DictConfig) -> Callable[..., Any]:
+    """The function that a run calls; verl's own, for which verl is imported, where none is named.
+
+    Raises:
+        ValueError: There is none of the name in the configuration.
+    """
+    score = load_reward_function(config)
+    if score is None:
+        from verl.utils.reward_score import default_compute_score
+
+        score = default_compute_score
+    return score
 
 
 class RewardTimeout(TimeoutError):

@@ -64,20 +64,6 @@ def load_reward_function(config: DictConfig) -> Callable[..., Any] | None:
     return _load(config)[1] if config.reward.custom_reward_function.path else None
 
 
-def reward_function_of_a_run(config: DictConfig) -> Callable[..., Any]:
-    """The function that a run calls; verl's own, for which verl is imported, where none is named.
-
-    Raises:
-        ValueError: There is none of the name in the configuration.
-    """
-    score = load_reward_function(config)
-    if score is None:
-        from verl.utils.reward_score import default_compute_score
-
-        score = default_compute_score
-    return score
-
-
 def candidate_arguments(
     row: Mapping[str, Any],
     text: str,

@@ -158,7 +158,7 @@ def make_samples(
     samples = []
     for key, row in zip(keys, rows, strict=True):
         record, ids = records[key], fields[key]["responses"].tolist()
-        owned = set()
+        owned: set[int] = set()
         found = []
         for place, reward in enumerate(record.rewards):
             start, end = record.starts[place], record.ends[place]

@@ -14,11 +14,10 @@ from omegaconf import DictConfig, ListConfig
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.failures import failure_in_one_line
 from shape_grpo.verl.files import read_row
-from shape_grpo.verl.reward_calls import RewardCalls
+from shape_grpo.verl.reward_calls import RewardCalls, reward_function_of_a_run
 from shape_grpo.verl.reward_function import (
     candidate_arguments,
     read_result,
-    reward_function_of_a_run,
     reward_kwargs,
 )
 
