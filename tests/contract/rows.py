@@ -60,6 +60,7 @@ ROWS = {
     "A39": "the FSDP engine asks whether there is a TRL, for one class alone",
     "A40": "a step is one call, of several updates",
     "A41": "generations go to the tables of trackers through one class",
+    "A42": "a command merges a checkpoint's shards into a model",
     "B1": "a platform is registered by name",
     "B2": "environment variables that choose platform and engine",
     "B3": "the training worker, in a table of roles",
@@ -73,6 +74,7 @@ ROWS = {
     "B11": "storage units of the queue are counted in the configuration",
     "B12": "the worker of separate_async keeps copies of the weights",
     "B13": "a checkpoint engine is registered by name, and made and used so",
+    "B14": "vLLM samples answers to token ids in this process",
     "C1": "what benches and tests compare with",
 }
 """As numbered in the audit; A33 (load_module) is used no longer."""
@@ -187,6 +189,11 @@ SYMBOLS = [
             "init_process_group",
         )
     ),
+    Symbol("A42", "verl.model_merger.__main__:main", ()),
+    Symbol("B14", "vllm:LLM", ("model", "max_model_len", "seed", "enforce_eager")),
+    Symbol("B14", "vllm:LLM.generate", (1, "sampling_params", "use_tqdm")),
+    Symbol("B14", "vllm:SamplingParams", ("n", "temperature", "max_tokens", "seed")),
+    Symbol("B14", "vllm.inputs:TokensPrompt"),
     Symbol("C1", "verl.trainer.ppo.core_algos:compute_grpo_outcome_advantage"),
     Symbol("C1", "verl.trainer.ppo.core_algos:compute_grpo_vectorized_outcome_advantage"),
     Symbol("C1", "verl.trainer.ppo.ray_trainer:compute_advantage"),
