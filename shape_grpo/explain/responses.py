@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +14,6 @@ from shape_grpo.advantage import (
     READINGS,
     CandidateBatch,
     CandidateRecord,
-    Reward,
     candidate_advantages,
 )
 from shape_grpo.candidates import (
@@ -28,8 +26,7 @@ from shape_grpo.candidates import (
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.credit import ALLOCATORS, weigh_shares
 from shape_grpo.failures import failure_in_one_line
-from shape_grpo.verl.reward_calls import RewardCalls
-from shape_grpo.verl.reward_function import candidate_arguments, read_result
+from shape_grpo.verl.reward_calls import RewardCalls, score_candidates
 
 NO_ROW: Mapping[str, Any] = {"data_source": "", "reward_model": {"ground_truth": ""}}
 """What a reward function is told where no row of the data is given."""
@@ -125,35 +122,22 @@ def score_responses(
         options: Which rewards are allowed, and for how long a call may take.
     """
     call = RewardCalls(function, options.reward_timeout)
-    failures: dict[int, list[tuple[str, str]]] = {number: [] for number in range(len(responses))}
 
-    async def reward(number: int, text: str | None, index: int, count: int) -> Reward | str:
-        if text is None:
-            return options.floor
-        try:
-            arguments = {**candidate_arguments(row, text, index, count), **keywords}
-            return read_result(await call(**arguments), text, options)[0]
-        except Exception as error:
-            failure = failure_in_one_line(error, function)
-            failures[number].append((text, failure))
-            return failure
+    async def score(response: Response) -> Scored:
+        failures: list[tuple[str, str]] = []
 
-    async def score(number: int, response: Response) -> CandidateRecord:
+        def failed(text: str, error: Exception) -> str:
+            failures.append((text, failure_in_one_line(error, function)))
+            return failures[-1][1]
+
         found = CandidateSet.from_judged(response.judged, response.spans)
-        count = len(found.texts)
-        rewards = await asyncio.gather(
-            *(reward(number, text, index, count) for index, text in enumerate(found.texts))
-        )
-        return CandidateRecord.from_results(found, rewards, Counter(found.handled))
+        record = await score_candidates(call, found, row, options, failed, keywords)
+        return Scored(response, record, failures)
 
-    async def score_all() -> list[CandidateRecord]:
-        return await asyncio.gather(*(score(n, one) for n, one in enumerate(responses)))
+    async def score_all() -> list[Scored]:
+        return await asyncio.gather(*map(score, responses))
 
-    records = asyncio.run(score_all())
-    return [
-        Scored(response, record, failures[number])
-        for number, (response, record) in enumerate(zip(responses, records, strict=True))
-    ]
+    return asyncio.run(score_all())
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
-"""The reward function of a run, and calls of it that may never return."""
+"""The reward function of a run, calls of it that may never return, and what they make of a set."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import cached_property
 from queue import SimpleQueue
@@ -14,7 +14,14 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from shape_grpo.verl.reward_function import load_reward_function
+from shape_grpo.advantage import CandidateRecord, Reward
+from shape_grpo.candidates import CandidateSet
+from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.verl.reward_function import (
+    candidate_arguments,
+    load_reward_function,
+    read_result,
+)
 
 _Outcome = tuple[Any, BaseException | None]
 """What a call returned, and what it raised."""
@@ -155,3 +162,36 @@ class RewardCalls:
         loop = asyncio.new_event_loop()
         Thread(target=loop.run_forever, name="async reward function", daemon=True).start()
         return loop
+
+
+async def score_candidates(
+    call: RewardCalls,
+    found: CandidateSet,
+    row: Mapping[str, Any],
+    options: ShapeGRPOConfig,
+    failed: Callable[[str, Exception], str],
+    keywords: Mapping[str, Any] | None = None,
+) -> CandidateRecord:
+    """Score the candidates of a response outside of verl, as a training does.
+
+    Args:
+        call: Calls the reward function.
+        found: The candidates.
+        row: Of the data, with verl's columns.
+        options: Which rewards are allowed, and what `floor` is.
+        failed: What stands in the place of a candidate's reward, of its text and the failure.
+        keywords: Further ones of every call.
+    """
+
+    async def reward(index: int, text: str | None) -> Reward | str:
+        if text is None:
+            return options.floor
+        try:
+            arguments = candidate_arguments(row, text, index, len(found.texts))
+            result = await call(**{**arguments, **(keywords or {})})
+            return read_result(result, text, options)[0]
+        except Exception as error:
+            return failed(text, error)
+
+    rewards = await asyncio.gather(*(reward(*numbered) for numbered in enumerate(found.texts)))
+    return CandidateRecord.from_results(found, rewards, found.handled)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 from torch import Tensor
 from verl.utils.tracking import ValidationGenerationsLogger
@@ -147,23 +148,23 @@ def make_samples(
         options: How credit is given.
         tokenizer: The policy's.
     """
-    shares = candidates.share(options.game, options.allocator, options.allocator_options)
+    chosen = candidates.select(torch.tensor(rows, dtype=torch.long))
     weights = weigh_shares(
-        shares,
-        candidates.mask,
-        candidates.ends - candidates.starts,
+        chosen.share(options.game, options.allocator, options.allocator_options),
+        chosen.mask,
+        chosen.ends - chosen.starts,
         allocator=options.allocator,
         length_correction=options.length_correction,
     ).weights
     samples = []
-    for key, row in zip(keys, rows, strict=True):
+    for number, (key, row) in enumerate(zip(keys, rows, strict=True)):
         record, ids = records[key], fields[key]["responses"].tolist()
         owned: set[int] = set()
         found = []
         for place, reward in enumerate(record.rewards):
             start, end = record.starts[place], record.ends[place]
             credited = advantages is not None and reward is not None
-            weight = weights[row, place].item() if credited else None
+            weight = weights[number, place].item() if credited else None
             paid = credited and end > start
             advantage = advantages[row, start].item() if paid else None  # type: ignore[index]
             found.append((_decode(tokenizer, ids[start:end]), reward, weight, advantage))

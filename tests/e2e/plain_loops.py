@@ -1,12 +1,13 @@
 """What a spied run's notes must say, found by plain loops."""
 
-import itertools
 import json
 import statistics
 from collections import defaultdict
 
 import pytest
 import torch
+
+from tests.credit.oracles import all_orders
 
 
 def read_updates(notes):
@@ -15,18 +16,6 @@ def read_updates(notes):
         json.loads((notes / f"update-{k}").read_text())
         for k in range(len(list(notes.glob("update-*"))))
     ]
-
-
-def brute_force_shares(rewards):
-    """Shapley values of the best-of-set game: the mean marginal gain over all orders."""
-    shares = [0.0] * len(rewards)
-    orders = list(itertools.permutations(range(len(rewards))))
-    for order in orders:
-        best = 0.0
-        for k in order:
-            shares[k] += (max(best, rewards[k]) - best) / len(orders)
-            best = max(best, rewards[k])
-    return shares
 
 
 def check_advantages(updates):
@@ -55,7 +44,7 @@ def check_advantages(updates):
                 )
                 if span[0] is not None
             ]
-            shares = brute_force_shares([reward for reward, _, _ in scored])
+            shares = all_orders(max, [reward for reward, _, _ in scored])
             for share, (_, start, end) in zip(shares, scored, strict=True):
                 weight = share * len(scored) / row["score"] if row["score"] > 0 else 1.0
                 reweighted += abs(weight - 1) > 0.1 and abs(advantage) > 0.1

@@ -46,8 +46,7 @@ def mean_over_seeds(values: ArrayLike) -> Estimate:
     sample = np.asarray(values, dtype=float)
     if len(sample) == 1:
         return Estimate(float(sample[0]))
-    low, high = _interval((sample,), np.mean, RESAMPLES)
-    return Estimate(float(sample.mean()), float(low), float(high))
+    return mean_over_prompts(sample)
 
 
 def mean_over_prompts(values: NDArray[np.float64]) -> Estimate:

@@ -30,6 +30,9 @@ SAMPLES = "metrics.samples.md"
 METRICS_BEFORE = "metrics-before.jsonl"
 BEGUN = "begun.json"
 CHECKPOINTS = "checkpoints"
+LATEST_CHECKPOINT = "latest_checkpointed_iteration.txt"
+"""In the folder of checkpoints: the newest step that verl has finished."""
+
 LOG = "train.log"
 ROLLOUTS = "rollouts"
 # verl calls the reward auxiliary where there is an accuracy too.

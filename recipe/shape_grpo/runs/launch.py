@@ -22,6 +22,7 @@ from recipe.shape_grpo.runs.check import check_run, compose_config
 from recipe.shape_grpo.runs.folder import (
     BEGUN,
     CHECKPOINTS,
+    LATEST_CHECKPOINT,
     LOG,
     METRICS,
     RunSettings,
@@ -125,7 +126,7 @@ def train(
 
 def _will_resume(config: DictConfig) -> bool:
     """Whether verl will go on from a checkpoint that it finds."""
-    latest = Path(config.trainer.default_local_dir) / "latest_checkpointed_iteration.txt"
+    latest = Path(config.trainer.default_local_dir) / LATEST_CHECKPOINT
     return config.trainer.resume_mode == "auto" and latest.is_file()
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from rich.console import Console
 
 from recipe.shape_grpo.common.files import begin, is_current, read_stamp, write_stamp
+from recipe.shape_grpo.runs.folder import CHECKPOINTS, LATEST_CHECKPOINT
 
-LATEST = "latest_checkpointed_iteration.txt"
 ACTOR = "actor"
 MODEL = "huggingface"
 """Configuration and tokenizer, inside the actor's folder."""
@@ -80,7 +80,7 @@ def find_actor(source: Path, step: int | None = None) -> Path:
         if step is not None and folder.name != f"global_step_{step}":
             raise FileNotFoundError(f"{source} is not of step {step}; name the run's folder")
         return folder / ACTOR
-    checkpoints = source / "checkpoints" if (source / "checkpoints").is_dir() else source
+    checkpoints = source / CHECKPOINTS if (source / CHECKPOINTS).is_dir() else source
     steps = sorted(
         int(number)
         for path in checkpoints.glob("global_step_*")
@@ -97,12 +97,12 @@ def find_actor(source: Path, step: int | None = None) -> Path:
 
 
 def _latest(checkpoints: Path, steps: list[int]) -> int:
-    latest = checkpoints / LATEST
+    latest = checkpoints / LATEST_CHECKPOINT
     text = latest.read_text().strip() if latest.is_file() else ""
     if not text.isdecimal():
         raise FileNotFoundError(
-            f"{checkpoints} has no {LATEST}, which verl writes once a checkpoint is whole (not "
-            f"with async_save): choose one by --step, of {', '.join(map(str, steps))}"
+            f"{checkpoints} has no {LATEST_CHECKPOINT}, which verl writes once a checkpoint is "
+            f"whole (not with async_save): choose one by --step, of {', '.join(map(str, steps))}"
         )
     return int(text)
 

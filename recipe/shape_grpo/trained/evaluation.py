@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 
 from recipe.shape_grpo.simulate.prepared_task import PreparedTask
 from recipe.shape_grpo.trained.sampling import Answer
-from shape_grpo.advantage import CandidateRecord, Reward, stack_rewards
+from shape_grpo.advantage import CandidateRecord, stack_rewards
 from shape_grpo.candidates import CandidateSet
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.failures import ErrorBudget, FailureLog
-from shape_grpo.verl.reward_calls import RewardCalls
-from shape_grpo.verl.reward_function import candidate_arguments, read_result
+from shape_grpo.verl.reward_calls import RewardCalls, score_candidates
 
 Measures = dict[str, NDArray[np.float64]]
 """Name to one value a prompt, the mean over its answers."""
@@ -159,23 +158,13 @@ async def _ask(
     call = RewardCalls(task.compute_score, options.reward_timeout)
     failures = FailureLog(options.on_error)
 
-    async def reward(row: Mapping[str, Any], found: CandidateSet, index: int) -> Reward | str:
-        text = found.texts[index]
-        if text is None:
-            return options.floor
-        try:
-            result = await call(**candidate_arguments(row, text, index, len(found.texts)))
-            return read_result(result, text, options)[0]
-        except Exception as error:
-            return failures.traceback(error)
-
-    async def record(row: Mapping[str, Any], found: CandidateSet) -> CandidateRecord:
-        results = [reward(row, found, index) for index in range(len(found.texts))]
-        rewards = await asyncio.gather(*results)
-        return CandidateRecord.from_results(found, rewards, found.handled)
+    def failed(text: str, error: Exception) -> str:
+        return failures.traceback(error)
 
     async def records(row: Mapping[str, Any], of_prompt: Sequence[CandidateSet]) -> Any:
-        return await asyncio.gather(*(record(row, found) for found in of_prompt))
+        return await asyncio.gather(
+            *(score_candidates(call, found, row, options, failed) for found in of_prompt)
+        )
 
     pairs = zip(rows, sets, strict=True)
     return list(map(list, await asyncio.gather(*(records(*pair) for pair in pairs))))

@@ -16,7 +16,7 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REC, MS_SLAVE = 1, 2, 4, 0x4000, 0x80000
 FILES = 10_000
 NICE = 5
 
-libc = ctypes.CDLL(None, use_errno=True)
+libc = syscalls.libc
 
 
 def checked(result: int, what: str) -> None:

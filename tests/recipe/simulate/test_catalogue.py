@@ -18,6 +18,7 @@ from recipe.shape_grpo.simulate.catalogue import (
 from recipe.shape_grpo.simulate.gru_policies import Rollout, clip_gradients
 from shape_grpo.advantage import READINGS
 from shape_grpo.credit import ALLOCATORS
+from tests.credit.oracles import all_orders
 
 
 def test_the_same_settings_give_the_same_numbers():
@@ -109,18 +110,6 @@ class OnePolicy(torch.nn.Module):
         return zip(*written, strict=True)
 
 
-def shapley_of_max(rewards):
-    """By the orders in which candidates may come."""
-    shares = [0.0] * len(rewards)
-    orders = list(itertools.permutations(range(len(rewards))))
-    for order in orders:
-        best = 0.0
-        for k in order:
-            shares[k] += (max(best, rewards[k]) - best) / len(orders)
-            best = max(best, rewards[k])
-    return shares
-
-
 def by_plain_loops(training, place):
     """A seed's gradients, mean entropy of a token and mean score, response by response and token by
     token, under ``reweight`` and ``shapley`` with the correction of lengths."""
@@ -140,7 +129,7 @@ def by_plain_loops(training, place):
         start = i - i % settings.group_size
         group = scores[start : start + settings.group_size]
         advantage = (scores[i] - statistics.mean(group)) / (statistics.stdev(group) + 1e-6)
-        for k, share in enumerate(shapley_of_max(sets[i])):
+        for k, share in enumerate(all_orders(max, sets[i])):
             weight = share / tokens[k] / (scores[i] / sum(tokens))
             certain = [torch.zeros(())] * (tokens[k] - 1)
             gains += [weight * advantage * log_prob for log_prob in (log_probs[k], *certain)]
