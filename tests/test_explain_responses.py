@@ -180,7 +180,10 @@ def test_one_candidate_that_fails_leaves_the_others_their_credit(capsys, folder)
 
 WRONG = {
     "no reward function": (["--response=a.txt"], "--reward FILE is missing"),
-    "no such reward": (["--response=a.txt", "--reward=no.py"], "no.py: there is no such file"),
+    "no such reward": (
+        ["--response=a.txt", "--reward=no.py"],
+        "explain: --reward no.py: there is no such file",
+    ),
     "no such response": (["--response=no.txt", "--reward=reward.py"], "no.txt"),
     "no such row": ([*BOTH, "--row=train.parquet:2"], "has the rows 0 to 1, and no row 2"),
     "a row without a number": ([*BOTH, "--row=train.parquet"], "write FILE:N"),

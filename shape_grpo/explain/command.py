@@ -114,7 +114,10 @@ def main(arguments: list[str]) -> None:
         else:
             raise ValueError("give rewards, as in `explain 5 4 3`, or --response FILE")
     except (ValueError, OSError) as error:
-        _end(f"{' '.join(str(error).split())} (--help: all options)", 2)
+        message = " ".join(str(error).split())
+        if options.reward:
+            message = message.replace("reward.custom_reward_function.path=", "--reward ")
+        _end(f"{message} (--help: all options)", 2)
     if failure:
         _end(failure, 1)
 

@@ -376,6 +376,21 @@ def test_A36_all_groups_that_are_dropped_go_through_one_method():
     assert "return sampler_cls(" in source(PPOTrainer._build_replay_buffer)
 
 
+def test_A43_a_step_waits_by_one_method_and_ends_with_words_where_nothing_came():
+    from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
+    from verl.workers.rollout.llm_server import LLMServerManager
+
+    from shape_grpo.verl.replay_buffer import NOTHING_CAME
+
+    text = source(ReplayBuffer.sample)
+    assert "self._wait_for_next_poll(partition_id, last_debug_time)" in text
+    assert NOTHING_CAME in text
+    assert "self._wait_for_next_poll(" in source(ReplayBufferAsync.wait_for_sampleable)
+    assert "self.server_handles = [" in source(LLMServerManager._initialize_llm_servers)
+    # The driver gives its batches out without waiting, so nobody else sees that a worker has died.
+    assert "without waiting for the results" in source(AgentLoopWorker.generate_sequences)
+
+
 def test_A38_rollouts_are_written_by_keywords_with_the_keys_as_uids():
     text = source(PPOTrainer._log_rollout_data)
     assert "self._dump_generations( inputs=" in text

@@ -39,6 +39,7 @@ def register_spy(trainer_module):
                     "response_ids": ids.tolist(),
                     "score": scores.sum().item(),
                     "record": fields["reward_extra_info"]["shape_grpo"],
+                    "is_draft": fields.get("is_draft", False),
                 }
                 for uid, advantages, mask, ids, scores, fields in zip(
                     list(data["uid"]),

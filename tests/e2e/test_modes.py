@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from statistics import mean, stdev
 
 import numpy as np
 import pandas as pd
@@ -122,3 +123,33 @@ def test_what_a_tool_wrote_is_not_the_policys(spied, policy_that_asks):
     assert told > len(updates) * len(updates[0]) / 2
     assert credited > told
     check_advantages(updates)
+
+
+@pytest.mark.slow
+def test_of_several_outputs_the_last_is_credited_and_the_padding_is_not(spied, tmp_path):
+    """verl pads the 16 answers and about 8 drafts of a step to whole mini-batches."""
+    loops = tmp_path / "loops.yaml"
+    loops.write_text("- name: draft_agent\n  _target_: draft_agent_loop.DraftAgentLoop\n")
+    run, notes = spied(
+        "shape_grpo",
+        f"actor_rollout_ref.rollout.agent.agent_loop_config_path={loops}",
+        "actor_rollout_ref.rollout.agent.default_agent_loop=draft_agent",
+        "trainer.total_training_steps=2",
+        "trainer.val_before_train=false",
+    )
+    answers = []
+    for rows in read_updates(notes):
+        padding = [row for row in rows if not any(row["mask"])]
+        drafts = [row for row in rows if row["is_draft"] and any(row["mask"])]
+        answers.append([row for row in rows if not row["is_draft"] and any(row["mask"])])
+        assert padding and drafts and len(answers[-1]) == 16
+        assert all(not any(row["advantages"]) for row in padding)
+        for draft in drafts:
+            scores = [row["score"] for row in answers[-1] if row["uid"] == draft["uid"]]
+            advantage = (draft["score"] - mean(scores)) / (stdev(scores) + 1e-6)
+            expected = [advantage * keep for keep in draft["mask"]]
+            assert draft["advantages"] == pytest.approx(expected, abs=1e-4)
+    check_advantages(answers)
+    assert [data["shape_grpo/responses"] for _, data in sorted(read_metrics(run).items())] == [
+        16
+    ] * 2

@@ -4,6 +4,8 @@ import itertools
 import json
 import math
 import os
+import secrets
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +25,20 @@ STEPS = 3
 HERE = Path(__file__).parent
 FLAKY_REWARD = f"reward.custom_reward_function.path={HERE}/flaky_reward.py"
 PATHS = f"{HERE}{os.pathsep}{HERE.parents[1]}"
+KEY = f"sk-{secrets.token_hex()}"
+SESSION = Path(tempfile.gettempdir(), "ray/session_latest")
 
 
 @pytest.fixture(scope="module")
 def spied_run(spied):
-    """Three steps through verl's own entry point, with a reward function that fails for one title:
-    the run folder and the spy's notes."""
+    """Three steps through verl's own entry point, with a reward function that fails for one title
+    and a judge's key in the environment: the run folder and the spy's notes."""
     steps = [f"trainer.total_training_steps={STEPS}", f"trainer.save_freq={STEPS}"]
-    return spied("shape_grpo", *steps, FLAKY_REWARD)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUDGE_KEY", KEY)
+        run, notes = spied("shape_grpo", *steps, FLAKY_REWARD)
+    (run / "ray").symlink_to(SESSION.resolve())
+    return run, notes
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +116,19 @@ def test_the_exported_checkpoint_is_the_policy_of_the_last_step(spied_run, polic
     text = "<candidate>Élan vital</candidate>"
     tokenizers = [AutoTokenizer.from_pretrained(folder) for folder in (policy, tmp_path / "model")]
     assert tokenizers[0](text)["input_ids"] == tokenizers[1](text)["input_ids"]
+
+
+def test_a_key_in_the_environment_is_in_no_file_of_the_run(spied_run):
+    """Logs, metrics, samples, checkpoints, and what Hydra and Ray write."""
+    run, _ = spied_run
+    files = [
+        Path(folder, name) for folder, _, names in os.walk(run, followlinks=True) for name in names
+    ]
+    files = [file for file in files if file.is_file()]
+    kinds = {file.relative_to(run).parts[0] for file in files}
+    assert kinds >= {"train.log", "metrics.jsonl", "metrics.samples.md", "checkpoints", "hydra"}
+    assert any("logs" in file.parts for file in files)
+    assert [file for file in files if KEY.encode() in file.read_bytes()] == []
 
 
 def test_on_error_raise_ends_the_run_with_the_traceback(overrides, tmp_path, monkeypatch):

@@ -2,13 +2,23 @@
 
 import argparse
 
-from recipe.shape_grpo.bench import credit, pipeline, records, reward, sandbox, scatter, transfer
+from recipe.shape_grpo.bench import (
+    credit,
+    long_run,
+    pipeline,
+    records,
+    reward,
+    sandbox,
+    scatter,
+    transfer,
+)
 
 BENCHMARKS = {
     "credit": credit,
     "scatter": scatter,
     "records": records,
     "pipeline": pipeline,
+    "long_run": long_run,
     "transfer": transfer,
     "sandbox": sandbox,
     "reward": reward,

@@ -1,5 +1,6 @@
 """How the commands of the recipe take their settings, and how they fail: in one line."""
 
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -45,8 +46,14 @@ def add_settings(parser: CommandParser, settings: type, **defaults: Any) -> None
 
 @contextmanager
 def failing_in_one_line(prog: str) -> Iterator[None]:
-    """End the command with exit code 1 and the error's own words, where it knows what is wrong."""
+    """End the command with exit code 1 and the error's own words, where it knows what is wrong.
+
+    With the shell's exit code, 130, and a line where somebody pressed Ctrl-C.
+    """
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:
         sys.exit(f"{prog}: {error}")
+    except KeyboardInterrupt:
+        print(f"{prog}: stopped", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)

@@ -17,7 +17,9 @@ import os
 import re
 import shlex
 import sys
+import warnings
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -133,7 +135,9 @@ def _check_by_verl(config: DictConfig) -> None:
     # Without what `shape_grpo.plugin` puts before it, which asks for the data too.
     validate = getattr(validate_config, "__wrapped__", validate_config)
     try:
-        validate(config, need_reference_policy(config), need_critic(config))
+        # What it remarks, the run itself says again, in its log.
+        with redirect_stdout(None), warnings.catch_warnings(action="ignore"):
+            validate(config, need_reference_policy(config), need_critic(config))
     except AssertionError as error:
         raise ValueError(str(error)) from None
 

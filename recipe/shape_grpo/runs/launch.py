@@ -30,6 +30,7 @@ from recipe.shape_grpo.runs.folder import (
     end_run,
     is_whole,
 )
+from recipe.shape_grpo.runs.processes import end_session
 from recipe.shape_grpo.runs.progress import show_progress
 from shape_grpo.verl.cpu import ENVIRONMENT
 
@@ -229,9 +230,8 @@ def launch(
             else:
                 show_progress(process, run, name, STARTING[backend], steps, console)
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)
-                process.wait()
+            end_session(process.pid)
+            process.wait()
     if process.returncode != 0:
         tail = "" if verbose else _end_of_log(run / LOG)
         raise TrainingFailed(f"{name} failed (exit {process.returncode}).\n{tail}")

@@ -1,0 +1,111 @@
+"""A long run of the real pipeline on the CPU: memory of every process, step time, files that grow.
+
+    python -m recipe.shape_grpo.bench long_run
+
+500 steps on the quickstart's task and policy, with a learning rate of 0: the responses keep their
+length, so what grows is a leak. The slopes are of least squares over the steps after the warm-up.
+"""
+
+import argparse
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import linregress
+
+from recipe.shape_grpo.quickstart import make_task_and_policy, run_overrides
+from recipe.shape_grpo.runs.folder import read_metrics
+from recipe.shape_grpo.runs.launch import train
+from recipe.shape_grpo.runs.processes import session_processes
+
+SECONDS = 5
+"""Between two looks at the processes."""
+MEBI = 2**20
+
+
+class MemoryWatch:
+    """Resident memory of the processes of the run that this process launches.
+
+    Attributes:
+        seen: (name, pid) to pairs of the step and the bytes.
+        bytes_written: Pairs of the step and the size of the run's folder.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.seen: dict[tuple[str, int], list[tuple[int, int]]] = defaultdict(list)
+        self.bytes_written: list[tuple[int, int]] = []
+        self._run = run
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> "MemoryWatch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(SECONDS):
+            step = max(read_metrics(self._run), default=0)
+            files = [file for file in self._run.rglob("*") if file.is_file()]
+            self.bytes_written.append((step, sum(file.stat().st_size for file in files)))
+            for child in psutil.Process().children():
+                for process in session_processes(child.pid):
+                    self._note(process, step)
+
+    def _note(self, process: psutil.Process, step: int) -> None:
+        try:
+            words = process.cmdline()[0].split() or [process.name()]
+            self.seen[Path(words[0]).name, process.pid].append((step, process.memory_info().rss))
+        except (psutil.Error, IndexError):
+            pass
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Its sizes."""
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--warm-up", type=int, default=100, help="steps that are left out")
+    parser.add_argument("--output", type=Path, default=Path("outputs/quickstart"))
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the table."""
+    console = Console(width=100)
+    make_task_and_policy(options.output / "task", console)
+    folder = options.output / "bench-long-run"
+    overrides = [
+        *run_overrides(options.output / "task"),
+        f"trainer.total_training_steps={options.steps}",
+        "actor_rollout_ref.actor.optim.lr=0",
+        "trainer.val_before_train=false",
+        "trainer.test_freq=-1",
+    ]
+    with MemoryWatch(folder) as watch:
+        train("shape_grpo", overrides, folder, console=console)
+    table = Table(title=f"{options.steps} steps, the first {options.warm_up} left out")
+    for heading in ("", "first", "last", "slope, 100 steps"):
+        table.add_column(heading, justify="right")
+    for (name, _), pairs in sorted(watch.seen.items()):
+        _add_row(table, f"{name}, MiB", pairs, options.warm_up, MEBI)
+    _add_row(table, "the run's folder, MiB", watch.bytes_written, options.warm_up, MEBI)
+    times = [(step, data["timing_s/step"]) for step, data in read_metrics(folder).items()]
+    _add_row(table, "seconds a step", times, options.warm_up)
+    console.print(table)
+
+
+def _add_row(
+    table: Table, name: str, pairs: Sequence[tuple[int, float]], warm_up: int, unit: int = 1
+) -> None:
+    """A row of what was seen after the warm-up; none for a process that has ended before."""
+    after = [(step, value / unit) for step, value in pairs if step > warm_up]
+    if len({step for step, _ in after}) < 3:
+        return
+    steps, values = zip(*after, strict=True)
+    growth = 100 * linregress(steps, values).slope
+    table.add_row(name, f"{values[0]:.2f}", f"{values[-1]:.2f}", f"{growth:+.3f}")
