@@ -16,6 +16,7 @@ Workers = Callable[[], Sequence[Any]]
 
 NOTHING_CAME = "no materializable trajectories"
 """In verl's words for a step of which no response came."""
+SECONDS_TO_ANSWER = 5
 GO_ON = (
     "Started again with the same command, the run goes on from its last checkpoint, if it made one "
     "(trainer.save_freq; trainer.resume_mode=auto)."
@@ -28,11 +29,17 @@ class Pings:
     def __init__(self) -> None:
         self._unanswered: dict[Any, ray.ObjectRef[Any]] = {}
 
-    def find_dead(self, actors: Sequence[Any]) -> str | None:
-        """Why the first dead actor died, in Ray's words; None: none is known to be dead."""
+    def find_dead(self, actors: Sequence[Any], seconds: float = 0) -> str | None:
+        """Why the first dead actor died, in Ray's words; None: none is known to be dead.
+
+        Args:
+            actors: Handles of Ray actors.
+            seconds: How long each may take to answer. Without any, a death is known at the next
+                call.
+        """
         for actor in actors:
             ping = self._unanswered.pop(actor, None) or actor.__ray_ready__.remote()
-            if not ray.wait([ping], timeout=0)[0]:
+            if not ray.wait([ping], timeout=seconds)[0]:
                 self._unanswered[actor] = ping
                 continue
             try:
@@ -72,7 +79,7 @@ def end_where_workers_died(buffer: Any, agent_loops: Workers, others: Workers) -
         except RuntimeError as error:
             if NOTHING_CAME not in str(error):
                 raise
-            reason = pings.find_dead(others())
+            reason = pings.find_dead(others(), seconds=SECONDS_TO_ANSWER)
             said = f"Ray says: {reason}" if reason else "verl logs why as: Error in _run_prompt"
             raise RuntimeError(f"No response of this step came. {GO_ON} {said}") from error
 

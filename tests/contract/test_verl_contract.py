@@ -1,8 +1,7 @@
 """What this package calls and stands in for is there, and is called as it is called here.
 
-The rows are in ``rows.py``; what a row says of data is in ``test_verl_shapes.py``
-and ``test_cpu_shapes.py``. A failure's name
-begins with its row.
+The rows are in ``rows.py``; what a row says of data is in ``test_verl_shapes.py``,
+``test_verl_reward_shapes.py`` and ``test_cpu_shapes.py``. A failure's name begins with its row.
 """
 
 import ast

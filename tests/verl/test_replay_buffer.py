@@ -94,8 +94,6 @@ def test_a_step_without_responses_names_the_dead_worker(dead):
     with pytest.raises(
         RuntimeError, match=r"No response of this step came\..*Ray says: .*ray.kill"
     ):
-        # A worker that is killed may be known to be dead a moment later.
-        ray.wait([dead.sleep.remote(0)], timeout=10)
         buffer.sample(1, "train", 4)
 
 

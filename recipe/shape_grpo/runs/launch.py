@@ -30,7 +30,7 @@ from recipe.shape_grpo.runs.folder import (
     end_run,
     is_whole,
 )
-from recipe.shape_grpo.runs.processes import end_session
+from recipe.shape_grpo.runs.processes import WholeSession
 from recipe.shape_grpo.runs.progress import show_progress
 from shape_grpo.verl.cpu import ENVIRONMENT
 
@@ -224,14 +224,11 @@ def launch(
             stderr=None if verbose else subprocess.STDOUT,
             start_new_session=True,
         )
-        try:
+        with WholeSession(process):
             if verbose:
                 process.wait()
             else:
                 show_progress(process, run, name, STARTING[backend], steps, console)
-        finally:
-            end_session(process.pid)
-            process.wait()
     if process.returncode != 0:
         tail = "" if verbose else _end_of_log(run / LOG)
         raise TrainingFailed(f"{name} failed (exit {process.returncode}).\n{tail}")

@@ -1,18 +1,28 @@
 """The processes of a run: one session, of which nothing is left when the run has ended.
 
-Ray starts its workers in process groups of their own, and Ray's and vLLM's outlive whoever is
-killed before them. None of them leaves the session.
+Ray gives its workers process groups of their own, and some outlive whoever is killed before them.
+None leaves the session. Ray ends workers by SIGKILL, with whoever would have removed their shared
+memory: each run of vLLM would leave two segments.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+import threading
 from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
 
 import psutil
 
 SECONDS_TO_END = 15
-"""Between the request to end and the kill: Ray and vLLM remove their shared memory in it."""
+"""Between the request to end and the kill."""
+SECONDS_BETWEEN_LOOKS = 5
+SHARED_MEMORY = Path("/dev/shm")
+_MAPPED = re.compile(rb"/dev/shm/(psm_\w+)\n")
+"""In a process's maps: a segment of Python's, as vLLM's are."""
 
 
 def session_processes(session: int) -> list[psutil.Process]:
@@ -27,14 +37,55 @@ def session_processes(session: int) -> list[psutil.Process]:
     return found
 
 
-def end_session(session: int, seconds: float = SECONDS_TO_END) -> None:
-    """Ask all processes of a session to end, and kill those that have not after ``seconds``."""
-    processes = session_processes(session)
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            process.terminate()
-    psutil.wait_procs(processes, timeout=seconds)
-    # Also those that were started meanwhile.
-    for process in session_processes(session):
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
+class WholeSession:
+    """Ends a session with the block, and removes the shared memory that its processes made.
+
+    Args:
+        leader: The first process of the session (``start_new_session=True``).
+        seconds: How long its processes may take to end when they are asked to.
+    """
+
+    def __init__(self, leader: subprocess.Popen[bytes], seconds: float = SECONDS_TO_END) -> None:
+        self._leader = leader
+        self._seconds = seconds
+        self._there_before = _segments()
+        self._mapped: set[str] = set()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        processes = session_processes(self._leader.pid)
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
+        psutil.wait_procs(processes, timeout=self._seconds)
+        # Also those that were started meanwhile.
+        for process in session_processes(self._leader.pid):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._leader.wait()
+        for name in self._mapped - self._there_before:
+            (SHARED_MEMORY / name).unlink(missing_ok=True)
+
+    def _look(self) -> None:
+        while True:
+            for process in session_processes(self._leader.pid):
+                with suppress(OSError):
+                    maps = Path(f"/proc/{process.pid}/maps").read_bytes()
+                    self._mapped |= {name.decode() for name in _MAPPED.findall(maps)}
+            if self._ended.wait(SECONDS_BETWEEN_LOOKS):
+                return
+
+
+def _segments() -> set[str]:
+    return set(os.listdir(SHARED_MEMORY)) if SHARED_MEMORY.is_dir() else set()

@@ -1,13 +1,14 @@
 """Of a run's processes none is left, whoever was killed first."""
 
-import signal
 import subprocess
 import sys
 import time
+from multiprocessing.shared_memory import SharedMemory
 
 import pytest
 
-from recipe.shape_grpo.runs.processes import end_session, session_processes
+from recipe.shape_grpo.runs import processes
+from recipe.shape_grpo.runs.processes import SHARED_MEMORY, WholeSession, session_processes
 
 # A process group of its own, as Ray gives its workers.
 CHILD = "import os, sys, time; os.setpgrp(); print('up', flush=True); time.sleep(600)"
@@ -21,13 +22,27 @@ time.sleep(600)
 """
 
 
+SHARING = """
+import sys, time
+from multiprocessing.shared_memory import SharedMemory
+print("up", flush=True)
+sys.stdin.readline()
+mine, theirs = SharedMemory(create=True, size=100), SharedMemory(name=sys.argv[1])
+print(mine.name, flush=True)
+time.sleep(600)
+"""
+
+
 @pytest.fixture
 def start():
     started = []
 
-    def begin(child):
+    def begin(program, *arguments):
         process = subprocess.Popen(
-            [sys.executable, "-c", PARENT, child], stdout=subprocess.PIPE, start_new_session=True
+            [sys.executable, "-c", program, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
         started.append(process)
         assert process.stdout.readline() == b"up\n"
@@ -40,31 +55,66 @@ def start():
         process.wait()
 
 
-def wait_until_none_is_left(session):
+def wait_until(condition):
     deadline = time.monotonic() + 30
-    while session_processes(session) and time.monotonic() < deadline:
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert session_processes(session) == []
+
+
+def none_is_left(process):
+    return not session_processes(process.pid)
 
 
 @pytest.mark.parametrize("child", [CHILD, STUBBORN], ids=["willing", "stubborn"])
 def test_all_end(start, child):
-    process = start(child)
-    assert len(session_processes(process.pid)) == 2
-    end_session(process.pid, seconds=1)
-    wait_until_none_is_left(process.pid)
+    process = start(PARENT, child)
+    with WholeSession(process, seconds=1):
+        assert len(session_processes(process.pid)) == 2
+    wait_until(lambda: none_is_left(process))
+
+
+def test_all_end_where_the_block_fails(start):
+    process = start(PARENT, CHILD)
+    with pytest.raises(KeyboardInterrupt), WholeSession(process, seconds=1):
+        raise KeyboardInterrupt
+    wait_until(lambda: none_is_left(process))
 
 
 def test_orphans_end(start):
-    process = start(CHILD)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert len(session_processes(process.pid)) == 1
-    end_session(process.pid, seconds=1)
-    wait_until_none_is_left(process.pid)
+    process = start(PARENT, CHILD)
+    with WholeSession(process, seconds=1):
+        process.kill()
+        process.wait()
+        assert len(session_processes(process.pid)) == 1
+    wait_until(lambda: none_is_left(process))
 
 
 def test_other_sessions_live_on(start):
-    ended, other = start(CHILD), start(CHILD)
-    end_session(ended.pid, seconds=1)
+    ended, other = start(PARENT, CHILD), start(PARENT, CHILD)
+    with WholeSession(ended, seconds=1):
+        pass
     assert len(session_processes(other.pid)) == 2
+
+
+def test_its_shared_memory_goes_and_that_of_others_stays(start, monkeypatch):
+    """Even where a process is killed together with its resource tracker, as Ray does."""
+    monkeypatch.setattr(processes, "SECONDS_BETWEEN_LOOKS", 0.1)
+    theirs = SharedMemory(create=True, size=100)
+    try:
+        process = start(SHARING, theirs.name)
+        whole = WholeSession(process, seconds=1)
+        with whole:
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            mine = process.stdout.readline().decode().strip()
+            wait_until(lambda: {mine, theirs.name} <= whole._mapped)
+            for each in session_processes(process.pid):
+                each.kill()
+            wait_until(lambda: none_is_left(process))
+            assert (SHARED_MEMORY / mine).exists()
+        assert not (SHARED_MEMORY / mine).exists()
+        assert (SHARED_MEMORY / theirs.name).exists()
+    finally:
+        theirs.close()
+        theirs.unlink()
