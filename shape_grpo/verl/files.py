@@ -29,7 +29,10 @@ def missing_files(config: DictConfig) -> Iterator[str]:
     if address not in (None, "local") or "RAY_ADDRESS" in os.environ:
         return
     folder = str(config.actor_rollout_ref.model.path)
-    if is_folder_name(folder) and not Path(folder).expanduser().is_dir():
+    # dishes/policy could be a name on the hub; beside the data it is none.
+    beside_the_data = {path.parent for path in _local(config.data.train_files)} - {Path()}
+    is_folder = is_folder_name(folder) or Path(folder).parent in beside_the_data
+    if is_folder and not Path(folder).expanduser().is_dir():
         yield (
             f"actor_rollout_ref.model.path: there is no folder {folder}. Write the folder of a "
             "model, or its name on the hub, as Qwen/Qwen3-8B."

@@ -29,7 +29,7 @@ from shape_grpo.verl.checks import (
     check_trainer_config,
 )
 from shape_grpo.verl.estimator import Loan, candidates_in_context
-from shape_grpo.verl.replay_buffer import end_where_workers_died
+from shape_grpo.verl.lost_workers import ended_where_workers_died, say_why_nothing_came
 from shape_grpo.verl.samples import SampleLog, choose_samples, make_samples
 
 logger = logging.getLogger(__name__)
@@ -43,9 +43,6 @@ class CandidateTrainerMixin:
     global_steps: int
     parameter_sync_step: int
     tokenizer: Any
-    agent_loop_manager: Any
-    llm_server_manager: Any
-    reward_loop_manager: Any
     _records: Mapping[str, CandidateRecord] = {}
     _records_to_write: Mapping[str, CandidateRecord] = {}
     _lost_responses: bool = False
@@ -180,16 +177,13 @@ class CandidateTrainerMixin:
                 clear_groups(partition, uids)
 
             buffer._clear_groups = count_and_clear_groups
-        end_where_workers_died(buffer, self._agent_loop_workers, self._other_workers)
+        say_why_nothing_came(buffer, self)
         return buffer
 
-    def _agent_loop_workers(self) -> Sequence[Any]:
-        # A manager of one's own need not have any.
-        return getattr(self.agent_loop_manager, "agent_loop_workers", ())
-
-    def _other_workers(self) -> Sequence[Any]:
-        rewards = self.reward_loop_manager.reward_loop_worker_handles or ()
-        return [*self.llm_server_manager.server_handles, *rewards]
+    def fit(self, agent_loop_manager: Any) -> None:
+        """Train as verl does, unless a worker dies for whom it would wait."""
+        with ended_where_workers_died(self):
+            super().fit(agent_loop_manager)  # type: ignore[misc]
 
     def _val_metrics_update(
         self,

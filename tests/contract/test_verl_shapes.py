@@ -257,18 +257,22 @@ def test_A36_all_groups_that_are_dropped_go_through_one_method():
     assert "return sampler_cls(" in source(PPOTrainer._build_replay_buffer)
 
 
-def test_A43_a_step_waits_by_one_method_and_ends_with_words_where_nothing_came():
-    from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
+def test_A43_a_trainer_waits_for_these_workers_and_says_when_nothing_came():
+    from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
     from verl.workers.rollout.llm_server import LLMServerManager
+    from vllm.v1.engine.exceptions import EngineDeadError
+    from vllm.v1.worker.worker_base import WorkerBase
 
-    from shape_grpo.verl.replay_buffer import NOTHING_CAME
+    from shape_grpo.verl.lost_workers import NOTHING_CAME
 
-    text = source(ReplayBuffer.sample)
-    assert "self._wait_for_next_poll(partition_id, last_debug_time)" in text
-    assert NOTHING_CAME in text
-    assert "self._wait_for_next_poll(" in source(ReplayBufferAsync.wait_for_sampleable)
+    assert NOTHING_CAME in source(ReplayBuffer.sample)
     assert "self.server_handles = [" in source(LLMServerManager._initialize_llm_servers)
-    # The driver gives its batches out without waiting, so nobody else sees that a worker has died.
+    separate = get_trainer_cls("separate_async")
+    assert "self.standalone_server_manager" in inspect.getsource(separate)
+    assert "self.reward_loop_manager = RewardLoopManager(" in inspect.getsource(PPOTrainer)
+    # What is asked of an engine, and what one that is dead answers.
+    assert WorkerBase.check_health and EngineDeadError.__name__ == "EngineDeadError"
+    # Batches are given out without waiting, so nobody else sees that a worker has died.
     assert "without waiting for the results" in source(AgentLoopWorker.generate_sequences)
 
 

@@ -44,12 +44,9 @@ class Run:
         self.said = folder / "said.log"
         with self.said.open("w") as said:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=said)
-        self.session = None
 
     def alive(self):
         """The processes of its session: all but the command's own."""
-        if self.session is None:
-            self.session = psutil.Process(self.process.pid).children()[0].pid
         return session_processes(self.session)
 
     def wait_for_step(self, step, seconds=900):
@@ -58,6 +55,8 @@ class Run:
             assert self.process.poll() is None, self.said.read_text()
             assert time.monotonic() < deadline, self.said.read_text()
             time.sleep(0.2)
+        (trainer,) = psutil.Process(self.process.pid).children()
+        self.session = trainer.pid
 
     def kill(self, title):
         """SIGKILL the first process whose title begins so."""
@@ -93,9 +92,9 @@ def start(overrides, tmp_path):
 @pytest.mark.parametrize(
     ("victim", "says"),
     [
-        ("ray::RewardLoopWorker", r"(?s)No response of this step came.*Ray says: .*died"),
-        ("ray::AgentLoopWorker", "An agent loop worker died"),
-        ("VLLM::EngineCore", "No response of this step came"),
+        ("ray::RewardLoopWorker", "No response of this step came. A reward worker died"),
+        ("ray::AgentLoopWorker", "An agent loop worker died: .*ray"),
+        ("VLLM::EngineCore", "An inference server died: EngineDeadError"),
         ("ray::TaskRunner", "ActorDiedError"),
     ],
 )

@@ -83,6 +83,9 @@ def run(options: argparse.Namespace) -> None:
         *run_overrides(options.output / "task"),
         f"trainer.total_training_steps={options.steps}",
         "actor_rollout_ref.actor.optim.lr=0",
+        # Steps of a second.
+        "data.train_batch_size=4",
+        "actor_rollout_ref.rollout.n=4",
         "trainer.val_before_train=false",
         "trainer.test_freq=-1",
     ]

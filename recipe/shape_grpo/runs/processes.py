@@ -21,8 +21,8 @@ SECONDS_TO_END = 15
 """Between the request to end and the kill."""
 SECONDS_BETWEEN_LOOKS = 5
 SHARED_MEMORY = Path("/dev/shm")
-_MAPPED = re.compile(rb"/dev/shm/(psm_\w+)\n")
-"""In a process's maps: a segment of Python's, as vLLM's are."""
+_MAPPED = re.compile(rb"/dev/shm/((?:psm|verl_weights)_\w+)\n")
+"""In a process's maps: a segment of Python's, as vLLM's are, or of verl's weight sync."""
 
 
 def session_processes(session: int) -> list[psutil.Process]:
@@ -51,7 +51,7 @@ class WholeSession:
         self._there_before = _segments()
         self._mapped: set[str] = set()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> None:
         self._thread.start()
@@ -64,6 +64,7 @@ class WholeSession:
     ) -> None:
         self._ended.set()
         self._thread.join()
+        self._look()
         processes = session_processes(self._leader.pid)
         for process in processes:
             with suppress(psutil.NoSuchProcess):
@@ -77,14 +78,15 @@ class WholeSession:
         for name in self._mapped - self._there_before:
             (SHARED_MEMORY / name).unlink(missing_ok=True)
 
+    def _watch(self) -> None:
+        while not self._ended.wait(SECONDS_BETWEEN_LOOKS):
+            self._look()
+
     def _look(self) -> None:
-        while True:
-            for process in session_processes(self._leader.pid):
-                with suppress(OSError):
-                    maps = Path(f"/proc/{process.pid}/maps").read_bytes()
-                    self._mapped |= {name.decode() for name in _MAPPED.findall(maps)}
-            if self._ended.wait(SECONDS_BETWEEN_LOOKS):
-                return
+        for process in session_processes(self._leader.pid):
+            with suppress(OSError):
+                maps = Path(f"/proc/{process.pid}/maps").read_bytes()
+                self._mapped |= {name.decode() for name in _MAPPED.findall(maps)}
 
 
 def _segments() -> set[str]:

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from recipe.shape_grpo.common.files import write_stamp
 from recipe.shape_grpo.common.methods import METHODS, credit_options
 from recipe.shape_grpo.runs.check import check_config, check_run, compose_config, main
+from shape_grpo.verl.files import missing_files
 from shape_grpo.verl.reward_function import check_reward_function
 
 ROOT = Path(__file__).parents[3]
@@ -335,3 +336,11 @@ def test_a_reward_function_that_takes_any_keyword_gets_any(tmp_path):
     path.write_text("def compute_score(solution_str, limit=1):\n    return 1.0\n")
     with pytest.raises(ValueError, match="threshold: the reward function does not name it"):
         check_config(compose_config(["+task=aclsum_rouge", f"{function}.path={path}", kwargs]))
+
+
+@pytest.mark.parametrize(("model", "missing"), [("dishes/policy", 1), ("Qwen/Qwen3-8B", 0)])
+def test_a_policy_beside_the_data_is_no_name_on_the_hub(model, missing, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    files = ["data.train_files=dishes/train.parquet", f"actor_rollout_ref.model.path={model}"]
+    problems = list(missing_files(compose_config(["+task=own", *files])))
+    assert sum(f"there is no folder {model}" in problem for problem in problems) == missing

@@ -1,0 +1,160 @@
+"""A wait ends when nobody is left to be waited for; with real Ray actors."""
+
+import signal
+import time
+from types import SimpleNamespace
+
+import pytest
+import ray
+
+from shape_grpo.verl import lost_workers
+from shape_grpo.verl.lost_workers import (
+    ended_where_workers_died,
+    find_dead,
+    say_why_nothing_came,
+    waited_for,
+)
+
+
+@ray.remote
+class Worker:
+    def sleep(self, seconds):
+        time.sleep(seconds)
+
+
+@ray.remote
+class Server:
+    """As verl's around vLLM: it lives, and its engine may be dead."""
+
+    def __init__(self, error=None, words=""):
+        self.error = error and type(error, (Exception,), {})(words)
+
+    async def collective_rpc(self, method):
+        assert method == "check_health"
+        if self.error:
+            raise self.error
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster():
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    monkeypatch.setattr(lost_workers, "SECONDS_BETWEEN_LOOKS", 0.1)
+    monkeypatch.setattr(lost_workers, "SECONDS_TO_ANSWER", 2)
+
+
+@pytest.fixture
+def start():
+    started = []
+
+    def begin(kind, *arguments):
+        actor = kind.options(num_cpus=0).remote(*arguments)
+        ray.get(actor.__ray_ready__.remote())
+        started.append(actor)
+        return actor
+
+    yield begin
+    for actor in started:
+        ray.kill(actor)
+
+
+def trainer_of(agent_loops=(), servers=(), rewards=()):
+    return SimpleNamespace(
+        agent_loop_manager=SimpleNamespace(agent_loop_workers=agent_loops),
+        llm_server_manager=SimpleNamespace(server_handles=servers),
+        reward_loop_manager=SimpleNamespace(reward_loop_worker_handles=rewards),
+    )
+
+
+def test_those_that_live_are_not_dead_however_busy(start):
+    worker = start(Worker)
+    worker.sleep.remote(5)
+    assert find_dead({"A": [worker], "B": [start(Server)]}) is None
+
+
+def test_there_may_be_none():
+    assert find_dead({"A": []}) is None
+    assert not any(waited_for(SimpleNamespace(llm_server_manager=None)).values())
+
+
+def test_a_dead_worker_is_named_with_rays_reason(start):
+    workers = [start(Worker), start(Worker)]
+    ray.kill(workers[1])
+    said = find_dead({"A reward worker": workers})
+    assert said.startswith("A reward worker died: ") and "ray.kill" in said
+
+
+def test_a_server_whose_engine_died_is_dead_though_it_answers(start):
+    server = start(Server, "EngineDeadError", "it encountered an issue")
+    said = find_dead({"An inference server": [start(Server), server]})
+    assert said == "An inference server died: EngineDeadError('it encountered an issue')"
+
+
+def test_a_server_that_fails_otherwise_is_not_dead(start):
+    assert find_dead({"An inference server": [start(Server, "AttributeError")]}) is None
+
+
+@pytest.mark.parametrize("where", ["asleep", "in Ray"])
+def test_a_death_ends_the_wait_whatever_it_is_for(start, where):
+    worker, busy = start(Worker), start(Worker)
+    began = time.monotonic()
+    with (
+        pytest.raises(RuntimeError, match=r"An agent loop worker died: .* its last checkpoint"),
+        ended_where_workers_died(trainer_of(agent_loops=[worker])),
+    ):
+        ray.kill(worker)
+        time.sleep(60) if where == "asleep" else ray.get(busy.sleep.remote(60))
+    assert time.monotonic() - began < 30
+
+
+def test_the_handler_of_the_signal_is_given_back(start):
+    before = signal.getsignal(signal.SIGUSR1)
+    with ended_where_workers_died(trainer_of(agent_loops=[start(Worker)])):
+        assert signal.getsignal(signal.SIGUSR1) != before
+        time.sleep(0.5)
+    assert signal.getsignal(signal.SIGUSR1) == before
+
+
+def test_a_look_that_fails_ends_nothing(caplog):
+    with ended_where_workers_died(trainer_of(agent_loops=["no actor"])):
+        time.sleep(0.5)
+    assert "no longer watched" in caplog.text
+
+
+class Buffer:
+    def __init__(self, error):
+        self.error = error
+
+    def sample(self, step, partition_id, batch_size):
+        raise self.error
+
+
+NOTHING = RuntimeError("selected terminal groups with no materializable trajectories.")
+
+
+def test_a_step_without_responses_names_the_dead_worker(start):
+    worker = start(Worker)
+    ray.kill(worker)
+    buffer = Buffer(NOTHING)
+    say_why_nothing_came(buffer, trainer_of(rewards=[worker]))
+    with pytest.raises(RuntimeError, match=r"No response of this step came\. A reward worker died"):
+        buffer.sample(1, "train", 4)
+
+
+def test_a_step_without_responses_whose_workers_live_says_where_to_look(start):
+    buffer = Buffer(NOTHING)
+    say_why_nothing_came(buffer, trainer_of(rewards=[start(Worker)]))
+    with pytest.raises(RuntimeError, match="Error in _run_prompt"):
+        buffer.sample(1, "train", 4)
+
+
+def test_other_errors_are_left_as_they_are():
+    buffer = Buffer(RuntimeError("Unknown status: lost"))
+    say_why_nothing_came(buffer, trainer_of())
+    with pytest.raises(RuntimeError, match=r"^Unknown status: lost$"):
+        buffer.sample(1, "train", 4)
