@@ -177,9 +177,11 @@ def train(task: PreparedTask, settings: LanguageSettings, output: Path, console:
 def _train_seed(
     task: PreparedTask, settings: LanguageSettings, seed: int, run: Path, console: Console
 ) -> None:
+    kl = settings.kl_coefficient
     compared = RunSettings(
         trainer="trl",
-        task=task.name,
+        # Methods are compared within a task, and with the penalty they climb another objective.
+        task=f"{task.name}_kl_{kl:g}" if kl else task.name,
         method=settings.method,
         candidates=settings.candidates,
         seed=seed,

@@ -9,6 +9,7 @@ from threading import Barrier
 import numpy as np
 import pytest
 
+from recipe.shape_grpo.common.files import read_stamp
 from recipe.shape_grpo.report.credit_map import map_step
 from recipe.shape_grpo.simulate.__main__ import main
 from recipe.shape_grpo.simulate.prepared_task import as_trl_reward, load_prepared_task
@@ -117,6 +118,9 @@ def test_a_kl_penalty_holds_the_policy_where_it_was(task, output, tmp_path):
     free, held = entropies(output / "seed-4"), entropies(tmp_path / "seed-4")
     assert held[0] == free[0]
     assert abs(held[2] - held[0]) < abs(free[2] - free[0]) / 2
+    # It climbs something else, so no report puts it beside runs without.
+    names = [read_stamp(run)["task"] for run in (output / "seed-4", tmp_path / "seed-4")]
+    assert names[1] == f"{names[0]}_kl_100"
 
 
 def test_a_whole_run_is_reused_and_a_torn_one_made_anew(output, task, capsys):
