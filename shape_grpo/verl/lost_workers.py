@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 
 def waited_for(trainer: Any) -> dict[str, Iterable[Any]]:
     """The Ray actors of a trainer of verl's for which it waits, under what they are called."""
-    managers = (getattr(trainer, f"{name}_server_manager", None) for name in ("llm", "standalone"))
-    servers = [server for manager in managers if manager for server in manager.server_handles]
+    managers = trainer._rollout_server_managers()
+    servers = [server for manager in managers for server in manager.server_handles]
     # A manager of one's own need not have any.
     agent_loops = getattr(getattr(trainer, "agent_loop_manager", None), "agent_loop_workers", ())
     return {"An agent loop worker": agent_loops, "An inference server": servers}

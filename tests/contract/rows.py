@@ -138,6 +138,7 @@ SYMBOLS = [
     Symbol("A43", f"{_BASE}.fit", (1,), f"{_MIXIN}.fit"),
     Symbol("A43", f"{_V1}.replay_buffer:ReplayBuffer.sample", (3,)),
     Symbol("A43", f"{_V1}.replay_buffer:ReplayBufferAsync.sample", (3,)),
+    Symbol("A43", f"{_BASE}._rollout_server_managers", ()),
     Symbol("A43", "verl.workers.rollout.llm_server:LLMServerManager"),
     Symbol("A43", f"{_VLLM}.vllm_async_server:vLLMHttpServer.collective_rpc", (1,)),
     Symbol("A43", "verl.experimental.reward_loop:RewardLoopManager.reward_loop_worker_handles"),

@@ -268,7 +268,7 @@ def test_A43_a_trainer_waits_for_these_workers_and_says_when_nothing_came():
     assert NOTHING_CAME in source(ReplayBuffer.sample)
     assert "self.server_handles = [" in source(LLMServerManager._initialize_llm_servers)
     separate = get_trainer_cls("separate_async")
-    assert "self.standalone_server_manager" in inspect.getsource(separate)
+    assert "standalone_server_manager" in source(separate._rollout_server_managers)
     assert "self.reward_loop_manager = RewardLoopManager(" in inspect.getsource(PPOTrainer)
     # What is asked of an engine, and what one that is dead answers.
     assert WorkerBase.check_health and EngineDeadError.__name__ == "EngineDeadError"

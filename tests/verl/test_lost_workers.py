@@ -63,10 +63,18 @@ def start():
         ray.kill(actor)
 
 
+def kill(actor):
+    """Until it is known to be dead, which takes a moment."""
+    ray.kill(actor)
+    with pytest.raises(ray.exceptions.RayActorError):
+        while True:
+            ray.get(actor.__ray_ready__.remote())
+
+
 def trainer_of(agent_loops=(), servers=(), rewards=()):
     return SimpleNamespace(
         agent_loop_manager=SimpleNamespace(agent_loop_workers=agent_loops),
-        llm_server_manager=SimpleNamespace(server_handles=servers),
+        _rollout_server_managers=lambda: [SimpleNamespace(server_handles=servers)],
         reward_loop_manager=SimpleNamespace(reward_loop_worker_handles=rewards),
     )
 
@@ -79,12 +87,13 @@ def test_those_that_live_are_not_dead_however_busy(start):
 
 def test_there_may_be_none():
     assert find_dead({"A": []}) is None
-    assert not any(waited_for(SimpleNamespace(llm_server_manager=None)).values())
+    before_fit = SimpleNamespace(_rollout_server_managers=list)
+    assert not any(waited_for(before_fit).values())
 
 
 def test_a_dead_worker_is_named_with_rays_reason(start):
     workers = [start(Worker), start(Worker)]
-    ray.kill(workers[1])
+    kill(workers[1])
     said = find_dead({"A reward worker": workers})
     assert said.startswith("A reward worker died: ") and "ray.kill" in said
 
@@ -102,14 +111,12 @@ def test_a_server_that_fails_otherwise_is_not_dead(start):
 @pytest.mark.parametrize("where", ["asleep", "in Ray"])
 def test_a_death_ends_the_wait_whatever_it_is_for(start, where):
     worker, busy = start(Worker), start(Worker)
-    began = time.monotonic()
     with (
         pytest.raises(RuntimeError, match=r"An agent loop worker died: .* its last checkpoint"),
         ended_where_workers_died(trainer_of(agent_loops=[worker])),
     ):
         ray.kill(worker)
         time.sleep(60) if where == "asleep" else ray.get(busy.sleep.remote(60))
-    assert time.monotonic() - began < 30
 
 
 def test_the_handler_of_the_signal_is_given_back(start):
@@ -122,8 +129,8 @@ def test_the_handler_of_the_signal_is_given_back(start):
 
 def test_a_look_that_fails_ends_nothing(caplog):
     with ended_where_workers_died(trainer_of(agent_loops=["no actor"])):
-        time.sleep(0.5)
-    assert "no longer watched" in caplog.text
+        while "no longer watched" not in caplog.text:
+            time.sleep(0.05)
 
 
 class Buffer:
@@ -139,7 +146,7 @@ NOTHING = RuntimeError("selected terminal groups with no materializable trajecto
 
 def test_a_step_without_responses_names_the_dead_worker(start):
     worker = start(Worker)
-    ray.kill(worker)
+    kill(worker)
     buffer = Buffer(NOTHING)
     say_why_nothing_came(buffer, trainer_of(rewards=[worker]))
     with pytest.raises(RuntimeError, match=r"No response of this step came\. A reward worker died"):
