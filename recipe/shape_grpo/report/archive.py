@@ -20,6 +20,8 @@ import pandas as pd
 FACTS = "runs.jsonl.gz"
 STEPS = "steps.parquet"
 DIGITS = 4
+PARTS = 4
+"""Of an absolute path: in a sweep task, method, learning rate and seed."""
 
 
 def write_archive(
@@ -34,16 +36,22 @@ def write_archive(
         every: Keep the steps that are a multiple of it, and those with a held-out reward.
     """
     output.mkdir(parents=True, exist_ok=True)
-    lines = [
-        json.dumps({**fact, "folder": fact["folder"].split(": ")[-1]}) + "\n" for fact in facts
-    ]
+    lines = [json.dumps({key: _short(value) for key, value in fact.items()}) for fact in facts]
     # The same runs give the same file: without the time.
-    (output / FACTS).write_bytes(gzip.compress("".join(lines).encode(), mtime=0))
+    (output / FACTS).write_bytes(gzip.compress("\n".join([*lines, ""]).encode(), mtime=0))
     steps = pd.concat([curve.assign(run=run) for run, curve in enumerate(curves)])
     steps = steps[(steps["step"] % every == 0) | steps["held_out"].notna()]
     figures = steps.columns.drop(["run", "step"])
     steps[figures] = _rounded(steps[figures]).astype("float32")
     steps.to_parquet(output / STEPS, index=False, compression="zstd")
+
+
+def _short(value: Any) -> Any:
+    """A fact; of a path that another archive or a machine begins, the end."""
+    if not isinstance(value, str):
+        return value
+    path = Path(value.split(": ")[-1])
+    return str(Path(*path.parts[-PARTS:])) if path.is_absolute() else str(path)
 
 
 def read_archive(folder: Path) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
