@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 from rich.console import Console
 from rich.progress import track
 
@@ -42,9 +43,11 @@ def fit_and_predict(
     from lenskit.data import ItemList, RecQuery, from_interactions_df
     from lenskit.training import TrainingOptions
 
+    # lenskit 2025.2 does not know the strings of pandas 3.
+    text = {name: object for name in ("user_id", "item_id") if not is_numeric_dtype(known[name])}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse", UserWarning)  # torch's, about itself
-        model.train(from_interactions_df(known.copy()), TrainingOptions(rng=seed))
+        model.train(from_interactions_df(known.astype(text)), TrainingOptions(rng=seed))
     items = ItemList(item_ids=films)
     console = Console(stderr=True, quiet=not sys.stderr.isatty())
     rows = track(viewers, "predicting ratings", transient=True, console=console)
