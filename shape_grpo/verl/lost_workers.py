@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 def waited_for(trainer: Any) -> dict[str, Iterable[Any]]:
     """The Ray actors of a trainer of verl's for which it waits, under what they are called."""
     # verl 0.9.0 has no such list.
-    managers = getattr(trainer, "_rollout_server_managers", list)()
+    managers: list[Any] = getattr(trainer, "_rollout_server_managers", list)()
     servers = [server for manager in managers for server in manager.server_handles]
     # A manager of one's own need not have any.
     agent_loops = getattr(getattr(trainer, "agent_loop_manager", None), "agent_loop_workers", ())
