@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from recipe.shape_grpo.runs.folder import read_metrics
+from recipe.shape_grpo.runs.folder import CHECKPOINTS, LATEST_CHECKPOINT, read_metrics
 from recipe.shape_grpo.runs.processes import session_processes
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -126,7 +126,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_numbers(start):
     assert whole.process.wait() == 0, whole.said.read_text()
     broken = start(*more, steps=4, name="broken")
     broken.wait_for_step(2)
-    latest = broken.folder / "checkpoints/latest_checkpointed_iteration.txt"
+    latest = broken.folder / CHECKPOINTS / LATEST_CHECKPOINT
     while not latest.exists():
         time.sleep(0.1)
     broken.kill("ray::TaskRunner")

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import linregress
 
+from recipe.shape_grpo.bench.pipeline import HELD_STILL
 from recipe.shape_grpo.quickstart import make_task_and_policy, run_overrides
 from recipe.shape_grpo.runs.folder import read_metrics
 from recipe.shape_grpo.runs.launch import train
@@ -81,13 +82,11 @@ def run(options: argparse.Namespace) -> None:
     folder = options.output / "bench-long-run"
     overrides = [
         *run_overrides(options.output / "task"),
+        *HELD_STILL,
         f"trainer.total_training_steps={options.steps}",
-        "actor_rollout_ref.actor.optim.lr=0",
         # Steps of a second.
         "data.train_batch_size=4",
         "actor_rollout_ref.rollout.n=4",
-        "trainer.val_before_train=false",
-        "trainer.test_freq=-1",
     ]
     with MemoryWatch(folder) as watch:
         train("shape_grpo", overrides, folder, console=console)

@@ -17,6 +17,13 @@ from recipe.shape_grpo.quickstart import make_task_and_policy, run_overrides
 from recipe.shape_grpo.runs.folder import read_metrics
 from recipe.shape_grpo.runs.launch import train
 
+HELD_STILL = [
+    "actor_rollout_ref.actor.optim.lr=0",
+    "trainer.val_before_train=false",
+    "trainer.test_freq=-1",
+]
+"""Overrides of a run whose policy, and so the lengths of its responses, stay the same."""
+
 PARTS = ("step", "gen", "old_log_prob", "adv", "update_actor")
 WARM_UP = 2
 """First steps, which are left out."""
@@ -27,10 +34,8 @@ def step_times(method: str, output: Path, steps: int, console: Console) -> dict[
     run = output / f"bench-{method}"
     overrides = [
         *run_overrides(output / "task"),
+        *HELD_STILL,
         f"trainer.total_training_steps={steps}",
-        "actor_rollout_ref.actor.optim.lr=0",
-        "trainer.val_before_train=false",
-        "trainer.test_freq=-1",
     ]
     train(method, overrides, run, console=console)
     measured = [data for step, data in read_metrics(run).items() if step > WARM_UP]

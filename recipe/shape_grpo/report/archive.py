@@ -36,7 +36,9 @@ def write_archive(
         every: Keep the steps that are a multiple of it, and those with a held-out reward.
     """
     output.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps({key: _short(value) for key, value in fact.items()}) for fact in facts]
+    # What is read from an archive names it before the folder.
+    bare = [{**fact, "folder": fact["folder"].split(": ")[-1]} for fact in facts]
+    lines = [json.dumps({key: _short(value) for key, value in fact.items()}) for fact in bare]
     # The same runs give the same file: without the time.
     (output / FACTS).write_bytes(gzip.compress("\n".join([*lines, ""]).encode(), mtime=0))
     steps = pd.concat([curve.assign(run=run) for run, curve in enumerate(curves)])
@@ -47,11 +49,10 @@ def write_archive(
 
 
 def _short(value: Any) -> Any:
-    """A fact; of a path that another archive or a machine begins, the end."""
-    if not isinstance(value, str):
-        return value
-    path = Path(value.split(": ")[-1])
-    return str(Path(*path.parts[-PARTS:])) if path.is_absolute() else str(path)
+    """A fact; of an absolute path the end, since its beginning is a machine's."""
+    if isinstance(value, str) and Path(value).is_absolute():
+        return str(Path(*Path(value).parts[-PARTS:]))
+    return value
 
 
 def read_archive(folder: Path) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
