@@ -52,6 +52,9 @@ def find_dead(workers: Mapping[str, Iterable[Any]]) -> str | None:
     for answer in answers:
         try:
             ray.get(answer)
+        except ray.exceptions.ActorUnavailableError:
+            # Ray goes on trying to reach it.
+            continue
         except ray.exceptions.RayActorError as error:
             return f"{asked[answer]} died: {' '.join(str(error).split())}"
         except ray.exceptions.RayTaskError as error:
@@ -94,8 +97,8 @@ def ended_where_workers_died(trainer: Any) -> Iterator[None]:
                 return
             if reason and not ended.is_set():
                 reasons.append(reason)
+                # Again at the next look: an exception is lost where C calls Python.
                 signal.pthread_kill(main.ident or 0, signal.SIGUSR1)
-                return
 
     before = signal.signal(signal.SIGUSR1, interrupt)
     thread = threading.Thread(target=watch, name="lost workers", daemon=True)
@@ -107,6 +110,7 @@ def ended_where_workers_died(trainer: Any) -> Iterator[None]:
             raise
         raise RuntimeError(f"{reasons[0]} verl would wait for ever. {GO_ON}") from None
     finally:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         ended.set()
         thread.join()
         signal.signal(signal.SIGUSR1, before)

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,9 @@ from shape_grpo.verl.lost_workers import (
     say_why_nothing_came,
     waited_for,
 )
+
+SECONDS = 60
+"""For what takes a moment: a wait without an end would be one of the whole tests."""
 
 
 @ray.remote
@@ -54,7 +58,7 @@ def start():
 
     def begin(kind, *arguments):
         actor = kind.options(num_cpus=0).remote(*arguments)
-        ray.get(actor.__ray_ready__.remote())
+        ray.get(actor.__ray_ready__.remote(), timeout=SECONDS)
         started.append(actor)
         return actor
 
@@ -66,9 +70,10 @@ def start():
 def kill(actor):
     """Until it is known to be dead, which takes a moment."""
     ray.kill(actor)
-    with pytest.raises(ray.exceptions.RayActorError):
-        while True:
-            ray.get(actor.__ray_ready__.remote())
+    with pytest.raises(ray.exceptions.ActorDiedError):
+        for _ in range(1000):
+            ray.get(actor.__ray_ready__.remote(), timeout=SECONDS)
+            time.sleep(0.01)
 
 
 def trainer_of(agent_loops=(), servers=(), rewards=()):
@@ -108,6 +113,15 @@ def test_a_server_that_fails_otherwise_is_not_dead(start):
     assert find_dead({"An inference server": [start(Server, "AttributeError")]}) is None
 
 
+def test_one_that_ray_cannot_reach_for_now_is_not_dead(start, monkeypatch):
+    def get(_):
+        raise ray.exceptions.ActorUnavailableError("the network is down", None)
+
+    worker = start(Worker)
+    monkeypatch.setattr(ray, "get", get)
+    assert find_dead({"A": [worker]}) is None
+
+
 @pytest.mark.parametrize("where", ["asleep", "in Ray"])
 def test_a_death_ends_the_wait_whatever_it_is_for(start, where):
     worker, busy = start(Worker), start(Worker)
@@ -117,6 +131,19 @@ def test_a_death_ends_the_wait_whatever_it_is_for(start, where):
     ):
         ray.kill(worker)
         time.sleep(60) if where == "asleep" else ray.get(busy.sleep.remote(60))
+
+
+def test_an_interrupt_that_is_lost_is_sent_again(start):
+    """As it is where it comes while C calls Python."""
+    worker = start(Worker)
+    with (
+        pytest.raises(RuntimeError, match="An agent loop worker died"),
+        ended_where_workers_died(trainer_of(agent_loops=[worker])),
+    ):
+        ray.kill(worker)
+        with suppress(KeyboardInterrupt):
+            time.sleep(60)
+        time.sleep(60)
 
 
 def test_the_handler_of_the_signal_is_given_back(start):
@@ -129,8 +156,10 @@ def test_the_handler_of_the_signal_is_given_back(start):
 
 def test_a_look_that_fails_ends_nothing(caplog):
     with ended_where_workers_died(trainer_of(agent_loops=["no actor"])):
-        while "no longer watched" not in caplog.text:
+        deadline = time.monotonic() + SECONDS
+        while "no longer watched" not in caplog.text and time.monotonic() < deadline:
             time.sleep(0.05)
+    assert "no longer watched" in caplog.text
 
 
 class Buffer:
