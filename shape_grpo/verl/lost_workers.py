@@ -7,7 +7,6 @@ others verl goes on, and without any no response comes, and verl ends by itself;
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +14,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+
+from shape_grpo.verl import trainers_logger
 
 SECONDS_BETWEEN_LOOKS = 20
 SECONDS_TO_ANSWER = 5
@@ -24,7 +25,7 @@ GO_ON = (
     "Started again with the same command, the run goes on from its last checkpoint, if it made one "
     "(trainer.save_freq; trainer.resume_mode=auto)."
 )
-logger = logging.getLogger(__name__)
+logger = trainers_logger(__name__)
 
 
 def waited_for(trainer: Any) -> dict[str, Iterable[Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -18,8 +17,9 @@ from verl.utils.tracking import ValidationGenerationsLogger
 from shape_grpo.advantage import CandidateBatch, CandidateRecord
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.credit import weigh_shares
+from shape_grpo.verl import trainers_logger
 
-logger = logging.getLogger(__name__)
+logger = trainers_logger(__name__)
 
 LONGEST_CELL = 120
 """Characters of a candidate in a table; the whole of it is in the response below."""

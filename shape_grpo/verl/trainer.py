@@ -7,7 +7,6 @@ Registered as ``shape_grpo`` (on verl's "sync"), ``shape_grpo_colocate_async`` a
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,7 +20,7 @@ from verl.trainer.ppo.v1 import get_trainer_cls, register_trainer
 from shape_grpo.advantage import CandidateBatch, CandidateRecord, candidate_metrics
 from shape_grpo.advantage.metrics import COUNTS
 from shape_grpo.failures import ErrorBudget
-from shape_grpo.verl import cpu
+from shape_grpo.verl import cpu, trainers_logger
 from shape_grpo.verl.checks import (
     RECORD_KEY,
     REWARD_MANAGER,
@@ -32,7 +31,7 @@ from shape_grpo.verl.estimator import Loan, candidates_in_context
 from shape_grpo.verl.lost_workers import ended_where_workers_died, say_why_nothing_came
 from shape_grpo.verl.samples import SampleLog, choose_samples, make_samples
 
-logger = logging.getLogger(__name__)
+logger = trainers_logger(__name__)
 
 
 class CandidateTrainerMixin:

@@ -131,7 +131,7 @@ def test_a_validation_is_judged_by_itself(make_trainer, records, ends):
 
 def test_lost_responses_are_counted_and_said_once(make_trainer, run_step, caplog):
     trainer = make_trainer()
-    with caplog.at_level(logging.WARNING, "shape_grpo"):
+    with caplog.at_level(logging.WARNING, "verl"):
         _, whole = run_step(trainer, [FINE] * 8)
         assert not caplog.records
         for _ in range(2):

@@ -1,5 +1,6 @@
 """A wait ends when nobody is left to be waited for; with real Ray actors."""
 
+import logging
 import signal
 import time
 from contextlib import suppress
@@ -155,7 +156,10 @@ def test_the_handler_of_the_signal_is_given_back(start):
 
 
 def test_a_look_that_fails_ends_nothing(caplog):
-    with ended_where_workers_died(trainer_of(agent_loops=["no actor"])):
+    with (
+        caplog.at_level(logging.WARNING, "verl"),
+        ended_where_workers_died(trainer_of(agent_loops=["no actor"])),
+    ):
         deadline = time.monotonic() + SECONDS
         while "no longer watched" not in caplog.text and time.monotonic() < deadline:
             time.sleep(0.05)

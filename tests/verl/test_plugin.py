@@ -75,6 +75,28 @@ def test_import_verl_loads_the_plugin_and_leaves_the_heavy_rooms_alone(facts):
     assert set(facts["loaded"]) == (light | cpu if facts["platform"] == "cpu" else light)
 
 
+SILENCED = """
+import json
+# What verl does first in the process of its trainer, and what vLLM does whenever it is imported.
+from verl.utils.logging_utils import configure_verl_logging
+from model_hosting_container_standards.logging_config import configure_root_logger
+configure_verl_logging()
+configure_root_logger()
+from shape_grpo.verl import lost_workers, samples, trainer
+for room in (lost_workers, samples, trainer):
+    room.logger.warning("said by " + room.__name__)
+print(json.dumps(""))
+"""
+
+
+def test_what_the_trainer_warns_of_is_seen_though_vllm_silences_the_root_logger():
+    result = subprocess.run(
+        [sys.executable, "-c", SILENCED], capture_output=True, text=True, check=True
+    )
+    for room in ("lost_workers", "samples", "trainer"):
+        assert f"said by shape_grpo.verl.{room}" in result.stderr
+
+
 def test_every_name_is_known_where_verl_looks_it_up(facts):
     assert facts["estimator"] == "compute_shape_grpo_advantage"
     assert facts["manager"] == "MultiCandidateRewardManager"

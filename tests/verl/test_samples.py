@@ -104,7 +104,7 @@ def test_a_full_disk_is_said_once_and_the_training_goes_on(make, run_step, file,
     file.parent.mkdir()
     file.symlink_to("/dev/full")
     trainer = make(log_samples_every=1)
-    with caplog.at_level(logging.WARNING, "shape_grpo"):
+    with caplog.at_level(logging.WARNING, "verl"):
         for trainer.global_steps in (1, 2, 3):
             _, metrics = run_step(trainer, STEP)
     assert metrics["shape_grpo/responses"] == len(STEP)
@@ -133,7 +133,7 @@ def test_trackers_of_verl_get_them_in_the_one_table_that_they_have(
 def test_a_tracker_that_fails_is_said_once_and_the_training_goes_on(make, run_step, file, caplog):
     trainer = make(log_samples_every=1)
     trainer._sample_log._trackers = ["a tracker", "vemlp_wandb"]  # which is not installed
-    with caplog.at_level(logging.WARNING, "shape_grpo"):
+    with caplog.at_level(logging.WARNING, "verl"):
         for trainer.global_steps in (1, 2):
             run_step(trainer, STEP)
     assert len(caplog.records) == 1 and "cannot be sent to the trackers" in caplog.text
