@@ -62,6 +62,7 @@ ROWS = {
     "A41": "generations go to the tables of trackers through one class",
     "A42": "a command merges a checkpoint's shards into a model",
     "A43": "a trainer waits, whoever is left to be waited for; its workers are in these lists",
+    "A44": "the logger verl keeps its own handler in the trainer's process",
     "B1": "a platform is registered by name",
     "B2": "environment variables that choose platform and engine",
     "B3": "the training worker, in a table of roles",
@@ -142,6 +143,7 @@ SYMBOLS = [
     Symbol("A43", "verl.workers.rollout.llm_server:LLMServerManager"),
     Symbol("A43", f"{_VLLM}.vllm_async_server:vLLMHttpServer.collective_rpc", (1,)),
     Symbol("A43", "verl.experimental.reward_loop:RewardLoopManager.reward_loop_worker_handles"),
+    Symbol("A44", "verl.utils.logging_utils:configure_verl_logging", ()),
     Symbol("B1", "verl.plugin.platform:PlatformRegistry.register", ("platform",)),
     Symbol("B1", "verl.plugin.platform:PlatformBase"),
     Symbol(

@@ -291,6 +291,14 @@ def test_A39_the_engine_asks_for_trl_in_one_place_for_one_class():
     assert "AutoModelForCausalLMWithValueHead" in source(monkey_patch.apply_monkey_patch)
 
 
+def test_A44_verls_logger_has_its_handler_before_the_trainer_is_imported():
+    from verl.trainer import main_ppo
+
+    text = inspect.getsource(main_ppo)
+    first = text.index("        configure_verl_logging()")
+    assert first < text.index("get_trainer_cls(config.trainer.v1.trainer_mode)")
+
+
 def test_A40_a_step_is_made_of_updates_whose_metrics_are_averaged():
     text = source(PPOTrainer.step)
     assert "self.parameter_sync_step" in text and "self._step_once(" in text
