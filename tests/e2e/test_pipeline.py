@@ -131,6 +131,7 @@ def test_a_key_in_the_environment_is_in_no_file_of_the_run(spied_run):
     assert [file for file in files if KEY.encode() in file.read_bytes()] == []
 
 
+@pytest.mark.slow
 def test_on_error_raise_ends_the_run_with_the_traceback(overrides, tmp_path, monkeypatch):
     """Through the recipe's entry point, as the quickstart runs it."""
     monkeypatch.setenv("PYTHONPATH", PATHS)
