@@ -6,7 +6,8 @@ source "$(dirname "$0")/environment.sh"
 if [ $# -gt 0 ]; then
     exec "$PYTHON" -m pytest "$@"
 fi
-# One that hangs prints where, is named as failed, and the rest goes on.
-"$PYTHON" -m pytest -n 2 --timeout 600 -o faulthandler_timeout=300 -m "not e2e and not slow"
+# Two at a time, a core each. One that hangs prints where, is named as failed, and the rest goes on.
+OMP_NUM_THREADS=1 \
+    "$PYTHON" -m pytest -n 2 --timeout 600 -o faulthandler_timeout=300 -m "not e2e and not slow"
 # These are alone: each has the processes of a whole cluster.
 exec "$PYTHON" -m pytest -m "e2e and not slow"

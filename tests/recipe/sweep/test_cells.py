@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -117,12 +118,15 @@ def test_a_specification_that_is_nowhere_is_named():
 
 @pytest.mark.parametrize("name", SPECIFICATIONS)
 def test_every_cell_of_the_specifications_here_is_valid(name, tmp_path):
-    """One seed of each; runs of verl compose to a configuration that it accepts."""
+    """One seed of each task with each K, and of each method: verl accepts what they compose to."""
     sweep = read_sweep(name)
     assert set(sweep.methods) <= set(METHODS)
     sweep.seeds = sweep.seeds[:1]
+    each_task = replace(sweep, methods=sweep.methods[:1])
+    each_method = replace(sweep, tasks=sweep.tasks[:1], candidates=sweep.candidates[:1])
+    some = [*cells(each_task, tmp_path), *cells(each_method, tmp_path)]
     judge = "reward.custom_reward_function.reward_kwargs.base_url=http://localhost:8000/v1"
-    for cell in cells(sweep, tmp_path) if sweep.trainer == "verl" else ():
+    for cell in some if sweep.trainer == "verl" else ():
         method, overrides = cell.command[3], [*cell.command[5:]]
         overrides += ["+backend=cpu"] if sweep.backend == "cpu" else []
         overrides += [judge] if "+task=aclsum" in overrides and sweep.backend == "gpu" else []
