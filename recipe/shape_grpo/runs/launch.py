@@ -56,6 +56,8 @@ def cpu_environment(metrics: Path) -> dict[str, str]:
         # Models and data are on this machine; a hub out of reach would be asked again and again.
         "HF_HUB_OFFLINE": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Past tasks that Ray keeps for its dashboard: 100,000 else, a hundred MiB in 500 steps.
+        "RAY_task_events_max_num_task_in_gcs": "2000",
     }
 
 
