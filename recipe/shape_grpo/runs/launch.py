@@ -49,15 +49,22 @@ class TrainingFailed(RuntimeError):
 
 
 def cpu_environment(metrics: Path) -> dict[str, str]:
-    """Environment variables of a CPU run whose metrics go to the file ``metrics``."""
-    return {
+    """Environment variables of a CPU run whose metrics go to the file ``metrics``.
+
+    What the user has set stays, but for the platform and the file.
+    """
+    defaults = {
         **ENVIRONMENT,
-        "VERL_FILE_LOGGER_PATH": str(metrics.resolve()),
         # Models and data are on this machine; a hub out of reach would be asked again and again.
         "HF_HUB_OFFLINE": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
         # Past tasks that Ray keeps for its dashboard: 100,000 else, a hundred MiB in 500 steps.
         "RAY_task_events_max_num_task_in_gcs": "2000",
+    }
+    return {
+        **{name: os.environ.get(name, value) for name, value in defaults.items()},
+        "VERL_PLATFORM": "cpu",
+        "VERL_FILE_LOGGER_PATH": str(metrics.resolve()),
     }
 
 

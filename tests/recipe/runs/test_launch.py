@@ -143,3 +143,14 @@ def test_nothing_is_started_for_a_configuration_that_is_refused(task, started):
     with pytest.raises(ValueError, match="there is no"):
         train(task)
     assert started == []
+
+
+def test_what_the_user_has_set_stays_but_the_platform_and_the_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.setenv("VERL_PLATFORM", "nvidia")
+    monkeypatch.setenv("VERL_FILE_LOGGER_PATH", "elsewhere.jsonl")
+    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED", raising=False)
+    found = launch.run_environment("cpu", tmp_path)
+    assert (found["OMP_NUM_THREADS"], found["VERL_PLATFORM"]) == ("7", "cpu")
+    assert found["VERL_FILE_LOGGER_PATH"] == str(tmp_path / "metrics.jsonl")
+    assert found["RAY_USAGE_STATS_ENABLED"] == "0"
