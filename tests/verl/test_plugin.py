@@ -76,7 +76,6 @@ def test_import_verl_loads_the_plugin_and_leaves_the_heavy_rooms_alone(facts):
 
 
 SILENCED = """
-import json
 # What verl does first in the process of its trainer, and what vLLM does whenever it is imported.
 from verl.utils.logging_utils import configure_verl_logging
 from model_hosting_container_standards.logging_config import configure_root_logger
@@ -85,7 +84,6 @@ configure_root_logger()
 from shape_grpo.verl import lost_workers, samples, trainer
 for room in (lost_workers, samples, trainer):
     room.logger.warning("said by " + room.__name__)
-print(json.dumps(""))
 """
 
 
