@@ -134,9 +134,10 @@ def _write_archive(arguments: list[str], console: Console) -> None:
     facts, curves, left_out = read_runs(options.runs)
     if not facts:
         raise FileNotFoundError(f"no whole run below {', '.join(map(str, options.runs))}.")
-    write_archive(facts, curves, options.output, options.every)
+    written = write_archive(facts, curves, options.output, options.every)
     console.print(
-        f"{len(facts)} runs in {options.output}, {sum(map(len, left_out.values()))} left out.",
+        f"{written} runs in {options.output}, {sum(map(len, left_out.values()))} left out, "
+        f"{len(facts) - written} given twice.",
         soft_wrap=True,
     )
 

@@ -4,7 +4,7 @@
 
 writes ``runs.jsonl.gz``, the facts of each run, and ``steps.parquet``, what the report shows of
 each step, in four significant digits. The report takes FOLDER in the place of RUNS, and so does
-this command: an archive and new runs give a larger one.
+this command: an archive and new runs give a larger one. A run that both hold is taken once.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ PARTS = 4
 
 def write_archive(
     facts: list[dict[str, Any]], curves: list[pd.DataFrame], output: Path, every: int = 1
-) -> None:
-    """Write both files.
+) -> int:
+    """Write both files; the number of runs in them.
 
     Args:
         facts: Of each run, what `recipe.shape_grpo.report.results` reads from its folder.
@@ -36,16 +36,23 @@ def write_archive(
         every: Keep the steps that are a multiple of it, and those with a held-out reward.
     """
     output.mkdir(parents=True, exist_ok=True)
-    # What is read from an archive names it before the folder.
-    bare = [{**fact, "folder": fact["folder"].split(": ")[-1]} for fact in facts]
-    lines = [json.dumps({key: _short(value) for key, value in fact.items()}) for fact in bare]
+    runs: dict[str, tuple[str, pd.DataFrame]] = {}
+    for fact, curve in zip(facts, curves, strict=True):
+        # What is read from an archive names it before the folder.
+        bare = {**fact, "folder": fact["folder"].split(": ")[-1]}
+        short = {key: _short(value) for key, value in bare.items()}
+        # Two runs that have all settings, the seed and the last reward in common are one.
+        same = json.dumps({**short, "folder": None}, sort_keys=True)
+        runs.setdefault(same, (json.dumps(short), curve))
+    lines = [line for line, _ in runs.values()]
     # The same runs give the same file: without the time.
     (output / FACTS).write_bytes(gzip.compress("\n".join([*lines, ""]).encode(), mtime=0))
-    steps = pd.concat([curve.assign(run=run) for run, curve in enumerate(curves)])
+    steps = pd.concat([curve.assign(run=run) for run, (_, curve) in enumerate(runs.values())])
     steps = steps[(steps["step"] % every == 0) | steps["held_out"].notna()]
     figures = steps.columns.drop(["run", "step"])
     steps[figures] = _rounded(steps[figures]).astype("float32")
     steps.to_parquet(output / STEPS, index=False, compression="zstd")
+    return len(lines)
 
 
 def _short(value: Any) -> Any:

@@ -47,6 +47,18 @@ def test_an_archive_can_be_added_to_and_thinned(tmp_path):
     assert sorted(after.steps["held_out"].dropna()) == sorted(before.steps["held_out"].dropna())
 
 
+def test_a_run_that_is_given_twice_is_one_run(tmp_path, capsys):
+    write_runs(tmp_path / "runs", {"grpo": {1: 4.1}, "praise": {1: 4.4}})
+    runs, archive = str(tmp_path / "runs"), str(tmp_path / "archive")
+    main(["archive", runs, "--output", archive])
+    write_run(tmp_path / "runs" / "later", [0.0, 4.1], training=[1.0] * 20, seed=2)
+    main(["archive", archive, runs, "--output", archive])
+    assert "3 runs in" in (said := capsys.readouterr().out) and "2 given twice" in said
+    results = read_results([tmp_path / "archive"])
+    assert sorted(results.runs["final"]) == [4.1, 4.1, 4.4]
+    assert results.steps.groupby("run")["step"].apply(lambda steps: steps.is_unique).all()
+
+
 def test_nothing_to_archive_is_an_error(tmp_path):
     with pytest.raises(SystemExit, match="no whole run below"):
         main(["archive", str(tmp_path), "--output", str(tmp_path / "archive")])
