@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import processes_with, wait_until
+from processes import processes_with
 
 from shape_grpo.sandbox import Limits, Sandbox, SandboxError, guests, pool, totals
+from tests.waiting import wait_until
 
 
 def make(**options):

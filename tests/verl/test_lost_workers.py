@@ -16,6 +16,7 @@ from shape_grpo.verl.lost_workers import (
     say_why_nothing_came,
     waited_for,
 )
+from tests.waiting import wait_until
 
 SECONDS = 60
 """For what takes a moment: a wait without an end would be one of the whole tests."""
@@ -160,10 +161,7 @@ def test_a_look_that_fails_ends_nothing(caplog):
         caplog.at_level(logging.WARNING, "verl"),
         ended_where_workers_died(trainer_of(agent_loops=["no actor"])),
     ):
-        deadline = time.monotonic() + SECONDS
-        while "no longer watched" not in caplog.text and time.monotonic() < deadline:
-            time.sleep(0.05)
-    assert "no longer watched" in caplog.text
+        wait_until(lambda: "no longer watched" in caplog.text)
 
 
 class Buffer:

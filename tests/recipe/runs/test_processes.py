@@ -2,13 +2,13 @@
 
 import subprocess
 import sys
-import time
 from multiprocessing.shared_memory import SharedMemory
 
 import pytest
 
 from recipe.shape_grpo.runs import processes
 from recipe.shape_grpo.runs.processes import SHARED_MEMORY, WholeSession, session_processes
+from tests.waiting import wait_until
 
 # A process group of its own, as Ray gives its workers.
 CHILD = "import os, sys, time; os.setpgrp(); print('up', flush=True); time.sleep(600)"
@@ -53,13 +53,6 @@ def start():
         for left in session_processes(process.pid):
             left.kill()
         process.wait()
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def none_is_left(process):
