@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from shape_grpo.advantage.readings import READINGS, candidate_advantages
+from shape_grpo.advantage.candidates import candidate_advantages
+from shape_grpo.advantage.readings import READINGS
 from shape_grpo.advantage.records import Reward, stack_rewards
 from shape_grpo.credit import (
     ALLOCATORS,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shape_grpo.advantage.readings import candidate_advantages
+from shape_grpo.advantage.candidates import candidate_advantages
 from shape_grpo.advantage.records import CandidateBatch
 from shape_grpo.advantage.scatter import scatter_candidate_advantages
 from shape_grpo.advantage.statistics import GroupIndex
