@@ -86,7 +86,7 @@ def verl_main_ppo(overrides, tmp_path_factory):
             process = subprocess.run(
                 command,
                 cwd=ROOT,
-                env={**os.environ, **cpu_environment(folder / "metrics.jsonl"), **environment},
+                env={**cpu_environment(folder / "metrics.jsonl"), **environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 check=False,

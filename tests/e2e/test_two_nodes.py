@@ -3,7 +3,6 @@
 Run by `./run_scripts/test.sh -m slow`.
 """
 
-import os
 import secrets
 import subprocess
 import sys
@@ -69,7 +68,7 @@ def ray_cluster(nodes, folder, environment):
 def train(nodes, folder, run):
     """The metrics of each step of a run on so many nodes."""
     run.mkdir()
-    environment = {**os.environ, **cpu_environment(run / "metrics.jsonl")}
+    environment = cpu_environment(run / "metrics.jsonl")
     environment |= {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1", "RUN": str(run)}
     # Nobody else may use the cluster.
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex()}

@@ -4,7 +4,6 @@ The model is made here and knows nothing: whatever it writes is a score or is co
 """
 
 import asyncio
-import os
 import subprocess
 import sys
 import threading
@@ -62,7 +61,7 @@ def vllm_url(tokenizer, tmp_path_factory):
         *("--dtype", "float32", "--enforce-eager", "--max-num-seqs", "8"),
     ]
     url = f"http://127.0.0.1:{port}"
-    environment = {**os.environ, **cpu_environment(folder / "metrics.jsonl")}
+    environment = cpu_environment(folder / "metrics.jsonl")
     environment["PYTHONPATH"] = str(ROOT)
     with (folder / "server.log").open("w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)

@@ -32,7 +32,7 @@ from recipe.shape_grpo.runs.folder import (
 )
 from recipe.shape_grpo.runs.processes import WholeSession
 from recipe.shape_grpo.runs.progress import show_progress
-from shape_grpo.verl.cpu import ENVIRONMENT
+from shape_grpo.verl.cpu import set_environment
 
 BACKENDS = {"cpu": ["+backend=cpu"], "gpu": []}
 """Name to the overrides that choose it."""
@@ -49,31 +49,33 @@ class TrainingFailed(RuntimeError):
 
 
 def cpu_environment(metrics: Path) -> dict[str, str]:
-    """Environment variables of a CPU run whose metrics go to the file ``metrics``.
+    """The environment of a CPU run whose metrics go to the file ``metrics``.
 
     What the user has set stays, but for the platform and the file.
     """
     defaults = {
-        **ENVIRONMENT,
         # Models and data are on this machine; a hub out of reach would be asked again and again.
         "HF_HUB_OFFLINE": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
         # Past tasks that Ray keeps for its dashboard: 100,000 else, a hundred MiB in 500 steps.
         "RAY_task_events_max_num_task_in_gcs": "2000",
     }
-    return {
-        **{name: os.environ.get(name, value) for name, value in defaults.items()},
+    environment = {
+        **defaults,
+        **os.environ,
         "VERL_PLATFORM": "cpu",
         "VERL_FILE_LOGGER_PATH": str(metrics.resolve()),
     }
+    set_environment(environment)
+    return environment
 
 
 def run_environment(backend: str, run: Path) -> dict[str, str]:
-    """What a run in this folder finds in its environment beside what is there already."""
+    """The environment of a run in this folder."""
     metrics = run / METRICS
     if backend == "cpu":
         return cpu_environment(metrics)
-    return {"VERL_FILE_LOGGER_PATH": str(metrics.resolve())}
+    return {**os.environ, "VERL_FILE_LOGGER_PATH": str(metrics.resolve())}
 
 
 def train(
@@ -114,7 +116,7 @@ def train(
     if is_whole(run, settings, made_from):
         console.print(f"{method}: reusing {run}")
         return
-    check_run(config, {**os.environ, **run_environment(backend, run)})
+    check_run(config, run_environment(backend, run))
     begun = {**asdict(settings), **made_from}
     if goes_on := _will_resume(config):
         _check_begun(run, begun)
@@ -227,7 +229,7 @@ def launch(
     with (run / LOG).open("w") as log:
         process = subprocess.Popen(
             command,
-            env={**os.environ, **run_environment(backend, run)},
+            env=run_environment(backend, run),
             stdin=subprocess.DEVNULL,
             stdout=None if verbose else log,
             stderr=None if verbose else subprocess.STDOUT,
