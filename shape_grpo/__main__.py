@@ -1,4 +1,4 @@
-"""``python -m shape_grpo explain 5 4 3``: who gets which credit for what."""
+"""``python -m shape_grpo explain 5 4 3``: the credit of each candidate."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""The block ``algorithm.shape_grpo``: how a set is scored, split and credited. Needs no verl."""
+"""The block ``algorithm.shape_grpo``: all settings of this package, validated. Needs no verl."""
 
 from __future__ import annotations
 
@@ -12,20 +12,16 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from shape_grpo.advantage import READINGS, Reward, stack_rewards
+from shape_grpo.advantage import ADVANTAGES, Method, Reward, stack_rewards
 from shape_grpo.candidates import CandidateRules
-from shape_grpo.credit import (
-    ALLOCATORS,
-    UTILITIES,
-    Utility,
-    make_allocator,
-    make_utility,
-    set_utility,
-)
+from shape_grpo.credit import ALLOCATORS, UTILITIES, make_allocator, make_utility, set_utility
 from shape_grpo.registry import check_choice, did_you_mean
 
 BLOCK = "algorithm.shape_grpo"
-"""Where a verl configuration has it."""
+"""Key of the block in a verl configuration."""
+
+NORM_BY_STD = "norm_adv_by_std_in_grpo"
+"""Key of verl's ``algorithm``: whether advantages are divided by the standard deviation."""
 
 
 @dataclass(frozen=True)
@@ -33,35 +29,39 @@ class ShapeGRPOConfig(CandidateRules):
     """All settings of this package: the rules for candidates (`CandidateRules`), and these.
 
     Attributes:
-        utility: The set's score U from its candidates' rewards.
+        utility: How the set's score U follows from its candidates' rewards; a name in
+            `shape_grpo.credit.UTILITIES`.
         utility_options: Options of the utility (``m`` of ``top_m``, for instance).
-        allocator: How U is split over the candidates.
+        allocator: How U is split over the candidates; a name in `shape_grpo.credit.ALLOCATORS`.
         allocator_options: Options of the allocator (``alpha`` and ``beta`` of ``beta_shapley``, for
             instance).
-        advantage: How shares become advantages.
+        advantage: How shares become advantages; a name in `shape_grpo.advantage.ADVANTAGES`.
         length_correction: Whether credit weights account for unequal candidate lengths
-            (``shape_grpo.advantage.candidate_advantages``).
-        epsilon: Added to the group's standard deviation, as in verl's GRPO.
-        floor_reward: The reward under the rule ``floor``, and the score of a response without any
-            candidate.
+            (`shape_grpo.advantage.Method`).
+        epsilon: Number added to the group's standard deviation, as in verl's GRPO.
+        floor_reward: Reward under the rule ``floor``, and the score of a response without
+            candidates.
         on_error: ``skip``: a candidate whose reward function raised, or returned no finite number,
             leaves the set, and its tokens count as shared. ``raise``: the run ends, as if
             ``max_error_share`` were 0.
-        max_error_share: The run ends where more of the candidates have failed: in training, taken
-            over the last steps; in a validation, over all of it. At one half the rewards say more
-            of the failure than of the policy. 1 never ends a run.
-        error_window: Steps that the share is taken over in training. With three, a run outlives one
-            step whose rewards all fail (a judge that restarts) but not two, and ends at once if
-            that is its first: it was set up wrong.
-        reward_timeout: Seconds after which a reward function that has not returned counts as one
-            that raised (verl; TRL gives it all candidates at once). Twice what ACLSum's judge takes
-            at worst, four retries of 60 seconds, and far above a sandbox's 10 seconds a test.
-        log_samples_every: Steps from one look at responses and their credit to the next, from the
-            first step on; 0 takes none (verl; TRL has ``log_completions``).
-        log_samples: Responses at each look, answers to one prompt.
+        max_error_share: Share of failed candidates above which the run ends: in training over the
+            last ``error_window`` steps, in a validation over all of it. Above one half the rewards
+            say more about the failure than about the policy. 1 never ends a run.
+        error_window: Number of steps that the share is taken over in training. With three, a run
+            survives one step whose rewards all fail (a judge that restarts) but not two. It ends at
+            once if that is its first step: it was set up wrong.
+        reward_timeout: Seconds after which a call of the reward function counts as failed (verl
+            only: TRL passes all candidates in one call). The default is twice the worst case of
+            ACLSum's judge, four retries of 60 seconds, and far above a sandbox's 10 seconds per
+            test.
+        log_samples_every: Number of steps between two logs of responses with their credit, from the
+            first step on; 0 logs none (verl only: TRL has ``log_completions``).
+        log_samples: Number of responses per log, all of them answers to one prompt.
+        norm_by_std: Whether advantages are divided by the group's standard deviation. No key of the
+            block: verl has ``algorithm.norm_adv_by_std_in_grpo`` for it, TRL ``scale_rewards``.
 
     Raises:
-        ValueError: A value that is not allowed; the message names the setting and what is.
+        ValueError: A value is not allowed; the message names the setting and the allowed values.
     """
 
     utility: str = "max"
@@ -78,23 +78,20 @@ class ShapeGRPOConfig(CandidateRules):
     reward_timeout: float = 600.0
     log_samples_every: int = 10
     log_samples: int = 4
+    norm_by_std: bool = True
 
     def __post_init__(self) -> None:
         self._convert_types()
         super().__post_init__()
         check_choice("utility", self.utility, UTILITIES)
         check_choice("allocator", self.allocator, ALLOCATORS)
-        check_choice("advantage", self.advantage, READINGS)
-        try:
-            make_allocator(self.allocator, **self.allocator_options)
-        except ValueError as error:
-            raise ValueError(f"allocator_options={self.allocator_options}: {error}") from error
+        check_choice("advantage", self.advantage, ADVANTAGES)
+        utility = self.method.utility
         check_choice("on_error", self.on_error, ("skip", "raise"))
         if not 0 <= self.max_error_share <= 1:
             raise ValueError(f"max_error_share={self.max_error_share}: must be from 0 to 1.")
         if self.error_window < 1:
             raise ValueError(f"error_window={self.error_window}: must be 1 step or more.")
-        utility = self.game
         floor = torch.tensor(self.floor_reward)
         if not utility.takes_vectors and not utility.allows(floor).all():
             raise ValueError(
@@ -115,22 +112,21 @@ class ShapeGRPOConfig(CandidateRules):
                 f"log_samples={self.log_samples}: must be 1 or more; for none write "
                 "log_samples_every=0."
             )
-        if not self.epsilon > 0:
-            raise ValueError(f"epsilon={self.epsilon}: must be positive.")
 
     @classmethod
     def from_algorithm(cls, algorithm: Any) -> ShapeGRPOConfig:
-        """The block of a verl ``algorithm`` config; defaults where it is absent.
+        """Read the block of a verl ``algorithm`` config; defaults where it is absent.
 
         Raises:
-            ValueError: An unknown key or a value that is not allowed; the message names what is.
+            ValueError: A key is unknown or a value is not allowed; the message names the allowed
+                ones.
         """
         block = algorithm.get("shape_grpo") or {}
         if isinstance(block, DictConfig):
             block = OmegaConf.to_container(block, resolve=True)
         if not isinstance(block, Mapping):
             raise ValueError(f"{BLOCK}={block}: must be a block of keys and values.")
-        known = [entry.name for entry in fields(cls)]
+        known = list(cls.block_defaults())
         for key in map(str, block):
             if key not in known:
                 raise ValueError(
@@ -138,17 +134,40 @@ class ShapeGRPOConfig(CandidateRules):
                     f"Allowed: {', '.join(known)}."
                 )
         try:
-            return cls(**block)
+            return cls(**block, norm_by_std=algorithm.get(NORM_BY_STD, True))
         except ValueError as error:
             raise ValueError(f"{BLOCK}.{error}") from error
 
+    @classmethod
+    def block_defaults(cls) -> dict[str, Any]:
+        """Return the keys of the block with their defaults."""
+        defaults = vars(cls())
+        names = [entry.name for entry in fields(cls) if entry.name != "norm_by_std"]
+        return {name: defaults[name] for name in names}
+
     @cached_property
-    def game(self) -> Utility:
-        """The utility with its options."""
+    def method(self) -> Method:
+        """Method that these settings name.
+
+        Raises:
+            ValueError: An option is unknown, missing or not allowed.
+        """
         try:
-            return make_utility(self.utility, **self.utility_options)
+            utility = make_utility(self.utility, **self.utility_options)
         except ValueError as error:
             raise ValueError(f"utility_options={self.utility_options}: {error}") from error
+        try:
+            allocator = make_allocator(self.allocator, **self.allocator_options)
+        except ValueError as error:
+            raise ValueError(f"allocator_options={self.allocator_options}: {error}") from error
+        return Method(
+            utility,
+            allocator,
+            self.advantage,
+            self.length_correction,
+            self.norm_by_std,
+            self.epsilon,
+        )
 
     @property
     def allowed_error_share(self) -> float:
@@ -157,47 +176,46 @@ class ShapeGRPOConfig(CandidateRules):
 
     @property
     def floor(self) -> Reward:
-        """The reward under the rule ``floor``; a candidate that reaches nothing where the utility
-        takes vectors.
-        """
-        return [] if self.game.takes_vectors else self.floor_reward
+        """Reward under the rule ``floor``; an empty vector where the utility takes vectors."""
+        return [] if self.method.utility.takes_vectors else self.floor_reward
 
     def checked_reward(self, result: Any, text: str) -> float | list[float]:
-        """What a reward function returned for the candidate ``text``, as floats.
+        """Check the result of a reward function for the candidate ``text``; return it as floats.
 
         Raises:
-            ValueError: The utility does not take it; NaN and infinity none does.
+            ValueError: The utility does not allow it; no utility allows NaN or infinity.
             TypeError: It is no number, or no list of numbers where the utility takes vectors.
         """
-        vectors = self.game.takes_vectors
+        utility = self.method.utility
         if isinstance(result, str):
             raise TypeError(f"The reward function returned the text {result[:200]!r}.")
         try:
-            reward = [float(value) for value in result] if vectors else float(result)
+            reward = [float(value) for value in result] if utility.takes_vectors else float(result)
         except (TypeError, ValueError) as error:
             raise TypeError(
                 f"The reward function returned {result!r:.200} for {text[:200]!r}; utility "
-                f"{self.utility} takes {self.game.domain}."
+                f"{self.utility} takes {utility.domain}."
             ) from error
-        if reward == [] or not self.game.allows(torch.tensor(reward)).all():
+        if reward == [] or not utility.allows(torch.tensor(reward)).all():
             raise ValueError(
                 f"The reward function returned {reward} for {text[:200]!r}; utility "
-                f"{self.utility} takes {self.game.domain}."
+                f"{self.utility} takes {utility.domain}."
             )
         return reward
 
     def set_score(self, rewards: Sequence[Reward]) -> float:
-        """A response's score from the rewards of its candidates; without any, `floor_reward`."""
+        """Return a response's score from its candidates' rewards; `floor_reward` without any."""
         if not rewards:
             return self.floor_reward
-        stacked = stack_rewards([rewards], vectors=self.game.takes_vectors)
-        return set_utility(stacked, utility=self.game).item()
+        utility = self.method.utility
+        stacked = stack_rewards([rewards], vectors=utility.takes_vectors)
+        return set_utility(stacked, utility=utility).item()
 
     def _convert_types(self) -> None:
-        """As YAML and command lines need it: ``1e-6`` and ``"3"`` become numbers.
+        """Convert values of YAML and command lines: ``1e-6`` and ``"3"`` become numbers.
 
         Raises:
-            ValueError: A value that is not of its field's type.
+            ValueError: A value is not of its field's type.
         """
         try:
             typed = OmegaConf.structured(self, flags={"allow_objects": True})

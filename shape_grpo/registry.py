@@ -1,34 +1,35 @@
-"""Names that a config may use, each bound to a function or class, and what is said of others."""
+"""Registries of the names that a configuration may use, and the errors for unknown ones."""
 
 import difflib
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
 def closest(name: str, allowed: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The allowed name that is most like this one; None if none is.
+    """Return the allowed name that is most similar to ``name``, or None.
 
     Args:
-        name: What was written.
-        allowed: What there is.
-        cutoff: How alike they must be, up to 1 (`difflib.SequenceMatcher.ratio`).
+        name: Name that the user wrote.
+        allowed: Existing names.
+        cutoff: Least similarity, up to 1 (`difflib.SequenceMatcher.ratio`).
     """
     return next(iter(difflib.get_close_matches(name, list(allowed), n=1, cutoff=cutoff)), None)
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
-    """`` Did you mean shapley?``, the allowed name that is closest; empty if none is close."""
+    """Return a hint such as `` Did you mean shapley?``, or an empty string if no name is close."""
     close = closest(name, allowed)
     return f" Did you mean {close}?" if close else ""
 
 
 def check_choice(setting: str, value: str, allowed: Iterable[str]) -> None:
-    """Check the value of a setting that has a few.
+    """Check a setting that takes one of a few values.
 
     Raises:
-        ValueError: ``value`` is none of ``allowed``; the message names the setting and lists them.
+        ValueError: ``value`` is not allowed; the message names the setting and the allowed values.
     """
     names = list(allowed)
     if value not in names:
@@ -39,10 +40,10 @@ def check_choice(setting: str, value: str, allowed: Iterable[str]) -> None:
 
 
 class Registry(dict[str, T]):
-    """A dict from name to implementation, filled by ``@registry.register(name)``.
+    """Dict from name to implementation, filled by ``@registry.register(name)``.
 
     Args:
-        kind: What the names name; used in error messages.
+        kind: Noun for the entries in error messages.
     """
 
     def __init__(self, kind: str) -> None:
@@ -50,10 +51,10 @@ class Registry(dict[str, T]):
         self.kind = kind
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Decorator that binds ``name``.
+        """Return a decorator that binds ``name``.
 
         Raises:
-            ValueError: ``name`` is already bound to something else.
+            ValueError: ``name`` is already bound to another entry.
         """
 
         def decorator(entry: T) -> T:
@@ -64,10 +65,10 @@ class Registry(dict[str, T]):
         return decorator
 
     def find(self, name: str) -> T:
-        """The entry bound to ``name``.
+        """Return the entry bound to ``name``.
 
         Raises:
-            ValueError: Nothing is; the message lists the allowed names.
+            ValueError: The name is unknown; the message lists the allowed names.
         """
         if name not in self:
             raise ValueError(
@@ -75,3 +76,22 @@ class Registry(dict[str, T]):
                 f"{did_you_mean(name, self)}"
             )
         return self[name]
+
+
+def build(registry: Registry[type[T]], name: str, options: Mapping[str, Any]) -> T:
+    """Return an instance of the class registered as ``name``; its options are its dataclass fields.
+
+    Raises:
+        ValueError: The name is unknown, or an option is unknown, missing or not allowed.
+    """
+    kind = registry.find(name)
+    known: tuple[Field[Any], ...] = fields(kind) if is_dataclass(kind) else ()
+    names = [field.name for field in known]
+    for option in options:
+        if option not in names:
+            allowed = f"it takes: {', '.join(names)}" if names else "it takes none"
+            raise ValueError(f"{registry.kind} {name!r} has no option {option!r}; {allowed}")
+    for field in known:
+        if field.name not in options and field.default is field.default_factory is MISSING:
+            raise ValueError(f"{registry.kind} {name!r} needs the option {field.name!r}")
+    return kind(**options)

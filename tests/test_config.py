@@ -97,7 +97,9 @@ def test_a_utility_of_ones_own_may_be_the_function_itself():
 
     config = ShapeGRPOConfig(utility="custom", utility_options={"function": longest})
     rewards = torch.tensor([[1.0, 3.0]])
-    assert config.game.value(rewards, torch.ones(1, 2, dtype=torch.bool)).tolist() == [3.0]
+    assert config.method.utility.value(rewards, torch.ones(1, 2, dtype=torch.bool)).tolist() == [
+        3.0
+    ]
 
 
 def test_a_validated_configuration_stays_as_it_is():

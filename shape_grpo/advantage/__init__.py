@@ -1,24 +1,23 @@
 """From candidate rewards, spans and groups to the advantages of response tokens."""
 
 from shape_grpo.advantage.candidates import candidate_advantages
-from shape_grpo.advantage.explanation import credit_in_words, explain
+from shape_grpo.advantage.formulas import ADVANTAGES, Credit, register_advantage
+from shape_grpo.advantage.method import Method
 from shape_grpo.advantage.metrics import candidate_metrics
-from shape_grpo.advantage.readings import READINGS, Credit, register_reading
 from shape_grpo.advantage.records import CandidateBatch, CandidateRecord, Reward, stack_rewards
 from shape_grpo.advantage.scatter import scatter_candidate_advantages
 from shape_grpo.advantage.tokens import token_advantages
 
 __all__ = [
-    "READINGS",
+    "ADVANTAGES",
     "CandidateBatch",
     "CandidateRecord",
     "Credit",
+    "Method",
     "Reward",
     "candidate_advantages",
     "candidate_metrics",
-    "credit_in_words",
-    "explain",
-    "register_reading",
+    "register_advantage",
     "scatter_candidate_advantages",
     "stack_rewards",
     "token_advantages",

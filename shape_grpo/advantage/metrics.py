@@ -7,64 +7,60 @@ that updates several times a step adds those up.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from shape_grpo.advantage.method import Method
 from shape_grpo.advantage.records import CandidateBatch, CandidateRecord
-from shape_grpo.credit import Utility, make_utility, weigh_shares
-from shape_grpo.credit.allocators import sets_of_a_size
+from shape_grpo.credit import Shares, weigh_shares
+from shape_grpo.credit.sets import chunks_by_size
 
-HANDLED = ("truncated", "empty", "duplicate", "surplus", "fallback")
-COUNTS = ("shape_grpo/reward_errors", *(f"shape_grpo/{rule}_candidates" for rule in HANDLED))
-"""The metrics that are numbers of candidates, not means or shares."""
+PROBLEMS = ("truncated", "empty", "duplicate", "surplus", "fallback")
+COUNTS = ("shape_grpo/reward_errors", *(f"shape_grpo/{name}_candidates" for name in PROBLEMS))
+"""Metrics that are numbers of candidates, not means or shares."""
 
 
 def candidate_metrics(
     records: Sequence[CandidateRecord],
     response_lengths: Sequence[int],
-    *,
-    utility: str | Utility = "max",
-    allocator: str = "shapley",
-    allocator_options: Mapping[str, Any] | None = None,
-    candidates: CandidateBatch | None = None,
+    batch: CandidateBatch,
+    shares: Shares,
+    method: Method,
 ) -> dict[str, float]:
-    """What the candidates of N responses look like.
+    """Compute the metrics of the candidates of N responses.
 
     ``credit_spread`` is the coefficient of variation of a set's shares, averaged over sets of two
-    and more (0 is GRPO); ``negative_weights`` the part of candidates whose tokens are paid against
-    their response's advantage, which only utilities that a candidate can harm bring about.
+    and more (0 is GRPO). ``negative_weights`` is the part of candidates whose tokens are paid
+    against their response's advantage, which happens only under utilities that a candidate can
+    harm.
 
     Args:
-        records: One a response.
+        records: One record per response.
         response_lengths: Tokens of each response.
-        utility: A name in `shape_grpo.credit.UTILITIES`, or a `shape_grpo.credit.Utility`.
-        allocator: A name in `shape_grpo.credit.ALLOCATORS`; this and the utility say how credit is
-            spread.
-        allocator_options: Its options.
-        candidates: The records as `CandidateBatch.collate` made them, or selected from such, where
-            advantages were computed with it: their sets are then not split again.
+        batch: The records as `CandidateBatch.collate` stacks them.
+        shares: ``batch.compute_shares(method)``.
+        method: Its utility and allocator say how credit is spread.
 
     Returns:
-        ``shape_grpo/...`` to a number. A figure that nothing stands behind (a mean over no
-        candidates) is left out.
+        ``shape_grpo/...`` to a number. A mean over nothing is left out.
 
     Raises:
-        ValueError: ``candidates`` are of another number of responses; or as `CandidateBatch.share`.
+        ValueError: ``batch`` has another number of responses.
     """
-    game = make_utility(utility)
-    batch = candidates or CandidateBatch.collate(records, vectors=game.takes_vectors)
     if len(batch.mask) != len(records):
         raise ValueError(f"candidates of {len(batch.mask)} responses, records of {len(records)}")
     counts = batch.mask.sum(-1)
     lengths = (batch.ends - batch.starts).double()
     rewards = torch.zeros_like(lengths)
-    for rows, width in sets_of_a_size(batch.rewards, batch.mask):
-        rewards[rows, :width] = game.ranking(batch.rewards[rows, :width].double()).double()
-    shares = batch.share(game, allocator, allocator_options)
-    split = weigh_shares(shares, batch.mask, lengths, allocator=allocator, length_correction=False)
+    for rows, width in chunks_by_size(batch.rewards, batch.mask):
+        rewards[rows, :width] = method.utility.ranking(
+            batch.rewards[rows, :width].double()
+        ).double()
+    split = weigh_shares(
+        shares, batch.mask, lengths, allocator=method.allocator, length_correction=False
+    )
     errors = sum(record.num_errors for record in records)
     distinct = [record.distinct for record in records if record.distinct is not None]
     metrics = {
@@ -83,15 +79,17 @@ def candidate_metrics(
         "reward_errors": float(errors),
         "reward_error_share": errors / max(sum(record.num_asked for record in records), 1),
         **{
-            f"{rule}_candidates": float(sum(record.handled.get(rule, 0) for record in records))
-            for rule in HANDLED
+            f"{name}_candidates": float(
+                sum(record.problem_counts.get(name, 0) for record in records)
+            )
+            for name in PROBLEMS
         },
     }
     return {f"shape_grpo/{name}": value for name, value in metrics.items() if value is not None}
 
 
 def _variation(values: Tensor, mask: Tensor) -> Tensor:
-    """Standard deviation (ddof 0) over mean of each row of two or more with a mean above 0."""
+    """Return standard deviation (ddof 0) over mean of each row of two or more, mean above 0."""
     counts = mask.sum(-1)
     values = values.where(mask, 0.0)
     means = values.sum(-1) / counts.clamp(min=1)

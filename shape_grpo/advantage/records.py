@@ -1,4 +1,4 @@
-"""What is known of the candidates of one response, and of many as tensors."""
+"""Records of the candidates of one response, and of many as tensors."""
 
 from __future__ import annotations
 
@@ -14,20 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shape_grpo.advantage.method import Method
 from shape_grpo.candidates import CandidateSet
-from shape_grpo.credit import (
-    Shares,
-    Utility,
-    check_rewards,
-    make_allocator,
-    make_utility,
-    share_sets,
-)
-from shape_grpo.credit.allocators import sets_of_a_size
+from shape_grpo.credit import Shares, check_rewards, compute_shares
+from shape_grpo.credit.sets import chunks_by_size
 
 Reward = float | list[float] | bytes
-"""A vector for utilities that take one. Where all its numbers are 0 or 1 it may be ``bytes`` of
-them, an eighth of a list's memory; `CandidateRecord.from_json` gives these."""
+"""Reward of one candidate; a vector for utilities that take vectors. A vector of zeros and ones may
+be ``bytes``, an eighth of a list's memory; `CandidateRecord.from_json` returns these."""
 
 
 @dataclass
@@ -35,80 +29,81 @@ class CandidateRecord:
     """The candidates of one response.
 
     Attributes:
-        rewards: One a candidate; None where its reward function failed.
-        starts: First token of each candidate, counted in ``response_ids``.
+        rewards: One reward per candidate; None where its reward function failed.
+        starts: First token of each candidate, as an index into ``response_ids``.
         ends: One past its last token.
-        handled: How many candidates fell under each rule (``truncated``, ``empty``, ...), and how
-            many rewards were makeshifts (``fallback``).
-        error: The first failure of the reward function, with its traceback; None without one.
-        distinct: Different texts among the candidates that were scored; None where it is not known.
-        fixed: How many of the rewards are that of the rule ``floor``, without a call of the reward
-            function.
+        problem_counts: Number of candidates with each problem (``truncated``, ``empty``, ...), and
+            of fallback rewards (``fallback``).
+        error: First failure of the reward function, with its traceback; None without one.
+        distinct: Number of different texts among the candidates that were scored; None where it is
+            unknown.
+        num_floor_rewards: Number of rewards that the rule ``floor`` gave, without a call of the
+            reward function.
     """
 
     rewards: list[Reward | None] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
-    handled: dict[str, int] = field(default_factory=dict)
+    problem_counts: dict[str, int] = field(default_factory=dict)
     error: str | None = None
     distinct: int | None = None
-    fixed: int = 0
+    num_floor_rewards: int = 0
 
     @classmethod
     def from_results(
-        cls, found: CandidateSet, results: Sequence[Reward | str], handled: Counter[str]
+        cls, found: CandidateSet, results: Sequence[Reward | str], problem_counts: Counter[str]
     ) -> CandidateRecord:
-        """What came of scoring a response's candidates.
+        """Build the record of a response whose candidates have been scored.
 
         Args:
             found: The candidates.
-            results: A reward each, or the traceback of its reward function's failure.
-            handled: As the attribute.
+            results: Per candidate its reward, or the traceback of its reward function's failure.
+            problem_counts: As the attribute.
         """
         failures = [result for result in results if isinstance(result, str)]
         return cls(
             rewards=[None if isinstance(result, str) else result for result in results],
             starts=[start for start, _ in found.spans],
             ends=[end for _, end in found.spans],
-            handled=dict(handled),
+            problem_counts=dict(problem_counts),
             error=failures[0] if failures else None,
             distinct=found.num_distinct,
-            fixed=sum(text is None for text in found.texts),
+            num_floor_rewards=sum(text is None for text in found.texts),
         )
 
     @property
     def num_asked(self) -> int:
-        """Candidates that a reward function was called for."""
-        return len(self.rewards) - self.fixed
+        """Number of candidates that a reward function was called for."""
+        return len(self.rewards) - self.num_floor_rewards
 
     @property
     def num_errors(self) -> int:
-        """Candidates whose reward is unknown."""
+        """Number of candidates whose reward is unknown."""
         return sum(reward is None for reward in self.rewards)
 
     @property
     def known_rewards(self) -> list[Reward]:
-        """The rewards that the set is scored by."""
+        """Rewards that the set is scored by."""
         return [reward for reward in self.rewards if reward is not None]
 
     @property
     def is_unknown(self) -> bool:
-        """Whether every call of the reward function failed; rewards by rule say nothing then."""
+        """Whether every call of the reward function failed; floor rewards say nothing then."""
         return 0 < self.num_asked == self.num_errors
 
     def to_json(self) -> str:
-        """As it travels: vectors of zeros and ones are base64 of their bits."""
+        """Return the record as JSON; vectors of zeros and ones become base64 of their bits."""
         rewards = [_pack(reward) for reward in self.rewards]
         return json.dumps({**vars(self), "rewards": rewards}, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> CandidateRecord:
-        """What `to_json` wrote."""
+        """Read a record that `to_json` wrote."""
         return cls.from_fields(json.loads(text))
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> CandidateRecord:
-        """What `to_json` wrote, once it is parsed."""
+        """Build a record from parsed JSON of `to_json`."""
         rewards = [_unpack(r) if isinstance(r, str) else r for r in fields["rewards"]]
         return cls(**{**fields, "rewards": rewards})
 
@@ -118,7 +113,7 @@ _BITS_TO_DIGITS = bytes.maketrans(b"\0\1", b"01")
 
 
 def _pack(reward: Reward | None) -> float | list[float] | str | None:
-    """A vector of zeros and ones as base64 of a binary number, any other reward as it is.
+    """Return a vector of zeros and ones as base64 of a binary number, any other reward as is.
 
     The number has a 1 before the first bit of the vector, which would lose its leading zeros.
     """
@@ -141,7 +136,7 @@ class CandidateBatch:
     """Candidates of N responses, padded to the longest set.
 
     Attributes:
-        rewards: (N, K) float32, 0 where there is none; of vectors (N, K, M).
+        rewards: (N, K) float32, 0 in padding; (N, K, M) for vectors.
         mask: (N, K) bool; True for candidates with a reward.
         starts: (N, K) int64 first tokens; 0 in padding.
         ends: (N, K) int64 one past the last tokens; 0 in padding.
@@ -153,8 +148,6 @@ class CandidateBatch:
     starts: Tensor
     ends: Tensor
     unknown: Tensor
-    _selected_from: tuple[CandidateBatch, Tensor | slice] | None = field(default=None, repr=False)
-    _shared: tuple[Any, Shares] | None = field(default=None, init=False, repr=False)
 
     @classmethod
     def collate(
@@ -163,7 +156,7 @@ class CandidateBatch:
         """Stack the records of a batch, in its order.
 
         Args:
-            records: One a response.
+            records: One record per response.
             vectors: Whether the rewards are vectors.
         """
         sets = [record.rewards for record in records]
@@ -178,7 +171,7 @@ class CandidateBatch:
         )
 
     def to(self, device: torch.device) -> CandidateBatch:
-        """The same on a device."""
+        """Return the batch on a device."""
         return CandidateBatch(
             self.rewards.to(device),
             self.mask.to(device),
@@ -188,51 +181,38 @@ class CandidateBatch:
         )
 
     def token_counts(self, response_mask: Tensor) -> Tensor:
-        """(N, K) int64: tokens of each candidate that the policy wrote, given the (N, T) mask."""
+        """Return (N, K) int64: tokens of each candidate inside the (N, T) mask."""
         counts = response_mask.bool().cumsum(-1, dtype=torch.int32)
         written = torch.nn.functional.pad(counts, (1, 0))
         return (written.gather(1, self.ends) - written.gather(1, self.starts)).long()
 
     def select(self, rows: Tensor | slice) -> CandidateBatch:
-        """The responses at ``rows``: int64 indices, or a slice, which copies nothing."""
-        if isinstance(rows, slice) and rows == slice(None):
-            return self
+        """Return the responses at ``rows``: int64 indices, or a slice, which copies nothing."""
         return CandidateBatch(
             self.rewards[rows],
             self.mask[rows],
             self.starts[rows],
             self.ends[rows],
             self.unknown[rows],
-            (self, rows),
         )
 
-    def share(
-        self,
-        utility: str | Utility,
-        allocator: str,
-        allocator_options: Mapping[str, Any] | None = None,
-    ) -> Shares:
-        """How the utilities of the sets are shared out, in float64. It is computed once for a
-        batch and all that were selected from it: advantages and metrics both need it.
+    def compute_shares(self, method: Method) -> Shares:
+        """Split the utilities of the sets by a method, in float64.
+
+        Advantages and metrics both need the shares; a trainer computes them once and hands them on.
 
         Raises:
             ValueError: As `shape_grpo.credit.allocate`.
         """
-        if self._selected_from is not None:
-            whole, rows = self._selected_from
-            return whole.share(utility, allocator, allocator_options).select(rows)
-        how = (utility, allocator, dict(allocator_options or {}))
-        if self._shared is None or self._shared[0] != how:
-            game, share_out = make_utility(utility), make_allocator(allocator, **how[2])
-            for rows, width in sets_of_a_size(self.rewards, self.mask):
-                if not game.allows(self.rewards[rows, :width]).all():
-                    check_rewards(self.rewards, self.mask, game)  # says which one
-            self._shared = how, share_sets(self.rewards, self.mask, game, share_out, torch.float64)
-        return self._shared[1]
+        utility = method.utility
+        for rows, width in chunks_by_size(self.rewards, self.mask):
+            if not utility.allows(self.rewards[rows, :width]).all():
+                check_rewards(self.rewards, self.mask, utility)  # names the reward
+        return compute_shares(self.rewards, self.mask, utility, method.allocator, torch.float64)
 
 
 def stack_rewards(sets: Sequence[Sequence[Reward | None]], *, vectors: bool) -> Tensor:
-    """Rewards of N sets as float64 (N, K), or (N, K, M) of vectors; NaN where there is none.
+    """Stack the rewards of N sets as float64 (N, K), or (N, K, M) for vectors; NaN in padding.
 
     Vectors are padded with zeros to the longest.
     """
@@ -243,30 +223,30 @@ def stack_rewards(sets: Sequence[Sequence[Reward | None]], *, vectors: bool) -> 
 def _stack(
     sets: Sequence[Sequence[Any]], dtype: torch.dtype, *, vectors: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Numbers or vectors of N sets, 0 where there is none, and the mask (N, K) of where there is.
+    """Stack numbers or vectors of N sets, 0 in padding, and the mask (N, K) of what is there.
 
-    None and NaN stand for no number.
+    None and NaN stand for a missing number.
     """
-    counts = torch.tensor([len(of_set) for of_set in sets])
+    counts = torch.tensor([len(numbers) for numbers in sets])
     width = max(counts.tolist(), default=0)
     mask = torch.arange(width) < counts.unsqueeze(1)
-    numbers = [number for of_set in sets for number in of_set]
+    numbers = [number for numbers in sets for number in numbers]
     if vectors:
         values = _stack_vectors([vector for vector in numbers if vector is not None])
-        there = torch.tensor([vector is not None for vector in numbers], dtype=torch.bool)
+        present = torch.tensor([vector is not None for vector in numbers], dtype=torch.bool)
     else:
         values = torch.from_numpy(np.array(numbers, dtype=np.float64))
-        there = ~values.isnan()
-        values = values[there]
-    mask[mask.clone()] = there
+        present = ~values.isnan()
+        values = values[present]
+    mask[mask.clone()] = present
     stacked = torch.zeros(*mask.shape, *values.shape[1:], dtype=dtype)
     stacked[mask] = values.to(dtype)
     return stacked, mask
 
 
 def _stack_vectors(vectors: Sequence[list[float] | bytes]) -> Tensor:
-    """(C, M): padded with zeros to the longest."""
-    # One entry at least, so that a candidate that passes no test can be told from none.
+    """Return (C, M), padded with zeros to the longest vector."""
+    # At least one entry, so that a candidate that passes no test differs from no candidate.
     width = max([1, *map(len, vectors)])
     packed = [vector for vector in vectors if isinstance(vector, bytes)]
     if packed and len(packed) == len(vectors):

@@ -8,9 +8,10 @@ from shape_grpo.candidates.rules import (
     RULES,
     CandidateRules,
     CandidateSet,
-    JudgedCandidate,
+    CheckedCandidate,
+    check_candidates,
+    comparable_text,
     find_candidates,
-    judge_candidates,
 )
 from shape_grpo.candidates.spans import decode_response, token_spans
 
@@ -20,10 +21,11 @@ __all__ = [
     "Candidate",
     "CandidateRules",
     "CandidateSet",
-    "JudgedCandidate",
+    "CheckedCandidate",
+    "check_candidates",
+    "comparable_text",
     "decode_response",
     "find_candidates",
-    "judge_candidates",
     "parse_candidates",
     "token_spans",
 ]

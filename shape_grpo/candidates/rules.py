@@ -1,4 +1,4 @@
-"""Which of a response's candidates count, and which of those are to be scored."""
+"""Rules: which candidates of a response count, and which of them are scored."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from shape_grpo.candidates.spans import Tokenizer, decode_response, token_spans
 from shape_grpo.registry import check_choice
 
 RULES = ("score", "floor", "drop")
-"""What happens to a candidate that is not as it should be.
+"""Treatments of a candidate that has a problem.
 
 - ``score``: it goes to the reward function like any other.
-- ``floor``: it gets a fixed reward, ``floor_reward``, without a call of the reward function.
+- ``floor``: it gets the reward ``floor_reward``, without a call of the reward function.
 - ``drop``: it is no candidate; its tokens are shared tokens of the response.
 """
 
 
 MOST_CANDIDATES = 1024
-"""Candidates of a response under any rules, if ``max_candidates`` does not allow more."""
+"""Maximum number of candidates of a response, if ``max_candidates`` does not allow more."""
 
 
 @dataclass(frozen=True)
 class CandidateRules:
-    """How candidates are written, and the rule for each thing that can be wrong with one.
+    """Format of candidates, and the rule for each problem that a candidate can have.
 
-    Of several things wrong with a candidate the first counts: surplus, truncated, empty, duplicate.
+    Of several problems of a candidate the first counts: surplus, truncated, empty, duplicate.
 
     A policy that repeats itself to the length limit writes hundreds of candidates in a response.
     Each costs a call of the reward function, and the credit of K candidates takes a time in
@@ -36,18 +36,18 @@ class CandidateRules:
 
     Attributes:
         format: How candidates are written: ``xml`` or ``numbered``.
-        max_candidates: Candidates a response may have; those beyond fall under ``surplus``. None:
-            as many as `MOST_CANDIDATES`.
-        ignore_thoughts: Whether candidates before ``</think>`` are none.
+        max_candidates: Maximum number of candidates per response; further ones fall under
+            ``surplus``. None: `MOST_CANDIDATES`.
+        ignore_thoughts: Whether text before ``</think>`` holds no candidates.
         truncated: Rule for a last candidate that the response's end cut off.
         empty: Rule for a candidate without text.
         duplicate: Rule for a candidate whose text equals an earlier one's, but for white space and
-            case. Under ``score`` both take part, and symmetry makes them share what one would get.
+            case. Under ``score`` both take part, and by symmetry they share what one would get.
         surplus: Rule for candidates beyond ``max_candidates``. Under ``score`` and ``floor`` they
             take part up to `MOST_CANDIDATES` in all; those beyond are dropped under any rule.
 
     Raises:
-        ValueError: A value that is not allowed; the message names what is.
+        ValueError: A value is not allowed; the message names the allowed ones.
     """
 
     format: str = "xml"
@@ -70,18 +70,17 @@ class CandidateRules:
 
     @property
     def allowed(self) -> int:
-        """Candidates that a response may have before the rest is surplus."""
+        """Number of candidates that a response may have before the rest is surplus."""
         return self.max_candidates or MOST_CANDIDATES
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedCandidate:
-    """What is written as a candidate, and what the rules make of it.
+class CheckedCandidate:
+    """A candidate as it is written, and the rule that applies to it.
 
     Attributes:
-        candidate: What is written.
-        problem: ``surplus``, ``truncated``, ``empty`` or ``duplicate``; None where it is as it
-            should be.
+        candidate: The candidate as it is written.
+        problem: ``surplus``, ``truncated``, ``empty`` or ``duplicate``; None without a problem.
         rule: One of `RULES`.
     """
 
@@ -91,7 +90,7 @@ class JudgedCandidate:
 
     @property
     def counts(self) -> bool:
-        """Whether it is one of the set."""
+        """Whether it belongs to the set."""
         return self.rule != "drop"
 
 
@@ -100,57 +99,57 @@ class CandidateSet:
     """The K candidates of a response that count.
 
     Attributes:
-        candidates: In their order.
-        texts: What is to be scored; None for a candidate that gets the fixed reward.
+        candidates: The candidates, in their order.
+        texts: Texts to be scored; None for a candidate under the rule ``floor``.
         spans: ``(start, end)`` of each candidate's tokens, as `token_spans` finds them.
-        handled: How many candidates were surplus, truncated, empty or duplicate, dropped ones
-            included; a problem that did not occur has no key.
+        problem_counts: Number of candidates that were surplus, truncated, empty or duplicate,
+            dropped ones included; a problem that did not occur has no key.
     """
 
     candidates: list[Candidate]
     texts: list[str | None]
     spans: list[tuple[int, int]]
-    handled: Counter[str]
+    problem_counts: Counter[str]
 
     @classmethod
-    def from_judged(
-        cls, judged: Sequence[JudgedCandidate], spans: list[tuple[int, int]]
+    def from_checked(
+        cls, checked: Sequence[CheckedCandidate], spans: list[tuple[int, int]]
     ) -> CandidateSet:
-        """The set of those that count.
+        """Build the set of the candidates that count.
 
         Args:
-            judged: All of a response, as `judge_candidates` returns them.
-            spans: The tokens of those that count.
+            checked: All candidates of a response, from `check_candidates`.
+            spans: Tokens of the candidates that count.
         """
-        kept = [one for one in judged if one.counts]
+        kept = [each for each in checked if each.counts]
         return cls(
-            candidates=[one.candidate for one in kept],
-            texts=[one.candidate.text if one.rule == "score" else None for one in kept],
+            candidates=[each.candidate for each in kept],
+            texts=[each.candidate.text if each.rule == "score" else None for each in kept],
             spans=spans,
-            handled=Counter(one.problem for one in judged if one.problem is not None),
+            problem_counts=Counter(each.problem for each in checked if each.problem is not None),
         )
 
     @property
     def num_distinct(self) -> int:
-        """Different texts among those to be scored."""
-        return len({_comparable(text) for text in self.texts if text is not None})
+        """Number of different texts among those to be scored."""
+        return len({comparable_text(text) for text in self.texts if text is not None})
 
 
-def judge_candidates(text: str, rules: CandidateRules, *, cut: bool) -> list[JudgedCandidate]:
-    """All that is written as a candidate in a response's text, and what the rules make of it.
+def check_candidates(text: str, rules: CandidateRules, *, cut: bool) -> list[CheckedCandidate]:
+    """Find all candidates in a response's text, and the rule that applies to each.
 
     Args:
         text: The response.
-        rules: Which candidates count.
-        cut: As `find_candidates`.
+        rules: Format, and which candidates count.
+        cut: As for `find_candidates`.
     """
-    judged: list[JudgedCandidate] = []
+    checked: list[CheckedCandidate] = []
     kept = 0
     seen: set[str] = set()
     for candidate in parse_candidates(
         text, format=rules.format, ignore_thoughts=rules.ignore_thoughts, truncated=cut
     ):
-        name = _comparable(candidate.text)
+        name = comparable_text(candidate.text)
         problem: str | None = None
         if kept >= max(rules.allowed, MOST_CANDIDATES):
             problem, rule = "surplus", "drop"
@@ -165,28 +164,28 @@ def judge_candidates(text: str, rules: CandidateRules, *, cut: bool) -> list[Jud
         else:
             rule = "score"
         seen.add(name)
-        judged.append(JudgedCandidate(candidate, problem, rule))
+        checked.append(CheckedCandidate(candidate, problem, rule))
         kept += rule != "drop"
-    return judged
+    return checked
 
 
 def find_candidates(
     tokenizer: Tokenizer, response_ids: Sequence[int], rules: CandidateRules, *, cut: bool
 ) -> CandidateSet:
-    """The candidates of a response under the rules.
+    """Find the candidates of a response under the rules.
 
     Args:
         tokenizer: A Hugging Face tokenizer.
         response_ids: Token ids of the response, as sampled.
-        rules: Which candidates count.
+        rules: Format, and which candidates count.
         cut: Whether the response ended at its length limit. A candidate without its closing tag is
             truncated either way; the last item of a numbered list is only then.
     """
-    judged = judge_candidates(decode_response(tokenizer, response_ids), rules, cut=cut)
-    kept = [one.candidate for one in judged if one.counts]
-    return CandidateSet.from_judged(judged, token_spans(tokenizer, response_ids, kept))
+    checked = check_candidates(decode_response(tokenizer, response_ids), rules, cut=cut)
+    kept = [each.candidate for each in checked if each.counts]
+    return CandidateSet.from_checked(checked, token_spans(tokenizer, response_ids, kept))
 
 
-def _comparable(text: str) -> str:
-    """The text by which candidates count as equal: white space and case do not matter."""
+def comparable_text(text: str) -> str:
+    """Return the text by which candidates count as equal: white space and case do not matter."""
     return " ".join(text.casefold().split())

@@ -2,16 +2,13 @@
 
 from shape_grpo.credit.allocators import (
     ALLOCATORS,
-    LAWS,
     Allocator,
-    allocate,
+    Uniform,
+    WinnerTakesAll,
     make_allocator,
     register_allocator,
-    set_utility,
-    shapley_values,
 )
 from shape_grpo.credit.inputs import check_rewards
-from shape_grpo.credit.objective import objective_weights
 from shape_grpo.credit.ordered import Max, Mean, OrderedWeightedAverage, Sum, TopM
 from shape_grpo.credit.semivalues import (
     Attention,
@@ -21,22 +18,15 @@ from shape_grpo.credit.semivalues import (
     Semivalue,
     Shapley,
 )
+from shape_grpo.credit.sets import allocate, set_utility, shapley_values
 from shape_grpo.credit.subsets import sample_semivalue, subset_semivalue
 from shape_grpo.credit.unions import Coverage, NoisyOr
 from shape_grpo.credit.utilities import UTILITIES, Utility, make_utility, register_utility
-from shape_grpo.credit.weights import (
-    Shares,
-    Split,
-    credit_weights,
-    share_sets,
-    split_utility,
-    weigh_shares,
-)
+from shape_grpo.credit.weights import Shares, Split, compute_shares, credit_weights, weigh_shares
 from shape_grpo.credit.without_closed_form import Custom, SoftmaxChoice, SubsetUtility
 
 __all__ = [
     "ALLOCATORS",
-    "LAWS",
     "UTILITIES",
     "Allocator",
     "Attention",
@@ -57,20 +47,20 @@ __all__ = [
     "SubsetUtility",
     "Sum",
     "TopM",
+    "Uniform",
     "Utility",
+    "WinnerTakesAll",
     "allocate",
     "check_rewards",
+    "compute_shares",
     "credit_weights",
     "make_allocator",
     "make_utility",
-    "objective_weights",
     "register_allocator",
     "register_utility",
     "sample_semivalue",
     "set_utility",
     "shapley_values",
-    "share_sets",
-    "split_utility",
     "subset_semivalue",
     "weigh_shares",
 ]

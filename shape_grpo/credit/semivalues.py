@@ -1,17 +1,19 @@
 """Semivalues: a candidate's expected marginal contribution, under a law of who came before it.
 
 A semivalue (Dubey, Neyman and Weber, 1981) is the mean of a candidate's marginal contributions
-U(S + k) - U(S) to the sets S of others, where a law says with what probability s of the others are
-present, and every S of one size is as probable as the next. A candidate that contributes nothing to
-any set can be left out without a change for the others.
+U(S + k) - U(S) to the sets S of others. A law gives the probability that s of the others are
+present, and all S of one size are equally probable. A candidate that contributes nothing to any set
+can be left out without a change for the others.
 
 Most laws are those of a probability t: draw t, and let each other candidate be present with
 probability t, independently. With t uniform that is the Shapley value (Owen's multilinear
 extension, 1972), with t = 1/2 the Banzhaf value, with t = 1 leave-one-out.
 """
 
+from __future__ import annotations
+
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,24 +21,42 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from shape_grpo.credit.allocators import Allocator, Uniform, check_count, register_allocator
+from shape_grpo.credit.utilities import Utility
 
-class Semivalue(ABC):
-    """A law of the number of others that are present; two that are equal have one hash."""
+
+class Semivalue(Allocator):
+    """Allocator that pays the semivalue under a law of the number of others that are present.
+
+    Equal laws have equal hashes.
+    """
 
     @abstractmethod
     def sizes(self, count: int) -> Tensor:
-        """(count,) float64: at [s] the probability that s of count - 1 others are present."""
+        """Return (count,) float64: at [s] the probability that s of count - 1 others are there."""
 
     def expected(self, gains: Tensor) -> Tensor:
-        """(count,) float64: at [n - 1] the mean of ``gains[s]``, with s of the n - 1 others of n
-        candidates present, where these n are some of count candidates.
+        """Return (count,) float64: at [n - 1] the mean of ``gains[s]``, with s of the n - 1 others
+        of n candidates present, where these n are some of count candidates.
         """
         return _sizes_of_some(self, len(gains)) @ gains
 
+    def allocate(self, rewards: Tensor, mask: Tensor, utility: Utility) -> Tensor:
+        return utility.semivalue(rewards, mask, self)
 
+    def objective_weights(self, count: int) -> Tensor:
+        check_count(count)
+        weights = self.sizes(count) / torch.arange(1, count + 1)
+        return weights / weights.sum()
+
+
+@register_allocator("shapley")
 @dataclass(frozen=True)
 class Shapley(Semivalue):
-    """t uniform: every number of others is equally probable."""
+    """The Shapley value: shares sum to U.
+
+    t is uniform: every number of others is equally probable.
+    """
 
     def sizes(self, count: int) -> Tensor:
         return torch.full((count,), 1 / count, dtype=torch.float64)
@@ -45,19 +65,34 @@ class Shapley(Semivalue):
         return gains.cumsum(0) / torch.arange(1, len(gains) + 1)
 
 
+@register_allocator("banzhaf")
 @dataclass(frozen=True)
 class Banzhaf(Semivalue):
-    """t = 1/2: every set of others is equally probable."""
+    """The Banzhaf value, scaled to sum to U; equal shares where it sums to 0.
+
+    t = 1/2: every set of others is equally probable.
+    """
 
     def sizes(self, count: int) -> Tensor:
         others = count - 1
         chances = [math.comb(others, s) / 2**others for s in range(count)]
         return torch.tensor(chances, dtype=torch.float64)
 
+    def allocate(self, rewards: Tensor, mask: Tensor, utility: Utility) -> Tensor:
+        values = utility.semivalue(rewards, mask, self).double().masked_fill(~mask, 0.0)
+        total = values.sum(dim=1, keepdim=True)
+        vanishes = total.abs() <= 1e-12 * values.abs().amax(dim=1, keepdim=True)
+        shares = utility.value(rewards, mask).unsqueeze(1) * (values / total)
+        return torch.where(vanishes, Uniform().allocate(rewards, mask, utility), shares)
 
+
+@register_allocator("leave_one_out")
 @dataclass(frozen=True)
 class LeaveOneOut(Semivalue):
-    """t = 1: all others are there."""
+    """U(all) - U(all but k): what the set would lose. The shares do not sum to U.
+
+    t = 1: all others are present.
+    """
 
     def sizes(self, count: int) -> Tensor:
         return torch.eye(count, dtype=torch.float64)[-1]
@@ -66,18 +101,19 @@ class LeaveOneOut(Semivalue):
         return gains
 
 
+@register_allocator("beta_shapley")
 @dataclass(frozen=True)
 class BetaShapley(Semivalue):
-    """t of the law Beta(alpha, beta): of m others s are present with the beta-binomial probability
-    C(m, s) B(alpha + s, beta + m - s) / B(alpha, beta), none with B(alpha, beta + m) /
-    B(alpha, beta).
+    """From the Shapley value (alpha = beta = 1) to leave-one-out (alpha to infinity). The shares
+    sum to U only at alpha = beta = 1.
 
-    alpha = beta = 1 is the Shapley value, and `beta_shapley` returns that; with alpha to infinity
-    it becomes leave-one-out. Beta Shapley is of Kwon and Zou (AISTATS 2022), who write the two the
-    other way round: their Beta(a, b) is ours with alpha = b, beta = a.
+    t follows the law Beta(alpha, beta): of m others s are present with the beta-binomial
+    probability C(m, s) B(alpha + s, beta + m - s) / B(alpha, beta), none with
+    B(alpha, beta + m) / B(alpha, beta). Source: Beta Shapley, Kwon and Zou (AISTATS 2022), who
+    write the two the other way round: their Beta(a, b) is alpha = b, beta = a here.
 
     Attributes:
-        alpha: Above 0; the larger, the more of the others are there.
+        alpha: Above 0; the larger, the more of the others are present.
         beta: Above 0; the larger, the fewer.
 
     Raises:
@@ -97,6 +133,8 @@ class BetaShapley(Semivalue):
                 )
 
     def sizes(self, count: int) -> Tensor:
+        if self._is_shapley:
+            return Shapley().sizes(count)
         # Ratios of neighbours: logarithms of the gamma function would cancel where alpha is large.
         others = count - 1
         s = torch.arange(others, dtype=torch.float64)
@@ -104,23 +142,26 @@ class BetaShapley(Semivalue):
         ratios -= (self.beta + (others - s - 1)).log()
         return torch.nn.functional.pad(ratios.cumsum(0), (1, 0)).softmax(0)
 
+    def expected(self, gains: Tensor) -> Tensor:
+        return Shapley().expected(gains) if self._is_shapley else super().expected(gains)
 
-def beta_shapley(alpha: float, beta: float) -> Semivalue:
-    """`BetaShapley`, or for alpha = beta = 1 `Shapley` itself, so that they agree to the bit."""
-    law = BetaShapley(alpha, beta)
-    return Shapley() if law.alpha == law.beta == 1 else law
+    @property
+    def _is_shapley(self) -> bool:
+        """Whether the law is Shapley's, whose closed forms then give the same bits."""
+        return self.alpha == self.beta == 1
 
 
+@register_allocator("attention")
 @dataclass(frozen=True)
 class Attention(Semivalue):
-    """Whom a user sees beside k who looks at s of the candidates with probability q_s: of K
-    candidates s - 1 others are seen with P(s - 1) = s q_s / sum over j of j q_j.
+    """What k adds for a user who looks at s of the candidates with probability ``looks[s - 1]``.
+    The shares do not sum to U.
 
-    The user chooses among as many places as ``looks`` has entries. In a smaller set some places are
-    empty, and a look at them shows nobody: P is the hypergeometric mixture that is left. In a
-    larger set all candidates are places, and nobody looks at more than ``looks`` says. This is no
-    law of t, and for the sake of sets larger than ``looks`` the allocator ``attention`` keeps sets
-    of different size apart.
+    Of K candidates s - 1 others are seen with P(s - 1) = s q_s / sum over j of j q_j. The user
+    chooses among as many places as ``looks`` has entries. In a smaller set some places are empty,
+    and a look at them shows nobody: P is the hypergeometric mixture that is left. In a larger set
+    all candidates are places, and nobody looks at more than ``looks`` says. This is no law of t,
+    and for sets larger than ``looks`` it depends on the size of the set.
 
     Attributes:
         looks: q_1, q_2, ..., 0 or more; in proportion, they need not sum to 1.
@@ -151,13 +192,26 @@ class Attention(Semivalue):
             sizes = _sizes_without_one(sizes)
         return sizes
 
+    def allocate(self, rewards: Tensor, mask: Tensor, utility: Utility) -> Tensor:
+        counts = mask.sum(dim=1)
+        shares = torch.zeros_like(mask, dtype=torch.float64)
+        # The law depends on the size of a set only where that is more than there are looks.
+        places = counts.clamp(min=len(self.looks))
+        for count in places.unique().tolist():
+            rows = (places == count).nonzero()
+            columns = mask[rows.squeeze(1)].int().argsort(dim=1, descending=True, stable=True)
+            columns = columns[:, :count]
+            values = utility.semivalue(rewards[rows, columns], mask[rows, columns], self)
+            shares[rows, columns] = values.double()
+        return shares
+
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _sizes_without_one(sizes: Tensor) -> Tensor:
-    """The law (count - 1,) of how many are present, if one of the others is not counted."""
+    """Return the law (count - 1,) of how many are present, if one of the others is not counted."""
     others = len(sizes) - 1
     s = torch.arange(others, dtype=torch.float64)
     return (sizes[:-1] * (others - s) + sizes[1:] * (s + 1)) / others
@@ -165,7 +219,7 @@ def _sizes_without_one(sizes: Tensor) -> Tensor:
 
 @lru_cache(maxsize=4)
 def _sizes_of_some(law: Semivalue, count: int) -> Tensor:
-    """(count, count): row n - 1 holds ``law.sizes(count)`` as n of the count candidates see it."""
+    """Return (count, count): row n - 1 has ``law.sizes(count)`` as n of the candidates see it."""
     table = torch.zeros(count, count, dtype=torch.float64)
     sizes = law.sizes(count)
     for n in range(count, 0, -1):

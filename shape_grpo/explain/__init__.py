@@ -1,1 +1,1 @@
-"""``python -m shape_grpo explain``: who gets which credit for what."""
+"""Credited responses and their views; the command ``python -m shape_grpo explain``."""

@@ -7,31 +7,37 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from shape_grpo.config import ShapeGRPOConfig
+    from shape_grpo.explain.responses import Response
 
 DESCRIPTION = """\
-Who gets which credit for what.
+Show the credit of each candidate.
 
-With rewards, the credit of one set of candidates:
+With rewards, of one set of candidates:
 
     python -m shape_grpo explain 5 4 3 allocator=beta_shapley allocator_options.alpha=3 \\
         allocator_options.beta=1 advantage=praise
     python -m shape_grpo explain 1,1,0 0,1,1 utility=coverage
 
-With responses to one prompt, their candidates, what the rules make of each, its reward by your verl
-reward function, and the advantage of its tokens:
+With responses to one prompt: their candidates, the rule that applies to each, its reward by your
+verl reward function, and the advantage of its tokens:
 
     python -m shape_grpo explain --response a.txt --response b.txt --reward my_reward.py \\
         --row train.parquet:3 duplicate=floor advantage=praise --html credit.html
 
-Settings are those of algorithm.shape_grpo, as key=value, after a training's own from --config.
-Modules with allocators of your own are named in VERL_USE_EXTERNAL_MODULES, as in a training."""
-# Where the advantages of a response need no more of the others than their rewards.
+Settings are keys of algorithm.shape_grpo, as key=value; they override those of --config.
+Modules with custom allocators are named in VERL_USE_EXTERNAL_MODULES, as in training."""
+# Formulas that need no more of the other responses than their rewards.
 _NEED_SCORES_ALONE = ("reweight", "reweight_positive", "normalize")
 
 
 def command() -> argparse.ArgumentParser:
-    """Its options."""
+    """Return the parser of the command's options."""
     parser = argparse.ArgumentParser(
         prog="python -m shape_grpo explain",
         description=DESCRIPTION,
@@ -84,11 +90,11 @@ def command() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str]) -> None:
-    """Run it.
+    """Run the command.
 
-    Exits with 2 where something is wrong that was written, and with 1 where rewards fail.
+    Exits with 2 after a mistake in the arguments, and with 1 where rewards fail.
     """
-    # What comes after an option may still be a reward or a setting.
+    # Arguments after an option may still be rewards or settings.
     parser = command()
     options = parser.parse_intermixed_args(arguments)
     # torch, which takes seconds to import, is not needed for --help.
@@ -104,13 +110,13 @@ def main(arguments: list[str]) -> None:
     failure = None
     try:
         import_external_modules()
-        config = read_settings(options.config, flags)
+        settings = read_settings(options.config, flags)
         if options.response:
             if rewards or options.texts:
                 raise ValueError("give rewards, or responses with --reward; not both")
-            failure = _explain_responses(options, config, read_options(config))
+            failure = _explain_responses(options, settings, read_options(settings))
         elif rewards:
-            _explain_rewards(rewards, options.texts, read_options(config))
+            _explain_rewards(rewards, options.texts, read_options(settings))
         else:
             raise ValueError("give rewards, as in `explain 5 4 3`, or --response FILE")
     except (ValueError, OSError) as error:
@@ -127,97 +133,83 @@ def _end(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _explain_rewards(rewards: list[str], texts: list[str] | None, options: Any) -> None:
-    """The credit of one set."""
-    from shape_grpo.advantage import explain
-    from shape_grpo.credit import ALLOCATORS
-    from shape_grpo.failures import failure_in_one_line
+def _explain_rewards(rewards: list[str], texts: list[str] | None, config: ShapeGRPOConfig) -> None:
+    """Print the credit of one set."""
+    from shape_grpo.explain.one_set import explain_set
+    from shape_grpo.rewards import failure_in_one_line
 
     try:
-        explain(
-            [_read_reward(reward, options) for reward in rewards],
-            texts,
-            utility=options.game,
-            allocator=options.allocator,
-            allocator_options=options.allocator_options,
-            advantage=options.advantage,
-        )
+        explain_set([_read_reward(reward, config) for reward in rewards], texts, config)
     except ValueError:
         raise
     except Exception as error:
-        own = ALLOCATORS.find(options.allocator)
-        raise ValueError(
-            f"allocator {options.allocator}: {failure_in_one_line(error, own)}"
-        ) from error
+        line = failure_in_one_line(error, config.method.allocator.allocate)
+        raise ValueError(f"allocator {config.allocator}: {line}") from error
 
 
-def _read_reward(written: str, options: Any) -> float | list[float]:
+def _read_reward(written: str, config: ShapeGRPOConfig) -> float | list[float]:
     try:
         numbers = [float(number) for number in written.split(",")]
     except ValueError:
         raise ValueError(f"{written!r} is no reward, and no key=value") from None
-    if options.game.takes_vectors:
+    if config.method.utility.takes_vectors:
         return numbers
     if len(numbers) > 1:
         raise ValueError(
-            f"{written} is a list, and utility={options.utility} takes one number a candidate; "
+            f"{written} is a list, and utility={config.utility} takes one number per candidate; "
             "utility=coverage takes lists"
         )
     return numbers[0]
 
 
-def _explain_responses(options: argparse.Namespace, config: Any, block: Any) -> str | None:
-    """The credit of responses; what failed of their rewards, if anything did."""
+def _explain_responses(
+    options: argparse.Namespace, settings: DictConfig, config: ShapeGRPOConfig
+) -> str | None:
+    """Print the credit of responses; return what failed of their rewards, if anything did."""
     from rich.console import Console
 
-    from shape_grpo.explain.display import show, write_html
-    from shape_grpo.explain.responses import (
-        NO_ROW,
-        credit_group,
-        read_response,
-        score_responses,
-    )
-    from shape_grpo.verl.reward_calls import reward_function_of_a_run
-    from shape_grpo.verl.reward_function import (
-        check_reward_function,
-        reward_kwargs,
-    )
+    from shape_grpo.explain.responses import NO_ROW, credit_group, read_response, score_responses
+    from shape_grpo.explain.settings import load_function
+    from shape_grpo.explain.terminal import show, write_html
+    from shape_grpo.rewards import RewardFunction, check_reward_function, reward_kwargs
 
-    if config.reward.reward_model.enable:
+    if settings.reward.reward_model.enable:
         raise ValueError("the reward function asks verl's reward model, which only a run starts")
-    if not config.reward.custom_reward_function.path and not options.row:
+    if not settings.reward.custom_reward_function.path and not options.row:
         raise ValueError("--reward FILE is missing: the reward function")
     others = _read_numbers(options.group_rewards or "")
     tokenizer = _load_tokenizer(options.tokenizer) if options.tokenizer else None
     responses = [
-        read_response(str(file), _read_content(file, tokenizer), block, tokenizer, cut=options.cut)
+        read_response(str(file), _read_content(file, tokenizer), config, tokenizer, cut=options.cut)
         for file in options.response
     ]
     row = _read_row(options.row) if options.row else NO_ROW
-    check_reward_function(config)
-    function = reward_function_of_a_run(config)
-    scored = score_responses(responses, function, reward_kwargs(config), row, block)
-    asked = sum(one.record.num_asked for one in scored)
-    failures = [failure for one in scored for failure in one.failures]
+    check_reward_function(settings)
+    function = RewardFunction(
+        load_function(settings), config, reward_kwargs(settings), log_failures=False
+    )
+    records, failures = score_responses(responses, function, row)
+    asked = sum(record.num_asked for record in records)
     if not asked or len(failures) < asked:
-        norm_by_std = config.algorithm.norm_adv_by_std_in_grpo
-        group = credit_group(scored, others, block, norm_by_std=norm_by_std)
-        notes = _notes(options, responses, block)
-        show(Console(), group, block, notes)
+        group = credit_group(responses, records, others, config)
+        notes = _notes(options, responses, config)
+        show(Console(), group, config, notes)
         if options.html:
-            write_html(options.html, group, block, notes)
+            write_html(options.html, group, config, notes)
     if not failures:
         return None
     text, failure = failures[0]
     return (
         f"the reward function failed for {len(failures)} of {asked} candidates, first for "
-        f"{text[:60]!r}: {failure.rstrip('.')}. In a run each "
-        "such candidate leaves its set."
+        f"{text[:60]!r}: {failure.summary.rstrip('.')}. In a run each such candidate leaves its "
+        "set."
     )
 
 
-def _notes(options: argparse.Namespace, responses: list[Any], block: Any) -> list[str]:
-    """What the reader must know of these numbers."""
+def _notes(
+    options: argparse.Namespace, responses: list[Response], config: ShapeGRPOConfig
+) -> list[str]:
+    """Return what the reader must know of these numbers."""
     notes = []
     if len(responses) == 1 and not options.group_rewards:
         notes.append(
@@ -225,19 +217,19 @@ def _notes(options: argparse.Namespace, responses: list[Any], block: Any) -> lis
             "the group's others with --response, or their set rewards with --group-rewards. Shown "
             "is what its tokens get where GRPO gives it the advantage 1 or -1."
         )
-    if options.group_rewards and block.advantage not in _NEED_SCORES_ALONE:
+    if options.group_rewards and config.advantage not in _NEED_SCORES_ALONE:
         notes.append(
-            f"advantage={block.advantage} may compare candidates of the whole group; those of "
+            f"advantage={config.advantage} may compare candidates of the whole group; those of "
             "--group-rewards are not known, so a training's numbers may differ."
         )
-    if options.tokenizer is None and block.length_correction:
+    if options.tokenizer is None and config.length_correction:
         notes.append("length_correction is by characters here; give --tokenizer for tokens.")
     if not options.row:
         notes.append(
             "Without --row the reward function was told data_source='' and ground_truth=''."
         )
-    if not any(response.judged for response in responses):
-        notes.append(f"Nothing is written as a candidate: format={block.format}.")
+    if not any(response.checked for response in responses):
+        notes.append(f"Nothing is written as a candidate: format={config.format}.")
     return notes
 
 
@@ -249,7 +241,7 @@ def _read_numbers(written: str) -> list[float]:
 
 
 def _read_row(where: str) -> Mapping[str, Any]:
-    from shape_grpo.verl.files import read_row
+    from shape_grpo.rewards import read_row
 
     path, _, number = where.rpartition(":")
     if not path or not number.isdecimal():
@@ -264,11 +256,11 @@ def _read_row(where: str) -> Mapping[str, Any]:
 
 
 def _read_content(file: Path, tokenizer: Any) -> str | list[int]:
-    """A response's text, or its token ids."""
+    """Read a response's text, or its token ids."""
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"--response {file}: it is no text in UTF-8 ({error})") from None
+        raise ValueError(f"--response {file}: it is not UTF-8 text ({error})") from None
     try:
         ids = json.loads(text)
     except json.JSONDecodeError:

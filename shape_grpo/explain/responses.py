@@ -1,9 +1,9 @@
-"""The responses of one group: parsed, scored and credited as a training would."""
+"""The responses of one group: parsed, scored and credited as in training."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,36 +11,41 @@ from typing import Any
 import torch
 
 from shape_grpo.advantage import (
-    READINGS,
+    ADVANTAGES,
     CandidateBatch,
     CandidateRecord,
     candidate_advantages,
 )
 from shape_grpo.candidates import (
     CandidateSet,
-    JudgedCandidate,
+    CheckedCandidate,
+    check_candidates,
     decode_response,
-    judge_candidates,
     token_spans,
 )
 from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.credit import ALLOCATORS, weigh_shares
-from shape_grpo.failures import failure_in_one_line
-from shape_grpo.verl.reward_calls import RewardCalls, score_candidates
+from shape_grpo.credit import Shares, Split, weigh_shares
+from shape_grpo.explain.credited import CreditedCandidate, CreditedResponse, Segment
+from shape_grpo.rewards import (
+    Failure,
+    RewardFunction,
+    candidate_arguments,
+    failure_in_one_line,
+)
 
 NO_ROW: Mapping[str, Any] = {"data_source": "", "reward_model": {"ground_truth": ""}}
-"""What a reward function is told where no row of the data is given."""
+"""Row for the reward function where no row of the data is given."""
 
 
 @dataclass(frozen=True)
 class Response:
-    """A response as it is read.
+    """A parsed response.
 
     Attributes:
-        name: What it is called in what is printed.
-        text: Its text.
-        ids: Its token ids; None where there is no tokenizer, and lengths are in characters.
-        judged: All that is written as a candidate.
+        name: Name in what is printed.
+        text: The text.
+        ids: Token ids; None where there is no tokenizer, and lengths are in characters.
+        checked: All candidates, with the rules that apply to them.
         spans: ``(start, end)`` of the candidates that count, in tokens or characters.
         bounds: The same in characters of the text.
     """
@@ -48,199 +53,183 @@ class Response:
     name: str
     text: str
     ids: list[int] | None
-    judged: list[JudgedCandidate]
+    checked: list[CheckedCandidate]
     spans: list[tuple[int, int]]
     bounds: list[tuple[int, int]]
 
     @property
     def length(self) -> int:
-        """Tokens, or characters."""
+        """Length in tokens or characters."""
         return len(self.text) if self.ids is None else len(self.ids)
 
 
 def read_response(
-    name: str, content: str | list[int], options: ShapeGRPOConfig, tokenizer: Any, *, cut: bool
+    name: str, content: str | list[int], config: ShapeGRPOConfig, tokenizer: Any, *, cut: bool
 ) -> Response:
     """Find the candidates of a response.
 
     Args:
-        name: What to call it.
-        content: Its text, or its token ids.
-        options: The rules for candidates.
-        tokenizer: A Hugging Face tokenizer; None for a text whose tokens do not matter. The tokens
-            of a text are those that it makes of it, which may be others than a policy sampled.
+        name: Name in what is printed.
+        content: Text, or token ids.
+        config: Rules for candidates.
+        tokenizer: A Hugging Face tokenizer; None for a text whose tokens do not matter. It makes
+            the tokens of a text, which may differ from those that a policy sampled.
         cut: Whether the response ended at its length limit.
     """
     if tokenizer is None:
         assert isinstance(content, str)
-        judged = judge_candidates(content, options, cut=cut)
-        spans = [(one.candidate.start, one.candidate.end) for one in judged if one.counts]
-        return Response(name, content, None, judged, spans, spans)
+        checked = check_candidates(content, config, cut=cut)
+        spans = [(each.candidate.start, each.candidate.end) for each in checked if each.counts]
+        return Response(name, content, None, checked, spans, spans)
     ids = content
     if isinstance(ids, str):
         ids = list(tokenizer(ids, add_special_tokens=False)["input_ids"])
     text = decode_response(tokenizer, ids)
-    judged = judge_candidates(text, options, cut=cut)
-    spans = token_spans(tokenizer, ids, [one.candidate for one in judged if one.counts])
+    checked = check_candidates(text, config, cut=cut)
+    spans = token_spans(tokenizer, ids, [each.candidate for each in checked if each.counts])
 
     def characters(tokens: int) -> int:
         return len(decode_response(tokenizer, ids[:tokens]))
 
     bounds = [(characters(start), characters(end)) for start, end in spans]
-    return Response(name, text, ids, judged, spans, bounds)
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A response with its rewards.
-
-    Attributes:
-        response: The response.
-        record: As a training keeps it.
-        failures: Text of a candidate to what its reward failed of, in one line.
-    """
-
-    response: Response
-    record: CandidateRecord
-    failures: list[tuple[str, str]]
+    return Response(name, text, ids, checked, spans, bounds)
 
 
 def score_responses(
-    responses: Sequence[Response],
-    function: Callable[..., Any],
-    keywords: Mapping[str, Any],
-    row: Mapping[str, Any],
-    options: ShapeGRPOConfig,
-) -> list[Scored]:
-    """Call the reward function for every candidate that is to be scored, as a training does.
+    responses: Sequence[Response], function: RewardFunction, row: Mapping[str, Any]
+) -> tuple[list[CandidateRecord], list[tuple[str, Failure]]]:
+    """Score every candidate that is to be scored, as in training.
 
     Args:
-        responses: Those of a group.
-        function: verl's ``compute_score``, sync or async.
-        keywords: Its ``reward_kwargs``.
-        row: Of the data, with verl's columns.
-        options: Which rewards are allowed, and for how long a call may take.
+        responses: Responses of a group.
+        function: Reward function.
+        row: Row of the data, in verl's columns.
+
+    Returns:
+        One record per response, and the texts of the candidates that failed with their failures.
     """
-    call = RewardCalls(function, options.reward_timeout)
+    sets = [CandidateSet.from_checked(each.checked, each.spans) for each in responses]
 
-    async def score(response: Response) -> Scored:
-        failures: list[tuple[str, str]] = []
+    async def score_all() -> list[Any]:
+        arguments = partial(candidate_arguments, row)
+        return await asyncio.gather(*(function.score_set(found, arguments) for found in sets))
 
-        def failed(text: str, error: Exception) -> str:
-            failures.append((text, failure_in_one_line(error, function)))
-            return failures[-1][1]
-
-        found = CandidateSet.from_judged(response.judged, response.spans)
-        record = await score_candidates(call, found, row, options, failed, keywords)
-        return Scored(response, record, failures)
-
-    async def score_all() -> list[Scored]:
-        return await asyncio.gather(*map(score, responses))
-
-    return asyncio.run(score_all())
-
-
-@dataclass(frozen=True)
-class Credited:
-    """A response with its credit. Lists have one entry a candidate that counts.
-
-    Attributes:
-        scored: The response and its rewards.
-        score: The set's reward; NaN where none of its candidates could be scored.
-        shares: Of the set's reward.
-        weights: How many times the response's advantage a candidate is paid under ``reweight``.
-        advantages: Those of candidates, by the name of what they are under.
-        shared: Those of all other tokens, by the same names.
-    """
-
-    scored: Scored
-    score: float
-    shares: list[float]
-    weights: list[float]
-    advantages: dict[str, list[float]]
-    shared: dict[str, float]
+    results = asyncio.run(score_all())
+    failures = [
+        (text, scored.reward)
+        for found, (_, of_response) in zip(sets, results, strict=True)
+        for text, scored in zip(found.texts, of_response, strict=True)
+        if text is not None and isinstance(scored.reward, Failure)
+    ]
+    return [record for record, _ in results], failures
 
 
 def credit_group(
-    group: Sequence[Scored],
+    group: Sequence[Response],
+    records: Sequence[CandidateRecord],
     others: Sequence[float],
-    options: ShapeGRPOConfig,
-    *,
-    norm_by_std: bool,
-) -> list[Credited]:
-    """The credit of the responses of a group, under ``advantage``.
+    config: ShapeGRPOConfig,
+) -> list[CreditedResponse]:
+    """Credit the responses of a group, in the view ``advantage``.
 
-    A response alone is compared with nothing. It gets what it would under the GRPO advantages of 1
-    and -1, as ``A = 1`` and ``A = -1``.
+    A single response is compared with nothing. It is credited under the GRPO advantages 1 and -1,
+    in the views ``A = 1`` and ``A = -1``.
 
     Args:
         group: Responses to one prompt.
+        records: Their records.
         others: Rewards of further responses of the group, of which no more is known.
-        options: How credit is given.
-        norm_by_std: verl's ``norm_adv_by_std_in_grpo``.
+        config: How credit is given.
 
     Raises:
-        ValueError: An allocator or a reading of one's own failed; says how.
+        ValueError: A custom allocator or advantage failed; the message says how.
     """
     try:
-        return _credit_group(group, others, options, norm_by_std)
+        split, scores, views = _credit(records, others, config)
     except Exception as error:
-        functions = ALLOCATORS.find(options.allocator), READINGS.find(options.advantage)
+        functions = config.method.allocator.allocate, ADVANTAGES[config.advantage]
         raise ValueError(
-            f"the credit could not be computed with utility={options.utility}, "
-            f"allocator={options.allocator}, advantage={options.advantage}: "
+            f"the credit could not be computed with utility={config.utility}, "
+            f"allocator={config.allocator}, advantage={config.advantage}: "
             f"{failure_in_one_line(error, *functions)}"
         ) from error
+    return [
+        CreditedResponse(
+            response.name,
+            list(_segments(response)),
+            scores[row],
+            list(_candidates(response, records[row], split, views, row)),
+            {name: shared[row].item() for name, (_, shared) in views.items()},
+            response.length,
+            "chars" if response.ids is None else "tokens",
+        )
+        for row, response in enumerate(group)
+    ]
 
 
-def _credit_group(
-    group: Sequence[Scored], others: Sequence[float], options: ShapeGRPOConfig, norm_by_std: bool
-) -> list[Credited]:
-    records = [scored.record for scored in group] + [CandidateRecord()] * len(others)
-    batch = CandidateBatch.collate(records, vectors=options.game.takes_vectors)
+Views = Mapping[str, tuple[torch.Tensor, torch.Tensor]]
+"""Name of a view to the advantages (N, K) of candidates and (N,) of shared tokens."""
+
+
+def _credit(
+    records: Sequence[CandidateRecord], others: Sequence[float], config: ShapeGRPOConfig
+) -> tuple[Split, list[float], Views]:
+    method = config.method
+    every = [*records, *[CandidateRecord()] * len(others)]
+    batch = CandidateBatch.collate(every, vectors=method.utility.takes_vectors)
     lengths = batch.ends - batch.starts
     scores = [
-        float("nan") if record.is_unknown else options.set_score(record.known_rewards)
-        for record in records[: len(group)]
+        float("nan") if record.is_unknown else config.set_score(record.known_rewards)
+        for record in records
     ]
-    share = partial(batch.share, options.game, options.allocator, options.allocator_options)
+    shares: Shares = batch.compute_shares(method)
     split = weigh_shares(
-        share(),
+        shares,
         batch.mask,
         lengths,
-        allocator=options.allocator,
-        length_correction=options.length_correction,
+        allocator=method.allocator,
+        length_correction=method.length_correction,
     )
 
-    def advantages(of_sets: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
+    def advantages(scores: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
+        exact = torch.tensor(scores, dtype=torch.float64)
+        group = ["the prompt"] * len(every)
         return candidate_advantages(
-            batch.rewards,
-            batch.mask,
-            lengths,
-            ["the prompt"] * len(records),
-            utility=options.game,
-            allocator=options.allocator,
-            allocator_options=options.allocator_options,
-            advantage=options.advantage,
-            length_correction=options.length_correction,
-            norm_by_std=norm_by_std,
-            epsilon=options.epsilon,
-            scores=torch.tensor(of_sets, dtype=torch.float64),
-            shares=share,
+            batch.rewards, batch.mask, lengths, group, method, scores=exact, shares=shares
         )
 
-    if len(records) > 1:
-        views = {"advantage": advantages([*scores, *others])}
-    else:
-        views = {"A = 1": advantages([1.0]), "A = -1": advantages([-1.0])}
-    return [
-        Credited(
-            scored,
-            scores[row],
-            split.shares[row].tolist(),
-            split.weights[row].tolist(),
-            {name: candidate[row].tolist() for name, (candidate, _) in views.items()},
-            {name: shared[row].item() for name, (_, shared) in views.items()},
+    if len(every) > 1:
+        return split, scores, {"advantage": advantages([*scores, *others])}
+    return split, scores, {"A = 1": advantages([1.0]), "A = -1": advantages([-1.0])}
+
+
+def _candidates(
+    response: Response, record: CandidateRecord, split: Split, views: Views, row: int
+) -> Iterator[CreditedCandidate]:
+    column = 0
+    for each in response.checked:
+        rule = "" if each.problem is None else f"{each.problem}: {each.rule}"
+        if not each.counts:
+            yield CreditedCandidate(each.candidate.text, 0, rule=rule, counts=False)
+            continue
+        start, end = response.spans[column]
+        yield CreditedCandidate(
+            each.candidate.text,
+            end - start,
+            record.rewards[column],
+            rule,
+            share=split.shares[row, column].item(),
+            weight=split.weights[row, column].item(),
+            advantages={name: own[row, column].item() for name, (own, _) in views.items()},
         )
-        for row, scored in enumerate(group)
-    ]
+        column += 1
+
+
+def _segments(response: Response) -> Iterator[Segment]:
+    counted = [number for number, each in enumerate(response.checked) if each.counts]
+    at = 0
+    for number, (start, end) in zip(counted, response.bounds, strict=True):
+        yield Segment(response.text[at:start])
+        yield Segment(response.text[start:end], number, ends=True)
+        at = end
+    yield Segment(response.text[at:])

@@ -1,17 +1,19 @@
-"""The settings of ``explain``: those of a training, from its files and flags."""
+"""Settings of ``explain``: a training's, from its files and flags."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from shape_grpo.config import BLOCK, ShapeGRPOConfig
+from shape_grpo.rewards import load_reward_function
 
 EXTERNAL_MODULES = "VERL_USE_EXTERNAL_MODULES"
 _READ = ("algorithm.", "reward.custom_reward_function.")
@@ -25,7 +27,7 @@ _DEFAULTS = {
 
 
 def import_external_modules() -> None:
-    """Import what registers allocators and readings of one's own, as verl does.
+    """Import the modules that register custom allocators and advantages, as verl does.
 
     Raises:
         ValueError: One of the modules cannot be imported.
@@ -40,16 +42,16 @@ def import_external_modules() -> None:
 
 
 def read_settings(files: Sequence[Path], flags: Sequence[str]) -> DictConfig:
-    """What of a training's configuration concerns a reward and its credit.
+    """Read the part of a training's configuration that concerns rewards and credit.
 
     Args:
-        files: YAML with keys of verl's configuration; of several the last wins. A run's own is
+        files: YAML files with keys of verl's configuration; the last one wins. A run's own is
             ``hydra/.hydra/config.yaml`` in its folder.
-        flags: ``key=value``, as a training takes them; a key without its block is one of
+        flags: ``key=value``, as for a training; a key without a block is one of
             ``algorithm.shape_grpo``.
 
     Raises:
-        ValueError: A file or a flag that cannot be read, or that nothing here reads.
+        ValueError: A file or a flag cannot be read, or a flag's key is not used here.
     """
     dotlist = []
     for flag in flags:
@@ -73,10 +75,10 @@ def read_settings(files: Sequence[Path], flags: Sequence[str]) -> DictConfig:
 
 
 def read_options(config: DictConfig) -> ShapeGRPOConfig:
-    """The block ``algorithm.shape_grpo`` of it.
+    """Read the block ``algorithm.shape_grpo``.
 
     Raises:
-        ValueError: A key or a value that is not allowed.
+        ValueError: A key or a value is not allowed.
     """
     try:
         return ShapeGRPOConfig.from_algorithm(config.algorithm)
@@ -86,6 +88,22 @@ def read_options(config: DictConfig) -> ShapeGRPOConfig:
         own = ("allocator=", "advantage=", "utility=")
         if "unknown value" in str(error) and any(name in str(error) for name in own):
             raise ValueError(
-                f"{error} What is your own is registered by a module in {EXTERNAL_MODULES}."
+                f"{error} Custom ones are registered by a module in {EXTERNAL_MODULES}."
             ) from error
         raise
+
+
+def load_function(config: DictConfig) -> Callable[..., Any]:
+    """Load the reward function that a run would call: the configured one, or verl's own scores.
+
+    verl is imported only where the configuration names no function.
+
+    Raises:
+        ValueError: As `shape_grpo.rewards.load_reward_function`.
+    """
+    function = load_reward_function(config)
+    if function is None:
+        from verl.utils.reward_score import default_compute_score
+
+        function = default_compute_score
+    return function

@@ -12,16 +12,12 @@ import torch
 from shape_grpo.advantage import Reward
 from shape_grpo.candidates import CandidateSet
 from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.failures import FailureLog
+from shape_grpo.rewards import Failure, FailureLog
 
 Row = dict[str, Any]
-"""One candidate's entry in each list that reward functions are given, by argument name."""
+"""One candidate's entry in each list of arguments, by argument name."""
 
 RewardFunction = Callable[..., Any]
-
-
-class Failure(str):
-    """The traceback of a reward function's failure, in the place of a reward."""
 
 
 def candidate_rows(
@@ -31,11 +27,11 @@ def candidate_rows(
     completion: Any,
     response_ids: list[int],
 ) -> list[Row | None]:
-    """What reward functions are told of each candidate of a response; None: they are not asked.
+    """Return the arguments of reward functions for each candidate; None: they are not asked.
 
     Args:
-        answer: The candidates.
-        example: The dataset's row.
+        answer: Candidates of a response.
+        example: Row of the dataset.
         prompt: The prompt as TRL passes it on.
         completion: The response as TRL has it: text, or a list of one message.
         response_ids: Its token ids.
@@ -64,15 +60,15 @@ def candidate_rows(
 class CandidateRewards:
     """Scores candidates by the weighted sum of reward functions.
 
-    A function that fails on many candidates is called again on either half of them, down to the one
-    that it fails on: only that one has no reward. None means, as in TRL, that the function does not
-    apply to a candidate; where no function does, there is no reward either.
+    A function that fails on many candidates is called again on each half of them, down to the one
+    that it fails on: only that one has no reward. As in TRL, None means that the function does not
+    apply to a candidate; where no function applies, there is no reward either.
 
     Args:
         functions: As TRL takes them, sync or async.
-        weights: One a function.
+        weights: One weight per function.
         options: Which rewards are allowed, and the reward under the rule ``floor``.
-        loop: Runs async functions; None where there are none.
+        loop: Event loop for async functions; None where there are none.
     """
 
     def __init__(
@@ -91,11 +87,11 @@ class CandidateRewards:
     def __call__(
         self, answers: Sequence[Sequence[Row | None]], **shared: Any
     ) -> list[list[Reward | Failure]]:
-        """One reward a candidate, a list for each response.
+        """Return one reward per candidate, in one list per response.
 
         Args:
-            answers: The rows of each response; None stands for the fixed reward.
-            **shared: Arguments that are no lists of one entry a candidate (``trainer_state``, ...).
+            answers: Rows of each response; None stands for the floor reward.
+            **shared: Arguments that are no lists with one entry per candidate (``trainer_state``).
         """
         rows = [row for answer in answers for row in answer if row is not None]
         columns = [self._call(function, rows, shared) for function in self.functions]
@@ -111,7 +107,7 @@ class CandidateRewards:
     def _call(
         self, function: RewardFunction, rows: Sequence[Row], shared: Mapping[str, Any]
     ) -> list[Any]:
-        """What the function returns for each row, or a `Failure`."""
+        """Return the function's result for each row, or a `Failure`."""
         if not rows:
             return []
         try:
@@ -123,12 +119,12 @@ class CandidateRewards:
             if len(results) != len(rows):
                 raise ValueError(
                     f"The reward function returned {len(results)} rewards for {len(rows)} "
-                    "candidates; return one a candidate, or None where it does not apply."
+                    "candidates; return one per candidate, or None where it does not apply."
                 )
             return results
         except Exception as error:
             if len(rows) == 1:
-                return [self._failed(error)]
+                return [self.failures.failure(error, function)]
         middle = len(rows) // 2
         return [
             *self._call(function, rows[:middle], shared),
@@ -149,7 +145,4 @@ class CandidateRewards:
                 raise ValueError(f"No reward function returned a number for {text[:200]!r}.")
             return self.options.checked_reward(sum(terms), text)
         except Exception as error:
-            return self._failed(error)
-
-    def _failed(self, error: Exception) -> Failure:
-        return Failure(self.failures.traceback(error))
+            return self.failures.failure(error)

@@ -1,9 +1,9 @@
-"""`GRPOTrainer` of TRL with one reward a candidate and one advantage a token (TRL 1.16)."""
+"""TRL's `GRPOTrainer` with one reward per candidate and one advantage per token (TRL 1.16)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -14,29 +14,29 @@ from trl import GRPOConfig, GRPOTrainer
 from shape_grpo.advantage import (
     CandidateBatch,
     CandidateRecord,
-    candidate_advantages,
     candidate_metrics,
-    scatter_candidate_advantages,
+    token_advantages,
 )
 from shape_grpo.candidates import find_candidates
 from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.failures import ErrorBudget
+from shape_grpo.credit import Shares
+from shape_grpo.rewards import ErrorBudget
 from shape_grpo.trl.checks import check_options
 from shape_grpo.trl.rewards import CandidateRewards, candidate_rows
 
 UTILITY = "set_utility"
-"""The one reward that TRL knows of, by the name that its logs have."""
+"""Name of the one reward that TRL knows of, in its logs."""
 
 
 class ShapEGRPOTrainer(GRPOTrainer):
     """TRL's GRPO trainer for answers that hold a set of candidates.
 
-    Reward functions are TRL's, sync or async. They are called with candidates in the place of
-    completions, those of all responses at once: ``prompts`` and the dataset's columns are repeated
-    for each candidate, ``completion_ids`` holds its tokens, and ``candidate_index`` (from 0) and
-    ``num_candidates`` (of its response) come in addition. ``log_extra``, whose values are one a
-    completion, is not passed. A candidate's reward is the sum of the functions, weighted by
-    ``reward_weights``. A response's reward, in TRL's logs too, is the utility of its set.
+    Reward functions are TRL's, sync or async. They are called with the candidates of all responses
+    as completions: ``prompts`` and the dataset's columns are repeated for each candidate,
+    ``completion_ids`` holds its tokens, and ``candidate_index`` (from 0) and ``num_candidates`` (of
+    its response) are added. ``log_extra``, which takes one value per completion, is not passed. A
+    candidate's reward is the sum of the functions, weighted by ``reward_weights``. A response's
+    reward, in TRL's logs too, is the utility of its set.
 
     The metrics of `shape_grpo.advantage.candidate_metrics` are in TRL's logs. Its tables of
     completions show TRL's own advantages of responses.
@@ -45,12 +45,13 @@ class ShapEGRPOTrainer(GRPOTrainer):
         model: As `GRPOTrainer`.
         reward_funcs: One function, or several. A reward model goes into a function.
         args: TRL's settings; `shape_grpo.trl.checks` says which are refused.
-        shape_grpo: What a candidate is, and how it is credited. ``epsilon`` is that of verl, 1e-6;
-            with 1e-4 the allocator ``uniform`` gives TRL's own advantages.
+        shape_grpo: What a candidate is, and how it is credited. Its ``norm_by_std`` follows from
+            ``scale_rewards``. The default ``epsilon`` is verl's, 1e-6; with 1e-4 the allocator
+            ``uniform`` gives TRL's own advantages.
         **options: As `GRPOTrainer`.
 
     Raises:
-        ValueError: A setting under which credit would not reach the tokens.
+        ValueError: With this setting credit would not reach the tokens.
     """
 
     _tag_names: ClassVar = ["trl", "shape-grpo"]
@@ -61,6 +62,7 @@ class ShapEGRPOTrainer(GRPOTrainer):
     }
     reward_weights: Tensor
     _candidates: CandidateBatch
+    _shares: Shares
 
     def __init__(
         self,
@@ -73,7 +75,8 @@ class ShapEGRPOTrainer(GRPOTrainer):
     ) -> None:
         check_options(reward_funcs, args, options)
         super().__init__(model, reward_funcs, args, **options)
-        self.shape_grpo = shape_grpo or ShapeGRPOConfig()
+        by_std = self.scale_rewards == "group"
+        self.shape_grpo = replace(shape_grpo or ShapeGRPOConfig(), norm_by_std=by_std)
         self._reward_candidates = CandidateRewards(
             self.reward_funcs,
             self.reward_weights.tolist(),
@@ -99,7 +102,7 @@ class ShapEGRPOTrainer(GRPOTrainer):
         completions: list[Any],
         completion_ids_list: list[list[int]],
     ) -> Tensor:
-        """Scores of the responses of all processes, (N, 1) float32, as TRL gathers them.
+        """Return the scores of the responses of all processes, (N, 1) float32, as TRL gathers them.
 
         Keeps the records of their candidates for the advantages.
 
@@ -112,17 +115,12 @@ class ShapEGRPOTrainer(GRPOTrainer):
         lengths = gather_object([len(ids) for ids in completion_ids_list])
         where = "in training" if self._mode == "train" else "in evaluation"
         self._error_budgets[self._mode].spend(self.records, where)
+        method = self.shape_grpo.method
         self._candidates = CandidateBatch.collate(
-            self.records, vectors=self.shape_grpo.game.takes_vectors
+            self.records, vectors=method.utility.takes_vectors
         ).to(self.accelerator.device)
-        metrics = candidate_metrics(
-            self.records,
-            lengths,
-            utility=self.shape_grpo.game,
-            allocator=self.shape_grpo.allocator,
-            allocator_options=self.shape_grpo.allocator_options,
-            candidates=self._candidates,
-        )
+        self._shares = self._candidates.compute_shares(method)
+        metrics = candidate_metrics(self.records, lengths, self._candidates, self._shares, method)
         for name, value in metrics.items():
             self._metrics[self._mode][name].append(value)
         return self._scores().unsqueeze(1)
@@ -151,12 +149,12 @@ class ShapEGRPOTrainer(GRPOTrainer):
             rows, trainer_state=self.state, log_metric=self._log_metric
         )
         return [
-            CandidateRecord.from_results(answer, results, answer.handled)
+            CandidateRecord.from_results(answer, results, answer.problem_counts)
             for answer, results in zip(found, rewards, strict=True)
         ]
 
     def _scores(self) -> Tensor:
-        """(N,) float32 on the trainer's device; NaN where no candidate could be scored."""
+        """Return (N,) float32 on the trainer's device; NaN where no candidate could be scored."""
         scores = [
             float("nan") if record.is_unknown else self.shape_grpo.set_score(record.known_rewards)
             for record in self.records
@@ -164,30 +162,19 @@ class ShapEGRPOTrainer(GRPOTrainer):
         return torch.tensor(scores, device=self.accelerator.device)
 
     def _token_advantages(self, completion_mask: Tensor) -> Tensor:
-        """Advantages (B, T) of this process's tokens, float32; ``completion_mask`` is (B, T)."""
-        options = self.shape_grpo
+        """Return the advantages (B, T) of this process's tokens, float32; the mask is (B, T)."""
         size = self.num_generations if self._mode == "train" else self.num_generations_eval
-        batch = self._candidates
-        candidate, shared = candidate_advantages(
-            batch.rewards,
-            batch.mask,
-            batch.ends - batch.starts,
-            torch.arange(len(self.records)) // size,
-            utility=options.game,
-            allocator=options.allocator,
-            allocator_options=options.allocator_options,
-            advantage=options.advantage,
-            length_correction=options.length_correction,
-            norm_by_std=self.scale_rewards == "group",
-            epsilon=options.epsilon,
-            scores=self._scores(),
-            shares=partial(batch.share, options.game, options.allocator, options.allocator_options),
-        )
         first = self.accelerator.process_index * len(completion_mask)
-        own = slice(first, first + len(completion_mask))
-        return scatter_candidate_advantages(
-            candidate[own], shared[own], batch.starts[own], batch.ends[own], completion_mask
+        tokens, _ = token_advantages(
+            self._candidates,
+            self._shares,
+            self._scores(),
+            completion_mask,
+            torch.arange(len(self.records)) // size,
+            self.shape_grpo.method,
+            rows=slice(first, first + len(completion_mask)),
         )
+        return tokens
 
     @property
     def _mode(self) -> str:

@@ -13,7 +13,6 @@ from shape_grpo.registry import closest
 from shape_grpo.verl import cpu
 from shape_grpo.verl.files import check_files
 from shape_grpo.verl.keys import check_keys
-from shape_grpo.verl.reward_function import check_reward_function
 from shape_grpo.verl.versions import warn_of_another_verl
 
 if TYPE_CHECKING:
@@ -67,6 +66,7 @@ def check_trainer_config(config: DictConfig) -> ShapeGRPOConfig:
     """
     # Imports torch. The names above are also wanted where it, or the room of the credit, fails.
     from shape_grpo.config import ShapeGRPOConfig
+    from shape_grpo.rewards import check_reward_function
 
     warn_of_another_verl()
     check_keys(config)

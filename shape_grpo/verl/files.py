@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 
@@ -69,35 +68,6 @@ def _too_few_rows(config: DictConfig) -> Iterator[str]:
             f"data.train_batch_size={wanted}, but data.train_files has {rows} rows{limited}: "
             f"write {used} or less, or prepare more rows."
         )
-
-
-def read_row(path: Path, number: int) -> dict[str, Any]:
-    """A row of a parquet file as verl has it, with its columns by name.
-
-    Args:
-        path: The file.
-        number: From 0.
-
-    Raises:
-        ValueError: The file is not there, is no parquet file, or has fewer rows.
-    """
-    from pyarrow import ArrowException, parquet
-
-    if not path.is_file():
-        raise ValueError(f"there is no {path}")
-    try:
-        file = parquet.ParquetFile(path)
-        rows = file.metadata.num_rows
-        if not 0 <= number < rows:
-            raise ValueError(f"{path} has the rows 0 to {rows - 1}, and no row {number}")
-        for batch in file.iter_batches(batch_size=1024):
-            if number < len(batch):
-                row: dict[str, Any] = batch.slice(number, 1).to_pylist()[0]
-                return row
-            number -= len(batch)
-    except ArrowException as error:
-        raise ValueError(f"{path} cannot be read as parquet ({error})") from None
-    raise AssertionError("the file has fewer rows than it says")
 
 
 def _rows(path: Path) -> int:

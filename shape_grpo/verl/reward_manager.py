@@ -1,10 +1,8 @@
-"""The reward manager ``multi_candidate``: one call of verl's ``compute_score`` a candidate."""
+"""The reward manager ``multi_candidate``: one call of verl's ``compute_score`` per candidate."""
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from numbers import Real
@@ -19,16 +17,11 @@ from verl.experimental.reward_loop.reward_manager import register
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 from verl.utils.reward_score import default_compute_score
 
-from shape_grpo.advantage import CandidateRecord, Reward, stack_rewards
+from shape_grpo.advantage import CandidateRecord, stack_rewards
 from shape_grpo.candidates import CandidateSet, find_candidates
 from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.failures import FailureLog
+from shape_grpo.rewards import Failure, RewardFunction, Scored, candidate_arguments
 from shape_grpo.verl.checks import LAST_TURN_KEY, RECORD_KEY, REWARD_MANAGER
-from shape_grpo.verl.reward_calls import RewardCalls, RewardTimeout
-from shape_grpo.verl.reward_function import candidate_arguments, read_result
-
-Details = Mapping[str, Any]
-"""What a reward function returned beside the score."""
 
 
 @register(REWARD_MANAGER)
@@ -38,25 +31,23 @@ class MultiCandidateRewardManager(RewardManagerBase):
     The reward function is any ordinary verl ``compute_score``, sync or async. It is called as verl
     calls it, with one candidate's text as ``solution_str`` and two more keys in ``extra_info``:
     ``candidate_index`` (from 0) and ``num_candidates``. It returns a number, or for the utility
-    ``coverage`` a list of them, or a dict with that under ``score``. A true ``fallback`` in
-    the dict says that the reward is a makeshift (a judge did not answer), and is counted. The
-    candidates of a response are scored concurrently (`RewardCalls`); one whose function does not
-    return in ``reward_timeout`` seconds counts as failed.
+    ``coverage`` a list of numbers, or a dict with either under ``score``. A true ``fallback`` in
+    the dict says that the reward is a fallback (a judge did not answer), and is counted. The
+    candidates of a response are scored concurrently (`shape_grpo.rewards.RewardFunction`).
 
     The dict's other numbers and strings travel on in ``reward_extra_info``, as from verl's
-    ``naive``: those of the best candidate, the one that a user takes. A mean would describe no
-    answer at all. verl ends a run where one response lacks what ``filter_groups.metric`` names, so
-    that key, and ``acc``, stand in for the response's score where the best candidate has none.
-    ``score`` is always the response's. Keys of this manager's own win over the function's, and
-    ``reward`` is left out, because verl's validation writes it itself.
+    ``naive``. They are those of the best candidate, the one that a user takes: a mean would
+    describe no answer at all. verl ends a run where one response lacks the key of
+    ``filter_groups.metric``, so that key, and ``acc``, are the response's score where the best
+    candidate has none. ``score`` is always the response's. Keys of this manager win over the
+    function's, and ``reward`` is left out, because verl's validation writes it itself.
 
-    Only what the policy wrote in its last turn holds candidates; a tool's list is no answer. Reward
-    workers see no response mask, so the agent loop worker says where that turn is
-    (`shape_grpo.verl.agent_loop`).
+    Only the policy's last turn holds candidates; a tool's list is no answer. Reward workers see no
+    response mask, so the agent loop worker says where that turn is (`shape_grpo.verl.agent_loop`).
 
-    What counts as a candidate, and what a failure costs, is set in ``algorithm.shape_grpo``
-    (``ShapeGRPOConfig``). If every reward of a response fails, verl is told ``floor_reward`` as its
-    score, which only a stock estimator reads: ``shape_grpo`` leaves such a response out.
+    ``algorithm.shape_grpo`` (``ShapeGRPOConfig``) says what counts as a candidate, and what a
+    failure costs. If every reward of a response fails, verl gets ``floor_reward`` as its score,
+    which only a stock estimator reads: ``shape_grpo`` leaves such a response out.
     """
 
     tokenizer: Any
@@ -84,8 +75,9 @@ class MultiCandidateRewardManager(RewardManagerBase):
                 "reward_model_tokenizer": reward_model_tokenizer,
             }
         )
-        self.call = RewardCalls(self.compute_score, self.options.reward_timeout)
-        self.failures = FailureLog(self.options.on_error)
+        self.reward_function = RewardFunction(
+            self.compute_score, self.options, self.reward_model_arguments
+        )
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
         """Score one rollout; of several outputs the last, as verl's own managers do.
@@ -95,7 +87,7 @@ class MultiCandidateRewardManager(RewardManagerBase):
             validation metrics and the record of the candidates.
 
         Raises:
-            RuntimeError: A response of several turns, and no word about where the last one is.
+            RuntimeError: A response has several turns, and it is unknown where the last one is.
         """
         item = data[-1]
         fields = item.non_tensor_batch
@@ -107,24 +99,17 @@ class MultiCandidateRewardManager(RewardManagerBase):
         )
         spans = [(start + first, start + stop) for first, stop in found.spans]
         found = replace(found, spans=spans)
-        call = partial(self._arguments, fields)
-        handled = found.handled.copy()
-        results = await asyncio.gather(
-            *(
-                self._reward(text, partial(call, index=index, count=len(found.texts)), handled)
-                for index, text in enumerate(found.texts)
-            )
+        record, scored = await self.reward_function.score_set(
+            found, partial(self._arguments, fields)
         )
-        record = CandidateRecord.from_results(found, [reward for reward, _ in results], handled)
         score = self.options.set_score(record.known_rewards)
-        details = [beside for reward, beside in results if not isinstance(reward, str)]
         return {
             "reward_score": score,
-            "reward_extra_info": self._extra_info(record, found, score, details),
+            "reward_extra_info": self._extra_info(record, found, score, scored),
         }
 
     def _is_cut(self, item: Any, ids: list[int]) -> bool:
-        """Whether the response ends where its length, or the model's, does."""
+        """Return whether the response ended at its length limit, or at the model's."""
         full = len(ids) >= self.max_response_length
         if self.max_model_length is not None:
             # The mask's sum is the prompt with the response.
@@ -132,7 +117,7 @@ class MultiCandidateRewardManager(RewardManagerBase):
         return full and ids[-1] != self.tokenizer.eos_token_id
 
     def _last_turn(self, fields: dict[str, Any], length: int) -> tuple[int, int]:
-        """``(start, end)`` of the tokens that the policy wrote last."""
+        """Return ``(start, end)`` of the tokens of the policy's last turn."""
         turn = (fields.get("tool_extra_fields") or {}).get(LAST_TURN_KEY)
         if turn is not None:
             start, end = turn
@@ -149,10 +134,10 @@ class MultiCandidateRewardManager(RewardManagerBase):
     def _arguments(
         self, fields: dict[str, Any], text: str, index: int, count: int
     ) -> dict[str, Any]:
-        """What the reward function is called with for one candidate."""
+        """Return the arguments of the reward function for one candidate."""
         tool_fields = dict(fields.get("tool_extra_fields") or {})
         tool_fields.pop(LAST_TURN_KEY, None)
-        arguments = candidate_arguments(
+        return candidate_arguments(
             fields,
             text,
             index,
@@ -161,34 +146,17 @@ class MultiCandidateRewardManager(RewardManagerBase):
             tool_fields=tool_fields,
             rollout_scores=fields.get("reward_scores"),
         )
-        return {**arguments, **self.reward_model_arguments}
-
-    async def _reward(
-        self, text: str | None, arguments: Callable[[str], dict[str, Any]], handled: Counter[str]
-    ) -> tuple[Reward | str, Details]:
-        """A candidate's reward, or the traceback of its reward function's failure."""
-        if text is None:
-            return self.options.floor, {}
-        try:
-            result = await self.call(**arguments(text))
-            reward, details = read_result(result, text, self.options)
-            if details.get("fallback"):
-                handled["fallback"] += 1
-            return reward, details
-        except Exception as error:
-            if isinstance(error, RewardTimeout):
-                error.add_note(f"The candidate was {text[:200]!r}.")
-            return self.failures.traceback(error), {}
 
     def _extra_info(
         self,
         record: CandidateRecord,
         found: CandidateSet,
         score: float,
-        details: Sequence[Details],
+        scored: Sequence[Scored],
     ) -> dict[str, Any]:
-        """``details`` are those of the known rewards."""
-        utility = self.options.game
+        """Return verl's ``reward_extra_info`` of a response."""
+        utility = self.options.method.utility
+        details = [each.details for each in scored if not isinstance(each.reward, Failure)]
         rewards = stack_rewards([record.known_rewards], vectors=utility.takes_vectors)
         ranking = utility.ranking(rewards)[0].tolist()
         beside = _numbers_and_strings(details[int(np.argmax(ranking))]) if ranking else {}
@@ -211,7 +179,7 @@ class MultiCandidateRewardManager(RewardManagerBase):
 
 
 def _response_length(item: Any) -> int:
-    """Tokens of a response.
+    """Return the number of tokens of a response.
 
     verl pads whole sequences on the right where there are several outputs, and the mask's tail is
     then not the response's. Without verl's own count there is one output.
@@ -222,8 +190,8 @@ def _response_length(item: Any) -> int:
     return int(length)
 
 
-def _numbers_and_strings(details: Details) -> dict[str, Any]:
-    """What verl's metrics and files can hold, without types of NumPy and torch."""
+def _numbers_and_strings(details: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what verl's metrics and files can hold, without types of NumPy and torch."""
     plain = {
         key: value.item()
         if isinstance(value, np.generic | np.ndarray | torch.Tensor) and value.ndim == 0

@@ -19,7 +19,7 @@ from verl.trainer.ppo.v1 import get_trainer_cls, register_trainer
 
 from shape_grpo.advantage import CandidateBatch, CandidateRecord, candidate_metrics
 from shape_grpo.advantage.metrics import COUNTS
-from shape_grpo.failures import ErrorBudget
+from shape_grpo.rewards import ErrorBudget
 from shape_grpo.verl import cpu, trainers_logger
 from shape_grpo.verl.checks import (
     RECORD_KEY,
@@ -27,7 +27,7 @@ from shape_grpo.verl.checks import (
     TRAINER_MODES,
     check_trainer_config,
 )
-from shape_grpo.verl.estimator import Loan, candidates_in_context
+from shape_grpo.verl.estimator import CandidatesInContext, candidates_in_context
 from shape_grpo.verl.lost_workers import ended_where_workers_died, say_why_nothing_came
 from shape_grpo.verl.samples import SampleLog, choose_samples, make_samples
 
@@ -35,7 +35,7 @@ logger = trainers_logger(__name__)
 
 
 class CandidateTrainerMixin:
-    """Reads what the reward manager recorded and lends it to the estimator."""
+    """Reads the reward manager's records and puts them into the estimator's context."""
 
     verl_trainer_mode: str
     config: DictConfig
@@ -85,36 +85,36 @@ class CandidateTrainerMixin:
         fields = _read_answers(batch.keys, batch.tags, batch.partition_id, *sampled)
         answers = {key: _record(key, of_answer) for key, of_answer in fields.items()}
         self._error_budget.spend(answers.values(), "in training")
+        method = self.shape_grpo_config.method
         candidates = CandidateBatch.collate(
             [answers.get(key, CandidateRecord()) for key in batch.keys],
-            vectors=self.shape_grpo_config.game.takes_vectors,
+            vectors=method.utility.takes_vectors,
         )
+        shares = candidates.compute_shares(method)
+        context = CandidatesInContext(candidates, shares, final_rows, method)
         kept = [row for row, key in enumerate(batch.keys) if key in answers]
         rows = torch.tensor(kept, dtype=torch.long)
-        with candidates_in_context(candidates, final_rows, self.shape_grpo_config) as loan:
+        with candidates_in_context(context):
             batch = compute_advantage(batch, metrics)
         lengths = dict(zip(batch.keys, (tag["response_len"] for tag in batch.tags), strict=True))
         measured = candidate_metrics(
             list(answers.values()),
             [lengths[key] for key in answers],
-            utility=self.shape_grpo_config.game,
-            allocator=self.shape_grpo_config.allocator,
-            allocator_options=self.shape_grpo_config.allocator_options,
-            candidates=candidates.select(rows),
+            candidates.select(rows),
+            shares.select(rows),
+            method,
         )
         counts = {name: measured[name] for name in COUNTS} | self._count_responses(len(answers))
         metrics.update(measured | counts)
         self._counts.update(counts)
         self._records = {**self._records, **answers}
         if sampled and answers:
-            self._log_samples(batch.keys, fields, answers, loan)
+            self._log_samples(batch.keys, fields, answers, context)
         return batch
 
     @property
     def _is_sampling(self) -> bool:
-        """Whether responses of this update are logged: of the steps 1, 1 + n, 1 + 2n, ... the first
-        update.
-        """
+        """Whether this update's responses are logged: the first of steps 1, 1 + n, 1 + 2n, ..."""
         every = self.shape_grpo_config.log_samples_every
         return every > 0 and self.global_steps % every == 1 % every and not self._records
 
@@ -123,23 +123,17 @@ class CandidateTrainerMixin:
         keys: Sequence[str],
         fields: Mapping[str, Mapping[str, Any]],
         answers: Mapping[str, CandidateRecord],
-        loan: Loan,
+        context: CandidatesInContext,
     ) -> None:
-        chosen = choose_samples(answers, loan.options)
-        samples = make_samples(
-            chosen,
-            [keys.index(key) for key in chosen],
-            fields,
-            answers,
-            loan.candidates,
-            loan.advantages,
-            loan.options,
-            self.tokenizer,
+        chosen = choose_samples(answers, self.shape_grpo_config)
+        rows = [keys.index(key) for key in chosen]
+        prompt, samples = make_samples(
+            chosen, rows, fields, answers, context, self.shape_grpo_config, self.tokenizer
         )
-        self._sample_log.write(self.global_steps, samples)
+        self._sample_log.write(self.global_steps, prompt, samples)
 
     def _count_responses(self, answers: int) -> dict[str, float]:
-        """Responses of an update, and those that ``rollout.n`` asks for; logs the first loss."""
+        """Count an update's responses, and those expected by ``rollout.n``; log the first loss."""
         prompts = self.config.data.train_batch_size // self.parameter_sync_step
         expected = prompts * self.config.actor_rollout_ref.rollout.n
         if answers < expected and not self._lost_responses:
@@ -155,10 +149,10 @@ class CandidateTrainerMixin:
         return {"shape_grpo/responses": answers, "shape_grpo/responses_expected": expected}
 
     def _build_replay_buffer(self) -> Any:
-        """Build verl's buffer, and look at the groups that it drops before a step sees them.
+        """Build verl's buffer, and count failures in the groups that it drops before a step.
 
-        With ``filter_groups`` those are groups of equal rewards, in whose place it asks for others.
-        Rewards that all fail are equal: it would ask for ever.
+        With ``filter_groups`` it replaces groups of equal rewards by others. Rewards that all fail
+        are equal: it would replace them for ever.
         """
         buffer = super()._build_replay_buffer()  # type: ignore[misc]
         # A custom sampler need not have it.
@@ -180,7 +174,7 @@ class CandidateTrainerMixin:
         return buffer
 
     def fit(self, agent_loop_manager: Any) -> None:
-        """Train as verl does, unless a worker dies for whom it would wait."""
+        """Train as verl does, but end if a worker dies that verl would wait for."""
         with ended_where_workers_died(self):
             super().fit(agent_loop_manager)  # type: ignore[misc]
 
@@ -234,7 +228,7 @@ def _final_rows(keys: Sequence[str]) -> torch.Tensor:
 
 
 def _answers(keys: Sequence[str], tags: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The keys of the rollouts' last outputs, without the rows that verl pads a batch with."""
+    """Return the keys of the rollouts' last outputs, without verl's padding rows."""
     rows = zip(keys, tags, _final_rows(keys).tolist(), strict=True)
     return [
         key
@@ -246,7 +240,7 @@ def _answers(keys: Sequence[str], tags: Sequence[Mapping[str, Any]]) -> list[str
 def _read_answers(
     keys: Sequence[str], tags: Sequence[Mapping[str, Any]], partition: str, *more: str
 ) -> dict[str, dict[str, Any]]:
-    """``extra_fields`` and ``more`` of the rollouts' answers, by key; other rows have no record."""
+    """Read ``extra_fields`` and ``more`` of the rollouts' answers; other rows have no record."""
     answers = _answers(keys, tags)
     if not answers:
         return {}
@@ -260,16 +254,16 @@ def _read_answers(
 
 
 def _record(key: str, fields: Mapping[str, Any]) -> CandidateRecord:
-    """The record of an answer.
+    """Return the record of an answer.
 
     Raises:
-        RuntimeError: There is none, because another than the reward manager scored.
+        RuntimeError: It has none, because it was not scored by the reward manager.
     """
     record = (fields["extra_fields"].get("reward_extra_info") or {}).get(RECORD_KEY)
     if record is None:
         raise RuntimeError(
-            f"Response {key} has a score and no candidates: not the reward manager "
-            f"{REWARD_MANAGER} scored it, but an agent loop that sets reward_score, or a "
+            f"Response {key} has a score and no candidates: it was not scored by the reward "
+            f"manager {REWARD_MANAGER}, but by an agent loop that sets reward_score, or by a "
             "reward model on the trainer's own GPUs. Leave reward_score unset, write "
             "reward.reward_model.enable_resource_pool=true, or, for verl's own estimators, "
             "take another reward.reward_manager.name."

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from methods import candidate_advantages
 from random_batch import random_batch
 
-from shape_grpo.advantage import candidate_advantages, scatter_candidate_advantages
+from shape_grpo.advantage import scatter_candidate_advantages
 from shape_grpo.credit import ALLOCATORS
 
 NAN, INF = float("nan"), float("inf")
@@ -294,7 +295,7 @@ def test_no_gradient():
 
 REFUSED = {
     # what differs from a good call, what the message must say
-    "reading": ({"advantage": "shapley"}, "advantage 'shapley'; use one of: .*reweight"),
+    "advantage": ({"advantage": "shapley"}, "advantage 'shapley'; use one of: .*reweight"),
     "utility": ({"utility": "best"}, "utility 'best'; use one of: .*max"),
     "utility of uniform": ({"utility": "best", "allocator": "uniform"}, "utility 'best'"),
     "allocator": ({"allocator": "wta"}, "allocator 'wta'; use one of: .*shapley"),

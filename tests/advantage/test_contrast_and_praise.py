@@ -1,4 +1,4 @@
-"""The readings ``contrast`` and ``praise``: by their formulas, and their invariants on random
+"""The advantages ``contrast`` and ``praise``: by their formulas, and their invariants on random
 groups."""
 
 from statistics import stdev
@@ -7,16 +7,24 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from methods import candidate_advantages
 
-from shape_grpo.advantage import candidate_advantages
-from shape_grpo.credit import ALLOCATORS, UTILITIES, allocate, make_utility, set_utility
+from shape_grpo.credit import (
+    ALLOCATORS,
+    UTILITIES,
+    allocate,
+    make_allocator,
+    make_utility,
+    set_utility,
+)
 
-READINGS = ["contrast", "praise"]
+FORMULAS = ["contrast", "praise"]
 OPTIONS = {
     "beta_shapley": {"alpha": 3, "beta": 1},
     "attention": {"looks": [0.5, 0, 0.3, 0.2]},
 }
 EVERY_ALLOCATOR = sorted(ALLOCATORS)
+ALLOCATOR = {name: make_allocator(name, **OPTIONS.get(name, {})) for name in EVERY_ALLOCATOR}
 UNSCALED = ["shapley", "leave_one_out", *OPTIONS]
 UTILITY_OPTIONS = {
     "top_m": {"m": 2},
@@ -24,12 +32,12 @@ UTILITY_OPTIONS = {
     "softmax": {"temperature": 1.0},
     "custom": {"function": lambda rewards, mask: rewards.abs().sum(1)},
 }
-GAMES = {name: make_utility(name, **UTILITY_OPTIONS.get(name, {})) for name in UTILITIES}
-GAMES["top_m, mean"] = make_utility("top_m", m=2, average=True)
+UTILITY = {name: make_utility(name, **UTILITY_OPTIONS.get(name, {})) for name in UTILITIES}
+UTILITY["top_m, mean"] = make_utility("top_m", m=2, average=True)
 # The same constant for all rewards is one for the utility.
 SHIFTED = ["max", "mean", "softmax", "top_m, mean"]
 
-every_reading = pytest.mark.parametrize("reading", READINGS)
+every_formula = pytest.mark.parametrize("formula", FORMULAS)
 every_allocator = pytest.mark.parametrize("allocator", EVERY_ALLOCATOR)
 # The same examples in every run, however slow the machine.
 steady = settings(deadline=None, derandomize=True, max_examples=25)
@@ -67,7 +75,7 @@ def as_chances(sets):
     return [[(reward + 5) / 10 for reward in of_set] for of_set in sets]
 
 
-def of_game(name, sets):
+def rewards_for(name, sets):
     """The same sets as rewards that the utility takes."""
     return as_chances(sets) if name == "noisy_or" else sets
 
@@ -95,7 +103,7 @@ def test_contrast_by_its_formula(allocator, length_correction, norm_by_std):
         length_correction=length_correction,
         norm_by_std=norm_by_std,
     )
-    psi = allocate(padded(sets), allocator=allocator, allocator_options=OPTIONS.get(allocator))
+    psi = allocate(padded(sets), allocator=ALLOCATOR[allocator])
     spread = stdev(psi.flatten().tolist()) + 1e-6 if norm_by_std else 1
     psi = psi.tolist()
     for row in range(4):
@@ -107,7 +115,7 @@ def test_contrast_by_its_formula(allocator, length_correction, norm_by_std):
 
 def test_contrast_of_sets_of_different_size_by_hand():
     """Shares 2.5, 1.5, 1 and 2, 1; of sets of the lowest reward, 2, they are 2/3 and 1."""
-    (three, two), shared, _ = advantages([[5, 4, 3], [3, 2]], advantage="contrast", epsilon=0.0)
+    (three, two), shared, _ = advantages([[5, 4, 3], [3, 2]], advantage="contrast", epsilon=1e-300)
     spread = stdev([2.5 - 2 / 3, 1.5 - 2 / 3, 1 - 2 / 3, 2 - 1, 1 - 1])
     assert shared.tolist() == pytest.approx([2**-0.5, -(2**-0.5)])
     expected = [2**-0.5 + difference / spread for difference in (5 / 6, -1 / 6, -4 / 6)]
@@ -130,7 +138,7 @@ def test_praise_by_its_formula(allocator, length_correction):
         else:
             # -3 is the lowest reward of the group.
             raised = torch.tensor([[reward + 3 for reward in of_set]]).double()
-            psi = allocate(raised, allocator=allocator, allocator_options=OPTIONS.get(allocator))
+            psi = allocate(raised, allocator=ALLOCATOR[allocator])
             psi, counted = psi[0].tolist(), lengths[row, : len(of_set)].tolist()
             if not length_correction:
                 counted = [1] * len(of_set)
@@ -155,16 +163,16 @@ def test_a_level_that_all_candidates_share_earns_no_credit():
         # Shares of 0.3, 0.1, 0: 0.25, 0.05, 0.
         "praise": [2.5, 0.5, 0.0],
     }
-    for reading, weights in expected.items():
-        candidate, shared, _ = advantages(sets, advantage=reading)
+    for formula, weights in expected.items():
+        candidate, shared, _ = advantages(sets, advantage=formula)
         assert (candidate[0] / shared[0]).tolist() == pytest.approx(weights, abs=0.005)
 
 
 def test_a_poor_sets_best_candidate_is_blamed_most_by_reweight_alone():
     sets = [[5.0, 5.0], [3.0, 0.0]]
     blame = {
-        reading: advantages(sets, advantage=reading)[0][1].tolist()
-        for reading in ("reweight", "contrast", "praise")
+        formula: advantages(sets, advantage=formula)[0][1].tolist()
+        for formula in ("reweight", "contrast", "praise")
     }
     assert blame["reweight"][0] < blame["reweight"][1]
     assert blame["praise"][0] == blame["praise"][1] < 0
@@ -174,14 +182,14 @@ def test_a_poor_sets_best_candidate_is_blamed_most_by_reweight_alone():
 # --- invariants ---------------------------------------------------------------------------------
 
 
-@every_reading
+@every_formula
 @every_allocator
 @steady
-@given(data=st.data(), game=st.sampled_from(sorted(set(GAMES) - {"coverage"})))
-def test_the_token_mean_is_grpos(reading, allocator, data, game):
+@given(data=st.data(), name=st.sampled_from(sorted(set(UTILITY) - {"coverage"})))
+def test_the_token_mean_is_grpos(formula, allocator, data, name):
     """Corrected at any lengths, some of them 0; plain at equal lengths. For praise in poor sets
     too, where all get the same."""
-    sets = of_game(game, data.draw(sets_with_empty))
+    sets = rewards_for(name, data.draw(sets_with_empty))
     for length_correction in (True, False):
         least = 0 if length_correction else 1
         lengths = draw_lengths(data, sets, least)
@@ -191,8 +199,8 @@ def test_the_token_mean_is_grpos(reading, allocator, data, game):
             sets,
             allocator,
             lengths,
-            utility=GAMES[game],
-            advantage=reading,
+            utility=UTILITY[name],
+            advantage=formula,
             length_correction=length_correction,
         )
         lengths = lengths * mask
@@ -202,7 +210,7 @@ def test_the_token_mean_is_grpos(reading, allocator, data, game):
 
 
 @pytest.mark.parametrize(
-    ("reading", "allocator"),
+    ("formula", "allocator"),
     [
         *(("contrast", allocator) for allocator in UNSCALED),
         *(("praise", allocator) for allocator in EVERY_ALLOCATOR),
@@ -211,20 +219,20 @@ def test_the_token_mean_is_grpos(reading, allocator, data, game):
 @steady
 @given(
     sets=groups,
-    game=st.sampled_from(SHIFTED),
+    name=st.sampled_from(SHIFTED),
     shift=quarters,
     factor=st.floats(0.5, 100),
     data=st.data(),
 )
 def test_a_constant_and_a_factor_of_all_rewards_change_nothing(
-    reading, allocator, sets, game, shift, factor, data
+    formula, allocator, sets, name, shift, factor, data
 ):
     """In sets of different size, of unequal lengths; two and more, as verl's GRPO leaves the reward
     of a group of one as it is."""
     lengths = draw_lengths(data, sets, 0)
     shifted = [[reward + shift for reward in of_set] for of_set in sets]
     scaled = [[reward * factor for reward in of_set] for of_set in sets]
-    warmer = make_utility("softmax", temperature=factor) if game == "softmax" else GAMES[game]
+    warmer = make_utility("softmax", temperature=factor) if name == "softmax" else UTILITY[name]
     for length_correction in (True, False):
         before, after, larger = (
             advantages(
@@ -232,12 +240,12 @@ def test_a_constant_and_a_factor_of_all_rewards_change_nothing(
                 allocator,
                 lengths,
                 utility=utility,
-                advantage=reading,
+                advantage=formula,
                 length_correction=length_correction,
             )[0]
             for some, utility in (
-                (sets, GAMES[game]),
-                (shifted, GAMES[game]),
+                (sets, UTILITY[name]),
+                (shifted, UTILITY[name]),
                 (scaled, warmer),
             )
         )
@@ -247,16 +255,16 @@ def test_a_constant_and_a_factor_of_all_rewards_change_nothing(
 
 @every_allocator
 @steady
-@given(data=st.data(), game=st.sampled_from(sorted(set(GAMES) - {"coverage"})))
-def test_praise_turns_no_sign(allocator, data, game):
+@given(data=st.data(), name=st.sampled_from(sorted(set(UTILITY) - {"coverage"})))
+def test_praise_turns_no_sign(allocator, data, name):
     """Under utilities that a candidate can harm as well; and blame is even."""
-    sets = of_game(game, data.draw(sets_with_empty))
+    sets = rewards_for(name, data.draw(sets_with_empty))
     lengths = draw_lengths(data, sets, 0)
     candidate, shared, mask = advantages(
         sets,
         allocator,
         lengths,
-        utility=GAMES[game],
+        utility=UTILITY[name],
         advantage="praise",
         length_correction=data.draw(st.booleans()),
     )
@@ -266,23 +274,23 @@ def test_praise_turns_no_sign(allocator, data, game):
     assert torch.equal(candidate[poor], shared.unsqueeze(1).expand_as(candidate)[poor])
 
 
-@every_reading
+@every_formula
 @every_allocator
 @steady
 @given(
     sets=st.lists(st.lists(extremes, max_size=4), min_size=1, max_size=4),
-    game=st.sampled_from(sorted(set(GAMES) - {"coverage", "noisy_or"})),
+    name=st.sampled_from(sorted(set(UTILITY) - {"coverage", "noisy_or"})),
     data=st.data(),
 )
-def test_finite_for_every_input(reading, allocator, sets, game, data):
+def test_finite_for_every_input(formula, allocator, sets, name, data):
     lengths = draw_lengths(data, sets, 0)
     for norm_by_std in (True, False):
         candidate, shared, _ = advantages(
             sets,
             allocator,
             lengths,
-            utility=GAMES[game],
-            advantage=reading,
+            utility=UTILITY[name],
+            advantage=formula,
             length_correction=data.draw(st.booleans()),
             norm_by_std=norm_by_std,
         )
@@ -290,11 +298,11 @@ def test_finite_for_every_input(reading, allocator, sets, game, data):
         assert shared.isfinite().all()
 
 
-@every_reading
+@every_formula
 @every_allocator
-def test_an_unknown_response_is_as_if_it_were_not_there(reading, allocator):
+def test_an_unknown_response_is_as_if_it_were_not_there(formula, allocator):
     sets = [[5.0, 4.0], [-50.0, 80.0], [3.0, 1.0], [2.0, 2.5]]
-    options = {"advantage": reading}
+    options = {"advantage": formula}
     known = [0, 2, 3]
     scores = set_utility(padded(sets))
     scores[1] = torch.nan
@@ -305,23 +313,23 @@ def test_an_unknown_response_is_as_if_it_were_not_there(reading, allocator):
     torch.testing.assert_close(shared[known], shared_expected)
 
 
-@every_reading
-def test_groups_do_not_touch_each_other(reading):
+@every_formula
+def test_groups_do_not_touch_each_other(formula):
     first, second = [[5.0, 4.0, 3.0], [2.0, 2.5, 0.0]], [[-9.0, 70.0, 3.0], [1.0, 0.0, 8.0]]
     together, _ = candidate_advantages(
-        padded([*first, *second]), None, torch.ones(4, 3), "aabb", advantage=reading
+        padded([*first, *second]), None, torch.ones(4, 3), "aabb", advantage=formula
     )
-    alone = [advantages(sets, advantage=reading)[0] for sets in (first, second)]
+    alone = [advantages(sets, advantage=formula)[0] for sets in (first, second)]
     torch.testing.assert_close(together, torch.cat(alone))
 
 
-@every_reading
-def test_a_candidate_without_tokens_is_not_in_a_mean_by_tokens(reading):
+@every_formula
+def test_a_candidate_without_tokens_is_not_in_a_mean_by_tokens(formula):
     """It is still a rival; its own advantage, which no token sees, is its response's."""
     candidate, shared, _ = advantages(
         [[6.0, 4.0, 2.0], [1.0, 1.0, 1.0]],
         lengths=[[0, 5, 5], [1, 1, 1]],
-        advantage=reading,
+        advantage=formula,
         length_correction=True,
     )
     assert candidate[0, 0] == shared[0]
@@ -329,12 +337,12 @@ def test_a_candidate_without_tokens_is_not_in_a_mean_by_tokens(reading):
     assert candidate[0, 1] > candidate[0, 2]
 
 
-@every_reading
-def test_vectors_of_tests(reading):
+@every_formula
+def test_vectors_of_tests(formula):
     """Passed by all candidates of the group, the first test earns nobody credit."""
     rewards = torch.tensor([[[1, 1, 1], [1, 1, 0]], [[1, 0, 0], [1, 0, 0]]]).double()
     candidate, shared = candidate_advantages(
-        rewards, None, torch.ones(2, 2), "qq", utility="coverage", advantage=reading, epsilon=0.0
+        rewards, None, torch.ones(2, 2), "qq", utility="coverage", advantage=formula, epsilon=1e-300
     )
     # Shares 1.5, 0.5 and 0, 0 of the other tests.
     good = shared[0].item()
@@ -345,17 +353,17 @@ def test_vectors_of_tests(reading):
             [-good, -good],
         ],
     }
-    for found, wanted in zip(candidate.tolist(), expected[reading], strict=True):
+    for found, wanted in zip(candidate.tolist(), expected[formula], strict=True):
         assert found == pytest.approx(wanted)
 
 
 def test_float32_rewards_are_computed_in_float64():
     """Ratings that differ in the last digits of float32, on top of a level of 4,096."""
     rewards = torch.tensor([[4096.0, 4096.0005, 4096.001], [4096.0, 4096.0, 4096.0005]])
-    for reading in READINGS:
-        found, _ = candidate_advantages(rewards, None, torch.ones(2, 3), "qq", advantage=reading)
+    for formula in FORMULAS:
+        found, _ = candidate_advantages(rewards, None, torch.ones(2, 3), "qq", advantage=formula)
         exact, _ = candidate_advantages(
-            rewards.double(), None, torch.ones(2, 3), "qq", advantage=reading
+            rewards.double(), None, torch.ones(2, 3), "qq", advantage=formula
         )
         assert found.dtype == torch.float32
         assert torch.equal(found, exact.float())

@@ -1,6 +1,7 @@
 import pytest
+from methods import candidate_metrics
 
-from shape_grpo.advantage import CandidateRecord, candidate_metrics
+from shape_grpo.advantage import CandidateRecord
 
 
 def test_metrics_of_a_batch_worked_by_hand():
@@ -43,7 +44,7 @@ def test_uniform_credit_has_no_spread():
 
 
 def test_a_candidate_that_harms_its_set_is_seen():
-    """Shares of the mean game: 5 and 0 have (1.5 * 5 - 0.5 * 0) / 2 and (0 - 0.5 * 5) / 2."""
+    """Shares under the mean: 5 and 0 have (1.5 * 5 - 0.5 * 0) / 2 and (0 - 0.5 * 5) / 2."""
     records = [CandidateRecord([5.0, 0.0], [0, 4], [4, 8])]
     metrics = candidate_metrics(records, [8], utility="mean")
     assert metrics["shape_grpo/negative_weights"] == 0.5

@@ -40,9 +40,9 @@ def test_a_record_of_64_candidates_and_100_tests_each_is_small():
     assert [list(reward) for reward in read.rewards] == passed
 
 
-def test_a_fixed_reward_is_not_asked_for():
+def test_a_floor_reward_is_not_asked_for():
     found = CandidateSet([], ["a", None, "b"], [(0, 1), (1, 2), (2, 3)], Counter(duplicate=1))
-    record = CandidateRecord.from_results(found, [1.0, 0.0, "Traceback"], found.handled)
+    record = CandidateRecord.from_results(found, [1.0, 0.0, "Traceback"], found.problem_counts)
     assert (record.num_asked, record.num_errors) == (2, 1)
     assert CandidateRecord.from_json(record.to_json()) == record
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from methods import make_method
 
 from shape_grpo.advantage import (
-    READINGS,
+    ADVANTAGES,
     CandidateBatch,
     CandidateRecord,
     candidate_metrics,
@@ -13,27 +14,14 @@ from shape_grpo.advantage import (
 )
 from shape_grpo.credit import Coverage, Max, SoftmaxChoice
 
-SETTINGS = {
-    "utility": "max",
-    "allocator": "shapley",
-    "advantage": "reweight",
-    "length_correction": False,
-    "norm_by_std": True,
-    "epsilon": 1e-6,
-    "allocator_options": None,
-}
 LENGTH = 12
 
 
 def run(records, scores, index, mask=None, **settings):
     mask = torch.ones(len(records), LENGTH, dtype=torch.int64) if mask is None else mask
-    return token_advantages(
-        CandidateBatch.collate(records),
-        torch.tensor(scores),
-        mask,
-        np.array(index, dtype=object),
-        **{**SETTINGS, **settings},
-    )
+    batch, method = CandidateBatch.collate(records), make_method(**settings)
+    shares, index = batch.compute_shares(method), np.array(index, dtype=object)
+    return token_advantages(batch, shares, torch.tensor(scores), mask, index, method)
 
 
 def test_figure_1_of_the_paper():
@@ -52,7 +40,7 @@ def test_figure_1_of_the_paper():
     assert tokens.dtype == shared.dtype == torch.float32
 
 
-def test_a_response_that_nobody_could_score_gets_nothing_and_moves_no_mean():
+def test_a_response_that_could_not_be_scored_gets_nothing_and_moves_no_mean():
     records = [
         CandidateRecord([4.0], [0], [4]),
         CandidateRecord([None], [0], [4], error="Traceback"),
@@ -79,7 +67,7 @@ def test_corrected_weights_average_1_over_the_tokens_that_the_policy_wrote():
 
 
 class Counting:
-    """A utility that notes the size of what it is asked to share out."""
+    """A utility that counts the rewards that it is asked to split."""
 
     def __init__(self):
         self.elements, self.calls = 0, 0
@@ -106,23 +94,23 @@ FEW_TESTS = [CandidateRecord([[1.0] * 100, [0.0] * 100], [0, 2], [2, 4]) for _ i
 
 
 @pytest.mark.parametrize(
-    ("game", "records", "candidates"),
+    ("utility", "records", "candidates"),
     [
         (CountingMax(), [*SMALL, LARGE], 1000 + 3 * 127),
         (CountingCoverage(), [*FEW_TESTS, MANY_TESTS], 100 * (1000 + 2 * 127)),
     ],
     ids=["max", "coverage"],
 )
-def test_no_set_pays_for_a_larger_one(game, records, candidates):
+def test_no_set_pays_for_a_larger_one(utility, records, candidates):
     """Of 128,000 places (12.8 million numbers) in the padded batch."""
-    batch = CandidateBatch.collate(records, vectors=game.takes_vectors)
-    batch.share(game, "shapley")
+    batch = CandidateBatch.collate(records, vectors=utility.takes_vectors)
+    batch.compute_shares(make_method(utility))
     # Sets below 8 candidates are filled up to 8.
-    assert game.elements <= 4 * candidates
+    assert utility.elements <= 4 * candidates
 
 
 @pytest.mark.parametrize("length_correction", [True, False])
-@pytest.mark.parametrize("advantage", sorted(READINGS))
+@pytest.mark.parametrize("advantage", sorted(ADVANTAGES))
 @pytest.mark.parametrize("utility", [Max(), SoftmaxChoice(temperature=0.5)], ids=["max", "softmax"])
 def test_credit_is_the_same_beside_a_much_larger_set(utility, advantage, length_correction):
     settings = {
@@ -145,26 +133,32 @@ def test_credit_is_the_same_beside_a_much_larger_set(utility, advantage, length_
     torch.testing.assert_close(together[:4], alone, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("rows", [slice(None), torch.tensor([2, 0])], ids=["all", "two"])
 @pytest.mark.parametrize("advantage", ["reweight", "normalize", "pooled", "contrast"])
-def test_advantages_and_metrics_split_the_sets_once(advantage, rows):
+def test_advantages_and_metrics_use_the_shares_that_they_are_given(advantage):
     records = [CandidateRecord([float(k), 1.0], [0, 4], [4, 8]) for k in range(3)]
-    game = CountingMax()
-    batch = CandidateBatch.collate(records)
-    chosen = batch.select(rows)
-    count = len(chosen.mask)
-    mask, index = torch.ones(count, LENGTH), np.array(["q"] * count)
-    settings = {**SETTINGS, "utility": game, "advantage": advantage}
-    token_advantages(chosen, torch.ones(count), mask, index, **settings)
-    before = game.calls
-    # `contrast` shares out the lowest rewards of the group too.
-    assert before == 1 + (advantage == "contrast")
-    metrics = candidate_metrics(records, [LENGTH] * 3, utility=game, candidates=batch)
-    assert game.calls == before
-    assert metrics == candidate_metrics(records, [LENGTH] * 3)
+    batch, utility = CandidateBatch.collate(records), CountingMax()
+    method = make_method(utility, advantage=advantage)
+    shares = batch.compute_shares(method)
+    token_advantages(batch, shares, torch.ones(3), torch.ones(3, LENGTH), ["q"] * 3, method)
+    candidate_metrics(records, [LENGTH] * 3, batch, shares, method)
+    # `contrast` splits the lowest rewards of the group too.
+    assert utility.calls == 1 + (advantage == "contrast")
+
+
+@pytest.mark.parametrize("advantage", sorted(ADVANTAGES))
+def test_rows_are_those_of_the_whole_batch(advantage):
+    """Processes that share groups each compute the tokens of their own responses."""
+    records = [CandidateRecord([float(k), 1.0], [0, 4], [4, 8 + k]) for k in range(4)]
+    batch, method = CandidateBatch.collate(records), make_method(advantage=advantage)
+    shares, scores = batch.compute_shares(method), torch.tensor([1.0, 1.0, 2.0, 3.0])
+    mask, index = torch.ones(4, LENGTH), ["q"] * 4
+    whole, _ = token_advantages(batch, shares, scores, mask, index, method)
+    own = slice(1, 3)
+    part, shared = token_advantages(batch, shares, scores, mask[own], index, method, rows=own)
+    assert torch.equal(part, whole[own]) and shared.shape == (2,)
 
 
 def test_metrics_refuse_candidates_of_other_responses():
-    batch = CandidateBatch.collate(SMALL)
+    batch, method = CandidateBatch.collate(SMALL), make_method()
     with pytest.raises(ValueError, match="candidates of 127 responses, records of 2"):
-        candidate_metrics(SMALL[:2], [6, 6], candidates=batch)
+        candidate_metrics(SMALL[:2], [6, 6], batch, batch.compute_shares(method), method)

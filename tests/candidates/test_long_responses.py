@@ -111,6 +111,6 @@ def test_ten_thousand_candidates(name):
     tokenizer = make_tokenizer(name)
     ids = tokenizer.encode("<candidate>good film</candidate>", add_special_tokens=False) * 10_000
     found = find_candidates(tokenizer, ids, CandidateRules(), cut=True)
-    assert found.handled == {"surplus": 9_936, "duplicate": 63}
+    assert found.problem_counts == {"surplus": 9_936, "duplicate": 63}
     (first, end), period = found.spans[0], len(ids) // 10_000
     assert found.spans == [(first + n * period, end + n * period) for n in range(64)]

@@ -28,7 +28,7 @@ def tagged(*texts):
 
 
 TEXTS = [
-    # text, rules, texts to be scored (None: the fixed reward), handled, why
+    # text, rules, texts to be scored (None: the floor reward), problems, why
     (tagged("a", "b"), {}, ["a", "b"], {}, "nothing is wrong"),
     ("", {}, [], {}, "an empty response"),
     ("no tags", {}, [], {}, "no candidates"),
@@ -87,10 +87,10 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "rules", "texts", "handled", "why"), TEXTS)
-def test_each_rule_on_texts_that_need_it(find, text, rules, texts, handled, why):
+@pytest.mark.parametrize(("text", "rules", "texts", "problems", "why"), TEXTS)
+def test_each_rule_on_texts_that_need_it(find, text, rules, texts, problems, why):
     found = find(text, **rules)
-    assert (found.texts, dict(found.handled)) == (texts, handled), why
+    assert (found.texts, dict(found.problem_counts)) == (texts, problems), why
 
 
 @pytest.mark.parametrize(("cut", "texts"), [(False, ["a", "b"]), (True, ["a"])])
@@ -108,7 +108,7 @@ def test_distinct_texts_are_counted_among_those_to_be_scored(find):
 
 def test_by_default_a_response_that_never_stops_has_64_candidates(find):
     found = find(tagged(*map(str, range(100))))
-    assert len(found.texts) == 64 and found.handled == {"surplus": 36}
+    assert len(found.texts) == 64 and found.problem_counts == {"surplus": 36}
     assert found.texts[-1] == "63"
 
 
@@ -117,12 +117,12 @@ def test_no_rule_keeps_more_than_1024(find, rules):
     found = find(tagged(*map(str, range(1030))), **rules)
     assert len(found.texts) == 1024
     limit = CandidateRules(**rules).max_candidates
-    assert found.handled == {"surplus": 1030 - (limit or 1024)}
+    assert found.problem_counts == {"surplus": 1030 - (limit or 1024)}
 
 
 def test_who_allows_more_gets_more(find):
     found = find(tagged(*map(str, range(1100))), max_candidates=1090)
-    assert len(found.texts) == 1090 and found.handled == {"surplus": 10}
+    assert len(found.texts) == 1090 and found.problem_counts == {"surplus": 10}
 
 
 @pytest.mark.parametrize(

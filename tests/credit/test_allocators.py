@@ -6,7 +6,9 @@ import torch
 
 from shape_grpo.credit import (
     ALLOCATORS,
+    Allocator,
     allocate,
+    make_allocator,
     register_allocator,
     set_utility,
     shapley_values,
@@ -14,6 +16,7 @@ from shape_grpo.credit import (
 
 NAN, INF = float("nan"), float("inf")
 OPTIONS = {"beta_shapley": {"alpha": 3, "beta": 0.5}, "attention": {"looks": [0.5, 0, 0.5]}}
+ALLOCATOR = {name: make_allocator(name, **OPTIONS.get(name, {})) for name in ALLOCATORS}
 EFFICIENT = ["banzhaf", "shapley", "uniform", "winner_takes_all"]
 
 SHARES = {
@@ -56,9 +59,7 @@ def test_ragged_shares_sum_to_the_utility(allocator):
 @pytest.mark.parametrize("allocator", sorted(ALLOCATORS))
 @pytest.mark.parametrize("shape", [(0, 3), (2, 0), (0, 0)])
 def test_nothing_to_share(allocator, shape):
-    shares = allocate(
-        torch.empty(shape), allocator=allocator, allocator_options=OPTIONS.get(allocator)
-    )
+    shares = allocate(torch.empty(shape), allocator=ALLOCATOR[allocator])
     assert shares.shape == shape
     assert set_utility(torch.empty(shape)).tolist() == [0.0] * shape[0]
 
@@ -89,7 +90,7 @@ def test_booleans_are_zeros_and_ones():
 def test_no_gradient_and_inputs_untouched(allocator):
     rewards = torch.tensor([[5.0, NAN, 3.0]], requires_grad=True)
     mask = torch.tensor([[True, False, True]])
-    shares = allocate(rewards, mask, allocator=allocator, allocator_options=OPTIONS.get(allocator))
+    shares = allocate(rewards, mask, allocator=ALLOCATOR[allocator])
     assert not shares.requires_grad
     assert not set_utility(rewards, mask).requires_grad
     assert rewards[0, 1].isnan()
@@ -125,9 +126,10 @@ def test_an_allocator_of_ones_own():
     try:
 
         @register_allocator(name)
-        def proportional(rewards, mask, utility):
-            total = rewards.sum(dim=1, keepdim=True)
-            return utility.value(rewards, mask).unsqueeze(1) * rewards / total
+        class Proportional(Allocator):
+            def allocate(self, rewards, mask, utility):
+                total = rewards.sum(dim=1, keepdim=True)
+                return utility.value(rewards, mask).unsqueeze(1) * rewards / total
 
         shares = allocate([[6, 3, 1]], [[1, 1, 0]], allocator=name)
         assert shares[0].tolist() == pytest.approx([4, 2, 0])

@@ -1,6 +1,7 @@
 """The laws of semivalues: probabilities, limits, and sets of any size."""
 
 import math
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy import special
 
 from shape_grpo.credit import (
     ALLOCATORS,
+    Allocator,
     Attention,
     Banzhaf,
     BetaShapley,
@@ -71,7 +73,7 @@ def test_attention_is_how_many_a_user_sees_who_sees_one(looks, count):
 def test_attention_of_a_user_who_looks_at_all_is_leave_one_out_and_at_one_pays_the_reward():
     rewards = [[5.0, 4.0, 3.0]]
     for looks, shares in (([0, 0, 1], [1, 0, 0]), ([1, 0, 0], [5, 4, 3])):
-        found = allocate(rewards, allocator="attention", allocator_options={"looks": looks})
+        found = allocate(rewards, allocator=Attention(looks))
         assert found[0].tolist() == pytest.approx(shares)
 
 
@@ -113,8 +115,7 @@ def test_beta_1_1_is_shapley_to_the_bit(title):
         same = allocate(
             batch,
             utility=utility,
-            allocator="beta_shapley",
-            allocator_options={"alpha": 1, "beta": 1.0},
+            allocator=BetaShapley(1, 1.0),
         )
         assert torch.equal(same, allocate(batch, utility=utility, allocator="shapley"))
 
@@ -129,8 +130,7 @@ def test_beta_tends_to_leave_one_out(title, alpha):
         near = allocate(
             batch,
             utility=utility,
-            allocator="beta_shapley",
-            allocator_options={"alpha": alpha, "beta": 1},
+            allocator=BetaShapley(alpha, 1),
         )
         limit = allocate(batch, utility=utility, allocator="leave_one_out")
         torch.testing.assert_close(near, limit, rtol=0, atol=1e-7)
@@ -194,9 +194,7 @@ def test_attention_in_a_batch_of_sets_smaller_and_larger_than_looks(title, looks
         mask[row, columns] = True
         if of_set:
             rewards[row, columns] = of_set
-    found = allocate(
-        rewards, mask, utility=utility, allocator="attention", allocator_options={"looks": looks}
-    )
+    found = allocate(rewards, mask, utility=utility, allocator=Attention(looks))
     for row in range(len(players)):
         expected = oracle(value, rewards[row, mask[row]].tolist())
         assert found[row, mask[row]].tolist() == pytest.approx(expected, abs=1e-11)
@@ -238,21 +236,26 @@ def test_refused_options(allocator, options, says):
         make_allocator(allocator, **options)
     assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match=says):
-        allocate([[1.0]], allocator=allocator, allocator_options=options)
+        allocate([[1.0]], allocator=make_allocator(allocator, **options))
 
 
-def test_an_allocator_of_ones_own_may_have_options():
+def test_a_custom_allocator_may_have_options():
     name = "power, for a test"
     try:
 
         @register_allocator(name)
-        def power(rewards, mask, utility, *, exponent, base=0.0):
-            parts = (rewards - base) ** exponent * mask
-            total = parts.sum(dim=1, keepdim=True)
-            return utility.value(rewards, mask).unsqueeze(1) * parts / total
+        @dataclass(frozen=True)
+        class Power(Allocator):
+            exponent: float
+            base: float = 0.0
+
+            def allocate(self, rewards, mask, utility):
+                parts = (rewards - self.base) ** self.exponent * mask
+                total = parts.sum(dim=1, keepdim=True)
+                return utility.value(rewards, mask).unsqueeze(1) * parts / total
 
         def shares(**options):
-            return allocate([[6, 3]], allocator=name, allocator_options=options)[0].tolist()
+            return allocate([[6, 3]], allocator=make_allocator(name, **options))[0].tolist()
 
         assert shares(exponent=1) == pytest.approx([4, 2])
         assert shares(exponent=2, base=2) == pytest.approx([6 * 16 / 17, 6 / 17])

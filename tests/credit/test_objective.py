@@ -1,4 +1,4 @@
-"""What a credit rule maximises: gradients of small games, by listing all their outcomes."""
+"""Objectives of credit: gradients of small sets, by listing all their outcomes."""
 
 import itertools
 from statistics import fmean
@@ -7,7 +7,7 @@ import oracles
 import pytest
 import torch
 
-from shape_grpo.credit import allocate, make_utility, objective_weights
+from shape_grpo.credit import Uniform, allocate, make_allocator, make_utility
 
 LOOKS = [0.4, 0.1, 0.5]
 LAWS = {
@@ -21,7 +21,7 @@ LAWS = {
 every_law = pytest.mark.parametrize(
     ("allocator", "options", "chances"), LAWS.values(), ids=LAWS.keys()
 )
-GAMES = ["max", "mean", "best 2", "softmax", "custom", "noisy_or"]
+TITLES = ["max", "mean", "best 2", "softmax", "custom", "noisy_or"]
 
 
 class Policies:
@@ -66,19 +66,19 @@ def utility_of_some(value, rewards):
 
 
 @every_law
-@pytest.mark.parametrize("title", GAMES)
+@pytest.mark.parametrize("title", TITLES)
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_the_update_is_the_gradient_of_best_of_s(count, shared, title, allocator, options, chances):
     name, utility_options, value, _ = oracles.UTILITIES[title]
     utility, policies = make_utility(name, **utility_options), Policies(count, shared=shared)
     credit = allocate(
-        policies.rewards, utility=utility, allocator=allocator, allocator_options=options
+        policies.rewards, utility=utility, allocator=make_allocator(allocator, **options)
     )
     # Q = K * sum over s of P(s - 1) / s times the mean utility of s, and the weights are these
     # factors over their sum.
     scale = count * sum(p / s for s, p in enumerate(chances(count), start=1))
-    weights = objective_weights(count, allocator=allocator, allocator_options=options)
+    weights = make_allocator(allocator, **options).objective_weights(count)
     of_some = utility_of_some(value, policies.rewards)
     objective = scale * weights @ of_some
     torch.testing.assert_close(
@@ -86,20 +86,20 @@ def test_the_update_is_the_gradient_of_best_of_s(count, shared, title, allocator
     )
 
 
-@pytest.mark.parametrize("title", GAMES)
-def test_grpo_climbs_the_utility_of_all(title):
+@pytest.mark.parametrize("title", TITLES)
+def test_grpo_maximises_the_utility_of_all(title):
     name, utility_options, value, _ = oracles.UTILITIES[title]
     policies = Policies(3, shared=True)
     credit = allocate(
         policies.rewards, utility=make_utility(name, **utility_options), allocator="uniform"
     )
     of_some = utility_of_some(value, policies.rewards)
-    objective = objective_weights(3, allocator="uniform") @ of_some / 3
+    objective = Uniform().objective_weights(3) @ of_some / 3
     torch.testing.assert_close(policies.update(credit), policies.gradient(objective))
 
 
-def test_shares_less_their_mean_climb_what_is_left_of_the_whole_set():
-    """The part within sets of the reading ``contrast``: Q - V / K, with V the sum of the shares."""
+def test_shares_less_their_mean_maximise_what_is_left_of_the_whole_set():
+    """Part within sets of the advantage ``contrast``: Q - V / K, with V the sum of the shares."""
     policies = Policies(3, shared=False)
     credit = allocate(policies.rewards, allocator="leave_one_out")
     best, sum_of_shares = policies.rewards.amax(dim=1), credit.sum(dim=1)
@@ -112,7 +112,7 @@ def test_shares_less_their_mean_climb_what_is_left_of_the_whole_set():
 @pytest.mark.parametrize(
     ("allocator", "is_gradient"), [("shapley", True), ("winner_takes_all", False)]
 )
-def test_winner_takes_all_climbs_no_objective(allocator, is_gradient):
+def test_winner_takes_all_maximises_no_objective(allocator, is_gradient):
     """The expected update of two candidates as a function of the logits: a gradient's derivatives
     are symmetric."""
     rewards = torch.tensor([[0.1, 0.5], [0.3, 0.9]], dtype=torch.float64)
@@ -137,20 +137,25 @@ def test_winner_takes_all_climbs_no_objective(allocator, is_gradient):
         ("leave_one_out", {}, [0, 0, 1]),
         ("uniform", {}, [0, 0, 1]),
         ("banzhaf", {}, [3 / 7, 3 / 7, 1 / 7]),
-        # What the user does is what is climbed.
+        # The objective is what the user does.
         ("attention", {"looks": [0.5, 0.3, 0.2]}, [0.5, 0.3, 0.2]),
         ("attention", {"looks": [5, 3]}, [5 / 8, 3 / 8, 0]),
     ],
 )
 def test_weights_of_three_candidates(allocator, options, expected):
-    weights = objective_weights(3, allocator=allocator, allocator_options=options)
+    weights = make_allocator(allocator, **options).objective_weights(3)
     assert weights.tolist() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
     ("count", "allocator", "options", "says"),
     [
-        (3, "winner_takes_all", {}, "'winner_takes_all' is no semivalue.*; these do: shapley, "),
+        (
+            3,
+            "winner_takes_all",
+            {},
+            "WinnerTakesAll is no semivalue",
+        ),
         (3, "shapely", {}, "unknown allocator 'shapely'"),
         (3, "beta_shapley", {}, "needs the option 'alpha'"),
         (0, "shapley", {}, "count=0"),
@@ -158,4 +163,4 @@ def test_weights_of_three_candidates(allocator, options, expected):
 )
 def test_refused(count, allocator, options, says):
     with pytest.raises(ValueError, match=says):
-        objective_weights(count, allocator=allocator, allocator_options=options)
+        make_allocator(allocator, **options).objective_weights(count)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from shape_grpo.credit import allocate, make_utility, set_utility, shapley_values
+from shape_grpo.credit import allocate, make_allocator, make_utility, set_utility, shapley_values
 
 # The same examples in every run, however slow the machine.
 steady = settings(deadline=None, derandomize=True, max_examples=60)
@@ -14,7 +14,7 @@ numbers = st.one_of(st.integers(-3, 3).map(float), st.floats(-50, 50, allow_subn
 chances = st.one_of(st.sampled_from([0.0, 0.5, 1.0]), st.floats(0, 1, allow_subnormal=False))
 tests_passed = st.lists(st.sampled_from([0.0, 1.0]), min_size=3, max_size=3)
 
-GAMES = {
+UTILITIES = {
     # utility, a candidate's reward, one that adds nothing to any set of rewards of 0 and more
     "max": (make_utility("max"), numbers, 0.0),
     "mean": (make_utility("mean"), numbers, None),
@@ -32,7 +32,7 @@ GAMES = {
     ),
 }
 every_game = pytest.mark.parametrize(
-    ("utility", "reward", "nothing"), GAMES.values(), ids=GAMES.keys()
+    ("utility", "reward", "nothing"), UTILITIES.values(), ids=UTILITIES.keys()
 )
 EFFICIENT = ("shapley", "banzhaf", "uniform", "winner_takes_all")
 SEMIVALUES = ("shapley", "banzhaf", "leave_one_out", "beta_shapley", "attention")
@@ -50,7 +50,7 @@ def draw_set(data, reward, max_size=6):
 def shares_of(rewards, utility, allocator="shapley"):
     batch = torch.tensor([rewards], dtype=torch.float64)
     options = OPTIONS.get(allocator)
-    return allocate(batch, utility=utility, allocator=allocator, allocator_options=options)[0]
+    return allocate(batch, utility=utility, allocator=make_allocator(allocator, **options))[0]
 
 
 def size(rewards):
@@ -86,12 +86,12 @@ def test_symmetry(utility, reward, nothing, allocator, data):
 
 
 @pytest.mark.parametrize("allocator", SEMIVALUES)
-@pytest.mark.parametrize("game", ["max", "sum", "top_m", "owa", "noisy_or", "coverage"])
+@pytest.mark.parametrize("name", ["max", "sum", "top_m", "owa", "noisy_or", "coverage"])
 @steady
 @given(data=st.data())
-def test_null_player(game, allocator, data):
+def test_null_player(name, allocator, data):
     """It earns nothing, and costs nobody."""
-    utility, reward, nothing = GAMES[game]
+    utility, reward, nothing = UTILITIES[name]
     rewards = torch.tensor(draw_set(data, reward, max_size=5)).abs().tolist()
     shares = shares_of([*rewards, nothing], utility, allocator)
     assert shares[-1].item() == pytest.approx(0, abs=1e-12)
@@ -112,11 +112,11 @@ def test_permutation_equivariance(utility, reward, nothing, allocator, data):
     torch.testing.assert_close(permuted, expected, rtol=1e-9, atol=1e-9 * size(rewards))
 
 
-@pytest.mark.parametrize("game", ["max", "mean", "sum", "top_m", "top_m, mean", "owa"])
+@pytest.mark.parametrize("name", ["max", "mean", "sum", "top_m", "top_m, mean", "owa"])
 @steady
 @given(data=st.data())
-def test_scale_equivariance(game, data):
-    utility, reward, _ = GAMES[game]
+def test_scale_equivariance(name, data):
+    utility, reward, _ = UTILITIES[name]
     rewards, factor = draw_set(data, reward), data.draw(st.floats(1e-3, 1e3))
     for allocator in ("shapley", "beta_shapley", "attention"):
         scaled = shares_of([factor * r for r in rewards], utility, allocator)
@@ -179,15 +179,14 @@ def test_leave_one_out_is_the_last_arrival_and_never_pays_more_than_all_lose(rew
 
 
 def test_float32_stays_float32():
-    for utility, _, _ in GAMES.values():
+    for utility, _, _ in UTILITIES.values():
         shape = (2, 4, 3) if utility.takes_vectors else (2, 4)
         rewards = torch.ones(shape, requires_grad=True)
         for allocator in (*EFFICIENT, *SEMIVALUES):
             shares = allocate(
                 rewards,
                 utility=utility,
-                allocator=allocator,
-                allocator_options=OPTIONS.get(allocator),
+                allocator=make_allocator(allocator, **OPTIONS.get(allocator, {})),
             )
             assert shares.dtype == torch.float32
             assert not shares.requires_grad

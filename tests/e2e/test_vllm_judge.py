@@ -168,5 +168,5 @@ def test_a_judge_that_babbles_is_counted(judged):
 
 def test_rouge_instead_of_a_judge_that_babbles_is_counted(judged):
     record = judged(answer="text", retries=0, on_failure="rouge")
-    assert record.error is None and record.handled["fallback"] == len(SUMMARIES)
+    assert record.error is None and record.problem_counts["fallback"] == len(SUMMARIES)
     assert all(1 <= reward <= 5 for reward in record.rewards)

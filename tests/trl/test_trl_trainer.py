@@ -23,7 +23,7 @@ from verl.trainer.ppo.ray_trainer import compute_advantage
 from shape_grpo.advantage import CandidateBatch, CandidateRecord
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.verl.checks import RECORD_KEY
-from shape_grpo.verl.estimator import candidates_in_context
+from shape_grpo.verl.estimator import CandidatesInContext, candidates_in_context
 
 ROOT = Path(__file__).parents[2]
 STARS = {"five": 5.0, "four": 4.0, "three": 3.0, "zwölf 🎬": 1.5}
@@ -74,15 +74,16 @@ def advantages_through_verl(responses, group_size, **block):
     records = [
         CandidateRecord.from_json(result["reward_extra_info"][RECORD_KEY]) for result in results
     ]
-    options = ShapeGRPOConfig.from_algorithm(config.algorithm)
+    method = ShapeGRPOConfig.from_algorithm(config.algorithm).method
     rewards = torch.zeros(mask.shape)
     rewards[:, -1] = torch.tensor([result["reward_score"] for result in results])
     batch = DataProto.from_dict(
         tensors={"token_level_rewards": rewards, "response_mask": mask},
         non_tensors={"uid": np.array([f"p{n // group_size}" for n in range(len(ids))], object)},
     )
-    collated = CandidateBatch.collate(records, vectors=options.game.takes_vectors)
-    with candidates_in_context(collated, torch.arange(len(ids)), options):
+    collated = CandidateBatch.collate(records, vectors=method.utility.takes_vectors)
+    shares, rows = collated.compute_shares(method), torch.arange(len(ids))
+    with candidates_in_context(CandidatesInContext(collated, shares, rows, method)):
         data = compute_advantage(batch, adv_estimator="shape_grpo", config=config.algorithm)
     return data.batch["advantages"]
 

@@ -113,7 +113,7 @@ def test_candidates_with_the_fixed_reward_do_not_hide_a_reward_that_always_fails
 @pytest.mark.parametrize(
     ("records", "ends"), [([FINE, FAILED], False), ([FINE, FAILED, FAILED], True)]
 )
-def test_a_validation_is_judged_by_itself(make_trainer, records, ends):
+def test_a_validation_counts_by_itself(make_trainer, records, ends):
     trainer = make_trainer()
     infos = {
         "reward": [1.0] * len(records),

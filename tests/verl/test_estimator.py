@@ -10,7 +10,7 @@ from verl.trainer.ppo.ray_trainer import compute_advantage
 
 from shape_grpo.advantage import CandidateBatch, CandidateRecord
 from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.verl.estimator import candidates_in_context
+from shape_grpo.verl.estimator import CandidatesInContext, candidates_in_context
 
 LENGTH = 24
 
@@ -28,10 +28,11 @@ def verl_batch(scores, uids, mask=None):
 
 def advantages(records, scores, uids, final_rows=None, mask=None, **block):
     config = OmegaConf.create({"norm_adv_by_std_in_grpo": True, "shape_grpo": block})
-    options = ShapeGRPOConfig.from_algorithm(config)
+    method = ShapeGRPOConfig.from_algorithm(config).method
     rows = torch.arange(len(records)) if final_rows is None else torch.tensor(final_rows)
-    batch = CandidateBatch.collate(records, vectors=options.game.takes_vectors)
-    with candidates_in_context(batch, rows, options):
+    batch = CandidateBatch.collate(records, vectors=method.utility.takes_vectors)
+    context = CandidatesInContext(batch, batch.compute_shares(method), rows, method)
+    with candidates_in_context(context):
         data = compute_advantage(
             verl_batch(scores, uids, mask), adv_estimator="shape_grpo", config=config
         )

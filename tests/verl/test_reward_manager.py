@@ -192,10 +192,10 @@ def test_a_candidate_whose_reward_function_hangs_is_a_reward_error(score, caplog
 
 
 def test_makeshift_rewards_are_counted(score):
-    def judged(solution_str, **kwargs):
+    def with_fallback(solution_str, **kwargs):
         return {"score": 2.0, "fallback": float(solution_str == "four")}
 
-    assert score(FIVE_FOUR, judged)[2].handled == {"fallback": 1}
+    assert score(FIVE_FOUR, with_fallback)[2].problem_counts == {"fallback": 1}
 
 
 def test_an_async_function_is_awaited_and_candidates_are_scored_at_the_same_time(score):
@@ -224,7 +224,7 @@ def test_a_sync_function_is_called_for_both_candidates_at_the_same_time(score):
 
 
 CASES = [
-    # text, block, rewards of the record, what was handled, score
+    # text, block, rewards of the record, problem counts, score
     ("no tags at all<eos>", {}, [], {}, 0.0),
     ("no tags at all<eos>", {"floor_reward": -1.0}, [], {}, -1.0),
     ("<candidate>five</candidate> <candidate>fou", {}, [5.0], {"truncated": 1}, 5.0),
@@ -289,10 +289,10 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("text", "block", "rewards", "handled", "total"), CASES)
-def test_each_rule_does_what_the_config_says(score, text, block, rewards, handled, total):
+@pytest.mark.parametrize(("text", "block", "rewards", "problems", "total"), CASES)
+def test_each_rule_does_what_the_config_says(score, text, block, rewards, problems, total):
     reward, _, record = score(text, stars, **block)
-    assert (record.rewards, record.handled, reward) == (rewards, handled, total)
+    assert (record.rewards, record.problem_counts, reward) == (rewards, problems, total)
     assert len(record.starts) == len(record.ends) == len(rewards)
 
 
@@ -300,7 +300,7 @@ def test_a_numbered_list_cut_by_the_length_limit_loses_its_last_item(score, toke
     text = "1. five\n2. four"
     limit = len(tokenizer(text)["input_ids"])
     _, _, record = score(text, stars, limit=limit, format="numbered")
-    assert (record.rewards, record.handled) == ([5.0], {"truncated": 1})
+    assert (record.rewards, record.problem_counts) == ([5.0], {"truncated": 1})
 
 
 def test_a_set_is_unknown_where_only_repeats_have_a_reward(score):
@@ -358,7 +358,7 @@ def test_a_reward_function_that_raises_is_logged_once_with_its_traceback(score, 
     def broken(solution_str, **kwargs):
         raise KeyError(f"no rating of {solution_str}")
 
-    with caplog.at_level(logging.ERROR, logger="shape_grpo.failures"):
+    with caplog.at_level(logging.ERROR, logger="shape_grpo.rewards.failures"):
         reward, info, record = score(FIVE_FOUR, broken)
     assert (record.rewards, record.is_unknown, info["reward_errors"]) == ([None, None], True, 2)
     assert reward == 0.0

@@ -218,7 +218,7 @@ def credit_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """
     method = settings.get("method")
     of_method = credit_options(method) if method in METHODS else {}
-    single = {name: settings[name] for name in CREDIT if name in settings}
+    single = {name: settings[name] for name in (*CREDIT, "norm_by_std") if name in settings}
     return {**of_method, **single, **settings.get("shape_grpo", {})}
 
 

@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from recipe.shape_grpo.common.files import read_stamp
-from recipe.shape_grpo.report.pieces import find_pieces
 from recipe.shape_grpo.report.results import credit_settings
 from recipe.shape_grpo.report.rollouts import RECORD, read_rollouts, rollout_files
+from recipe.shape_grpo.report.segments import find_segments
 from shape_grpo.candidates import CandidateRules, parse_candidates
 
 NAMED = 4
@@ -98,11 +98,11 @@ def right_candidates(rollout: dict[str, Any], rules: CandidateRules) -> set[str]
     """The texts of a response's candidates whose reward is 1; None if the record has others."""
     record = rollout[RECORD]
     spans = list(zip(record["starts"], record["ends"], strict=True))
-    pieces, difference = find_pieces(rollout["output"], spans, rules, tokenizer=None)
+    segments, difference = find_segments(rollout["output"], spans, rules, tokenizer=None)
     if difference:
         return None
     return {
-        piece.text
-        for piece in pieces
-        if piece.candidate is not None and record["rewards"][piece.candidate] == 1
+        segment.text
+        for segment in segments
+        if segment.candidate is not None and record["rewards"][segment.candidate] == 1
     }

@@ -1,4 +1,4 @@
-"""One call of the reward function, as a run makes them: with a row of its data, and one candidate.
+"""One call of the reward function, as in a run: with a row of its data, and one candidate.
 
 Only the dry run does this: a reward function may be slow, cost money, or need a server that a run
 is started after.
@@ -12,12 +12,12 @@ from pathlib import Path
 from omegaconf import DictConfig, ListConfig
 
 from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.failures import failure_in_one_line
-from shape_grpo.verl.files import read_row
-from shape_grpo.verl.reward_calls import RewardCalls, reward_function_of_a_run
-from shape_grpo.verl.reward_function import (
+from shape_grpo.explain.settings import load_function
+from shape_grpo.rewards import (
+    Failure,
+    RewardFunction,
     candidate_arguments,
-    read_result,
+    read_row,
     reward_kwargs,
 )
 
@@ -25,17 +25,17 @@ MADE_UP = "A made-up candidate."
 
 
 class RewardFailed(Exception):
-    """The call raised, or returned no reward; the message says which, and how to see it again."""
+    """The call raised, or returned no reward; the message says which."""
 
 
 def try_reward(config: DictConfig) -> str:
     """Call the reward function with the first row of the training data and a made-up candidate.
 
     Returns:
-        A sentence that says what it gave, or why it was not called.
+        A sentence with its reward, or with the reason why it was not called.
 
     Raises:
-        RewardFailed: In a run, so would every candidate.
+        RewardFailed: The call failed; in a run every candidate would.
     """
     if config.reward.reward_model.enable:
         return "The reward function was not tried: it asks verl's reward model, which a run starts."
@@ -44,17 +44,17 @@ def try_reward(config: DictConfig) -> str:
     if "://" in path or not path.endswith(".parquet"):
         return "The reward function was not tried: the training data are not parquet files here."
     row = read_row(Path(path).expanduser(), 0)
-    function = reward_function_of_a_run(config)
-    options = ShapeGRPOConfig.from_algorithm(config.algorithm)
-    call = RewardCalls(function, options.reward_timeout, threads=1)
-    try:
-        arguments = candidate_arguments(row, MADE_UP, 0, 1)
-        result = asyncio.run(call(**{**arguments, **reward_kwargs(config)}))
-        reward, _ = read_result(result, MADE_UP, options)
-    except Exception as error:
+    function = RewardFunction(
+        load_function(config),
+        ShapeGRPOConfig.from_algorithm(config.algorithm),
+        reward_kwargs(config),
+        log_failures=False,
+        threads=1,
+    )
+    scored = asyncio.run(function.score(MADE_UP, lambda text: candidate_arguments(row, text, 0, 1)))
+    if isinstance(scored.reward, Failure):
         raise RewardFailed(
             f"the reward function failed for the first row of data.train_files and the candidate "
-            f"{MADE_UP!r}: {failure_in_one_line(error, function)}. In a run, each such failure "
-            "costs a candidate."
-        ) from error
-    return f"The reward function gave {reward} for a made-up candidate of the first row."
+            f"{MADE_UP!r}: {scored.reward.summary}. In a run, each such failure costs a candidate."
+        )
+    return f"The reward function gave {scored.reward} for a made-up candidate of the first row."

@@ -27,7 +27,8 @@ from recipe.shape_grpo.simulate.gru_policies import GRUPolicies, clip_gradients
 from recipe.shape_grpo.simulate.random_streams import RandomStreams
 from recipe.shape_grpo.simulate.taste_world import TASTE_SIZE, TasteWorld, repeats
 from shape_grpo.advantage import candidate_advantages
-from shape_grpo.credit import make_utility, set_utility
+from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.credit import set_utility
 from shape_grpo.registry import check_choice
 
 Metrics = dict[int, dict[str, float]]
@@ -147,8 +148,15 @@ class Training:
 
     def __init__(self, settings: CatalogueSettings) -> None:
         self.settings = settings
-        self.utility = make_utility(settings.utility, **settings.utility_options)
-        if self.utility.takes_vectors:
+        self.method = ShapeGRPOConfig(
+            utility=settings.utility,
+            utility_options=settings.utility_options,
+            allocator=settings.allocator,
+            allocator_options=settings.allocator_options,
+            advantage=settings.advantage,
+            length_correction=settings.length_correction,
+        ).method
+        if self.method.utility.takes_vectors:
             raise ValueError(
                 f"utility {settings.utility} takes a vector a candidate, but here a candidate has "
                 "one number; use max, for instance"
@@ -187,7 +195,7 @@ class Training:
         rollout = self.policies(self.world.describe(prompts), draws)
         rewards = self.world.rate(prompts, modes, rollout.items)
         lengths = self.world.tokens(rollout.items)
-        scores = set_utility(rewards.flatten(0, 1), utility=self.utility).view_as(prompts)
+        scores = set_utility(rewards.flatten(0, 1), utility=self.method.utility).view_as(prompts)
         advantages = self.advantages(rewards, lengths, scores)
 
         # verl's policy gradient with one update a step, averaged over tokens. The tokens of an item
@@ -217,7 +225,7 @@ class Training:
         total = torch.zeros(len(settings.seeds))
         for mode in range(settings.modes):
             rewards = self.world.rate(prompts, torch.full_like(prompts, mode), items)
-            scores = set_utility(rewards.flatten(0, 1), utility=self.utility)
+            scores = set_utility(rewards.flatten(0, 1), utility=self.method.utility)
             total += scores.view_as(prompts).mean(1)
         return total / settings.modes
 
@@ -244,11 +252,7 @@ class Training:
             None,
             lengths.flatten(0, 1),
             groups.repeat_interleave(settings.group_size),
-            utility=self.utility,
-            allocator=settings.allocator,
-            allocator_options=settings.allocator_options,
-            advantage=settings.advantage,
-            length_correction=settings.length_correction,
+            self.method,
             scores=scores.flatten(),
         )
         return advantages.view_as(rewards)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,9 @@ from recipe.shape_grpo.common.files import file_hashes, read_stamp
 from recipe.shape_grpo.common.methods import CONFIG
 from recipe.shape_grpo.tasks import load_task
 from recipe.shape_grpo.tasks.common import read_task
-from shape_grpo.verl.reward_function import (
+from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.rewards import (
+    RewardFunction,
     candidate_arguments,
     load_reward_function,
     reward_kwargs,
@@ -39,13 +38,13 @@ class PreparedTask:
         folder: With the prompts and, in ``policy``, the policy.
         stamp: What it was made from.
         config: What `config/task` says of it.
-        compute_score: Its reward function as verl calls one, the configuration's keywords included.
+        reward_function: Its reward function, with the configuration's keywords.
     """
 
     folder: Path
     stamp: dict[str, Any]
     config: DictConfig
-    compute_score: Callable[..., Any]
+    reward_function: RewardFunction
 
     @property
     def name(self) -> str:
@@ -55,7 +54,7 @@ class PreparedTask:
     @property
     def reward(self) -> Callable[..., Any]:
         """Its reward function as TRL calls one."""
-        return as_trl_reward(self.compute_score)
+        return as_trl_reward(self.reward_function)
 
     @property
     def rules(self) -> dict[str, Any]:
@@ -125,7 +124,9 @@ def load_task_folder(folder: Path, overrides: Sequence[str] = ()) -> PreparedTas
         function.path = "pkg://" + ".".join(Path(function.path).with_suffix("").parts)
     score = load_reward_function(config)
     assert score is not None
-    return PreparedTask(folder, stamp, config, partial(score, **reward_kwargs(config)))
+    block = ShapeGRPOConfig.from_algorithm(config.algorithm)
+    reward_function = RewardFunction(score, block, reward_kwargs(config))
+    return PreparedTask(folder, stamp, config, reward_function)
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
@@ -136,34 +137,24 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
         raise ValueError(" ".join(str(error).split())) from None
 
 
-def as_trl_reward(compute_score: Callable[..., Any], **keywords: Any) -> Callable[..., Any]:
-    """A reward function of verl, called a candidate at a time, as TRL calls one with many.
+def as_trl_reward(function: RewardFunction) -> Callable[..., Any]:
+    """Wrap a reward function that takes one candidate as one of TRL's, which take many.
 
-    Its calls are concurrent, as verl's are: many wait for a sandbox or for a server.
+    Its calls are concurrent, as in verl: many wait for a sandbox or for a server.
     """
 
-    def arguments(columns: dict[str, list[Any]], number: int) -> dict[str, Any]:
-        row = {name: columns[name][number] for name in ROW}
-        index, count = columns["candidate_index"][number], columns["num_candidates"][number]
-        candidate = columns["completions"][number][-1]["content"]
-        return {**candidate_arguments(row, candidate, index, count), **keywords}
+    async def reward(**columns: Any) -> list[Any]:
+        async def score(number: int, completion: Any) -> Any:
+            row = {name: columns[name][number] for name in ROW}
+            place = columns["candidate_index"][number], columns["num_candidates"][number]
+            text = completion[-1]["content"]
+            scored = await function.score(text, lambda t: candidate_arguments(row, t, *place))
+            return scored.reward
 
-    def reward(**columns: Any) -> list[Any]:
-        rows = range(len(columns["completions"]))
-        with ThreadPoolExecutor() as pool:
-            scores = pool.map(lambda row: compute_score(**arguments(columns, row)), rows)
-            return [_score(score) for score in scores]
+        completions = enumerate(columns["completions"])
+        return await asyncio.gather(*(score(*numbered) for numbered in completions))
 
-    async def async_reward(**columns: Any) -> list[Any]:
-        rows = range(len(columns["completions"]))
-        scores = await asyncio.gather(*(compute_score(**arguments(columns, row)) for row in rows))
-        return [_score(score) for score in scores]
-
-    return async_reward if inspect.iscoroutinefunction(compute_score) else reward
-
-
-def _score(result: Any) -> Any:
-    return result["score"] if isinstance(result, dict) else result
+    return reward
 
 
 def _as_dict(block: DictConfig | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import comb
 from statistics import fmean
 from typing import Any
@@ -22,8 +23,7 @@ from recipe.shape_grpo.trained.sampling import Answer
 from shape_grpo.advantage import CandidateRecord, stack_rewards
 from shape_grpo.candidates import CandidateSet
 from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.failures import ErrorBudget, FailureLog
-from shape_grpo.verl.reward_calls import RewardCalls, score_candidates
+from shape_grpo.rewards import ErrorBudget, candidate_arguments
 
 Measures = dict[str, NDArray[np.float64]]
 """Name to one value a prompt, the mean over its answers."""
@@ -89,7 +89,7 @@ class Scored:
         known = record.known_rewards
         if not known:
             return [self.options.floor_reward]
-        utility = self.options.game
+        utility = self.options.method.utility
         stacked = stack_rewards([known], vectors=utility.takes_vectors)
         numbers: list[float] = utility.ranking(stacked)[0].tolist()
         return numbers
@@ -143,28 +143,19 @@ def _score(
     task: PreparedTask, rows: Sequence[Mapping[str, Any]], sets: Sequence[Sequence[CandidateSet]]
 ) -> Scored:
     options = ShapeGRPOConfig.from_algorithm(task.config.algorithm)
-    records = asyncio.run(_ask(task, options, rows, sets))
+    records = asyncio.run(_ask(task, rows, sets))
     flat = [record for of_prompt in records for record in of_prompt]
     ErrorBudget(options.allowed_error_share, len(flat)).spend(flat, "of the answers")
     return Scored(records, options, task.config.dataset.candidates)
 
 
 async def _ask(
-    task: PreparedTask,
-    options: ShapeGRPOConfig,
-    rows: Sequence[Mapping[str, Any]],
-    sets: Sequence[Sequence[CandidateSet]],
+    task: PreparedTask, rows: Sequence[Mapping[str, Any]], sets: Sequence[Sequence[CandidateSet]]
 ) -> list[list[CandidateRecord]]:
-    call = RewardCalls(task.compute_score, options.reward_timeout)
-    failures = FailureLog(options.on_error)
-
-    def failed(text: str, error: Exception) -> str:
-        return failures.traceback(error)
-
-    async def records(row: Mapping[str, Any], of_prompt: Sequence[CandidateSet]) -> Any:
-        return await asyncio.gather(
-            *(score_candidates(call, found, row, options, failed) for found in of_prompt)
-        )
+    async def records(row: Mapping[str, Any], answers: Sequence[CandidateSet]) -> Any:
+        arguments = partial(candidate_arguments, row)
+        scored = (task.reward_function.score_set(found, arguments) for found in answers)
+        return [record for record, _ in await asyncio.gather(*scored)]
 
     pairs = zip(rows, sets, strict=True)
-    return list(map(list, await asyncio.gather(*(records(*pair) for pair in pairs))))
+    return list(await asyncio.gather(*(records(*pair) for pair in pairs)))

@@ -95,7 +95,7 @@ class Answer:
     def to_fields(self) -> dict[str, Any]:
         """For a line of JSON."""
         candidates = [candidate.text for candidate in self.found.candidates]
-        problems = dict(self.found.handled)
+        problems = dict(self.found.problem_counts)
         return {"text": self.text, "candidates": candidates, "problems": problems, "cut": self.cut}
 
 

@@ -40,7 +40,7 @@ def answers_table(prompts: Sequence[Messages], answers: Sequence[Sequence[Answer
 
 
 def _problems(answer: Answer) -> list[str]:
-    problems = [f"{count} {problem}" for problem, count in answer.found.handled.items()]
+    problems = [f"{count} {problem}" for problem, count in answer.found.problem_counts.items()]
     return [*problems, "cut off"] if answer.cut else problems
 
 

@@ -37,7 +37,7 @@ def write_runs(root, finals, **more):
 
 
 def write_rollouts(run, step=1, rewards=GROUP_REWARDS, inputs=None, text="film"):
-    """What verl writes of a step's responses, with the record of their candidates.
+    """Write a step's responses as verl does, with the records of their candidates.
 
     Each candidate is ``text`` with its number; candidate k of a response has k + 1 tokens.
     """
@@ -53,8 +53,12 @@ def write_rollouts(run, step=1, rewards=GROUP_REWARDS, inputs=None, text="film")
             f"<candidate>{text} {place}</candidate>" for place in range(len(of_response))
         )
         record = {
-            "rewards": of_response, "starts": starts, "ends": ends, "handled": {}, "error": None,
-        }  # fmt: skip
+            "rewards": of_response,
+            "starts": starts,
+            "ends": ends,
+            "problem_counts": {},
+            "error": None,
+        }
         lines.append(
             {
                 "input": inputs[number] if inputs else "Which film?",

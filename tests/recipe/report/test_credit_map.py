@@ -5,7 +5,7 @@ import pytest
 from run_folders import GROUP_REWARDS, write_rollouts, write_run
 
 from recipe.shape_grpo.report.credit_map import map_step, telling_responses
-from recipe.shape_grpo.report.pieces import find_pieces
+from recipe.shape_grpo.report.segments import find_segments
 from shape_grpo.candidates import CandidateRules, parse_candidates, token_spans
 
 PAPER = "the paper: reweight, Shapley"
@@ -24,6 +24,10 @@ def edit_rollouts(run, change, step=1):
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
+def advantages(response, view):
+    return [candidate.advantages[view] for candidate in response.candidates]
+
+
 def test_advantages_are_those_of_the_methods(run):
     step_map = map_step(write_rollouts(run))
     (group,) = step_map.groups
@@ -31,25 +35,22 @@ def test_advantages_are_those_of_the_methods(run):
     grpo = (scores - scores.mean()) / (scores.std(ddof=1) + 1e-6)
     # Figure 1 of the paper: 5, 4, 3 share 2.5, 1.5, 1.0 of 5, weights 1.5, 0.9, 0.6.
     for response, advantage in zip(group.responses, grpo, strict=True):
-        candidates, shared = response.advantages["GRPO"]
-        assert shared == pytest.approx(advantage)
-        assert candidates == pytest.approx([advantage] * 3)
-    first = group.responses[0].advantages
-    assert first[PAPER][0] == pytest.approx([w * grpo[0] for w in (1.5, 0.9, 0.6)])
-    assert first["winner takes all"][0] == pytest.approx([3 * grpo[0], 0, 0])
-    assert group.scale == pytest.approx(
-        max(abs(a) for r in group.responses for view in r.advantages.values() for a in view[0])
-    )
+        assert response.shared["GRPO"] == pytest.approx(advantage)
+        assert advantages(response, "GRPO") == pytest.approx([advantage] * 3)
+    first = group.responses[0]
+    assert advantages(first, PAPER) == pytest.approx([w * grpo[0] for w in (1.5, 0.9, 0.6)])
+    assert advantages(first, "winner takes all") == pytest.approx([3 * grpo[0], 0, 0])
+    every = [a for view in step_map.views for r in group.responses for a in advantages(r, view)]
+    assert group.scale == pytest.approx(max(map(abs, every)))
 
 
-def test_each_view_is_there_once_its_reading_is(run):
-    names = [view.name for view in map_step(write_rollouts(run)).views]
-    assert names[:3] == ["GRPO", "winner takes all", PAPER]
+def test_the_first_views_are_the_baselines_and_the_paper(run):
+    assert map_step(write_rollouts(run)).views[:3] == ["GRPO", "winner takes all", PAPER]
 
 
 def test_text_is_cut_at_its_candidates(run):
     response = map_step(write_rollouts(run)).groups[0].responses[0]
-    assert [(piece.text, piece.candidate) for piece in response.pieces] == [
+    assert [(segment.text, segment.candidate) for segment in response.segments] == [
         ("I would watch: <candidate>", None),
         ("film 0", 0),
         ("</candidate> <candidate>", None),
@@ -58,7 +59,7 @@ def test_text_is_cut_at_its_candidates(run):
         ("film 2", 2),
         ("</candidate>", None),
     ]
-    assert response.lengths == [1, 2, 3]
+    assert [candidate.length for candidate in response.candidates] == [1, 2, 3]
 
 
 def test_candidates_that_the_rules_dropped_are_shared_text(run):
@@ -70,10 +71,10 @@ def test_candidates_that_the_rules_dropped_are_shared_text(run):
     edit_rollouts(run, empty_and_cut)
     response = map_step(run).groups[0].responses[0]
     assert not response.note
-    assert [piece.text for piece in response.pieces if piece.candidate is not None] == [
+    assert [segment.text for segment in response.segments if segment.candidate is not None] == [
         "film 0", "film 1", "film 2",
     ]  # fmt: skip
-    assert "".join(piece.text for piece in response.pieces).endswith("half a fi")
+    assert "".join(segment.text for segment in response.segments).endswith("half a fi")
 
 
 def test_text_that_does_not_fit_its_record_is_shown_without_colour(run):
@@ -81,16 +82,17 @@ def test_text_that_does_not_fit_its_record_is_shown_without_colour(run):
     edit_rollouts(run, lambda number, line: line.update(output="no candidates at all"))
     response = map_step(run).groups[0].responses[0]
     assert response.note == "The record has 3 candidates, the text 0: it is not coloured."
-    assert [piece.text for piece in response.pieces] == ["no candidates at all"]
+    assert [segment.text for segment in response.segments] == ["no candidates at all"]
 
 
 def test_a_candidate_without_a_reward_owns_no_tokens(run):
     write_rollouts(run, rewards=[[5.0, None, 3.0], [1.0, 2.0, 2.0]])
     response = map_step(run).groups[0].responses[0]
-    assert {piece.candidate for piece in response.pieces} == {None, 0, 2}
+    owners = map(response.owner, response.segments)
+    assert {owner.text for owner in owners if owner} == {"film 0", "film 2"}
     # 5 and 3: shares 3.5 and 1.5 of 5, weights 1.4 and 0.6.
-    shared = response.advantages[PAPER][1]
-    assert response.advantages[PAPER][0] == pytest.approx([1.4 * shared, 0, 0.6 * shared])
+    shared = response.shared[PAPER]
+    assert advantages(response, PAPER) == pytest.approx([1.4 * shared, 0, 0.6 * shared])
 
 
 def test_groups_are_by_prompt_or_by_verls_uid(run):
@@ -120,7 +122,7 @@ def test_lines_end_where_json_lines_do(run):
     path.write_text("\n".join(lines))
     responses = map_step(run).groups[0].responses
     assert len(responses) == len(GROUP_REWARDS) - 1
-    assert responses[0].pieces[1].text == "film\u2028two\x85three 0"
+    assert responses[0].segments[1].text == "film\u2028two\x85three 0"
     path.write_text("\n".join([lines[0][:-5], *lines, ""]))
     with pytest.raises(ValueError, match=r"1\.jsonl, line 1, is not JSON"):
         map_step(run)
@@ -141,9 +143,19 @@ def test_the_utility_of_the_run_is_used(tmp_path):
     run = write_run(tmp_path / "sum", [0.0], settings={"shape_grpo": block})
     write_rollouts(run)
     edit_rollouts(run, lambda n, line: line.update(score=sum(GROUP_REWARDS[n])))
-    weights = map_step(run).groups[0].responses[0].advantages[PAPER]
+    response = map_step(run).groups[0].responses[0]
     # Under the sum every candidate's share is its own reward: weights 3 r / 12.
-    assert weights[0] == pytest.approx([weights[1] * r / 4 for r in (5, 4, 3)])
+    expected = [response.shared[PAPER] * r / 4 for r in (5, 4, 3)]
+    assert advantages(response, PAPER) == pytest.approx(expected)
+
+
+def test_advantages_are_normalised_as_in_the_run(tmp_path):
+    """Scores 5, 2, 4 by `GROUP_REWARDS`, less their mean, and not divided by anything."""
+    run = write_run(tmp_path / "plain", [0.0], settings={"norm_by_std": False})
+    scores = np.array([max(rewards) for rewards in GROUP_REWARDS])
+    responses = map_step(write_rollouts(run)).groups[0].responses
+    found = [response.shared["GRPO"] for response in responses]
+    assert found == pytest.approx(scores - scores.mean())
 
 
 def test_the_telling_responses_are_best_worst_and_most_uneven(run):
@@ -151,7 +163,7 @@ def test_the_telling_responses_are_best_worst_and_most_uneven(run):
     write_rollouts(run, rewards=[[2.0], [2.0], *rewards], inputs=["same"] * 2 + ["differ"] * 4)
     chosen = telling_responses(map_step(run))
     assert chosen.prompt == "differ"
-    assert [response.rewards for response in chosen.responses] == [
+    assert [[c.reward for c in response.candidates] for response in chosen.responses] == [
         [5.0, 5.0], [1.0, 1.0], [4.0, 0.0],
     ]  # fmt: skip
 
@@ -185,14 +197,14 @@ def test_tokens_are_shown_where_they_fit_the_record(tmp_path, tokenizer, right):
 
     edit_rollouts(run, place)
     response = map_step(run).groups[0].responses[0]
-    text = "".join(piece.text for piece in response.pieces)
+    text = "".join(segment.text for segment in response.segments)
     assert text.startswith("I would watch: <candidate>film 0</candidate>")
-    of_first = [piece.text for piece in response.pieces if piece.candidate == 0]
+    of_first = [segment.text for segment in response.segments if segment.candidate == 0]
     assert "film 0" in "".join(of_first)
-    assert (len(response.pieces) > 7) == right
-    assert [piece.ends for piece in response.pieces if piece.candidate == 0][-1]
+    assert (len(response.segments) > 7) == right
+    assert [segment.ends for segment in response.segments if segment.candidate == 0][-1]
 
 
 def test_a_response_that_ended_at_once_is_no_text(tokenizer):
-    pieces, note = find_pieces("", [], CandidateRules(), tokenizer)
-    assert "".join(piece.text for piece in pieces) == note == ""
+    segments, note = find_segments("", [], CandidateRules(), tokenizer)
+    assert "".join(segment.text for segment in segments) == note == ""

@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 from recipe.shape_grpo.common.files import write_stamp
 from recipe.shape_grpo.common.methods import METHODS, credit_options
 from recipe.shape_grpo.runs.check import check_config, check_run, compose_config, main
+from shape_grpo.rewards import check_reward_function
 from shape_grpo.verl.files import missing_files
-from shape_grpo.verl.reward_function import check_reward_function
 
 ROOT = Path(__file__).parents[3]
 JUDGE = "reward.custom_reward_function.reward_kwargs.base_url=http://localhost:8000/v1"

@@ -16,7 +16,7 @@ from recipe.shape_grpo.simulate.catalogue import (
     train,
 )
 from recipe.shape_grpo.simulate.gru_policies import Rollout, clip_gradients
-from shape_grpo.advantage import READINGS
+from shape_grpo.advantage import ADVANTAGES
 from shape_grpo.credit import ALLOCATORS
 from tests.credit.oracles import all_orders
 
@@ -57,7 +57,7 @@ def test_a_set_of_one_makes_every_method_grpo(rewards):
     settings = replace(SMALL, candidates=1, lengths=3, rewards=rewards, allocator="uniform")
     grpo = train(settings)
     options = {"beta_shapley": {"alpha": 3, "beta": 1}, "attention": {"looks": [1.0]}}
-    for allocator, advantage in itertools.product(ALLOCATORS, READINGS):
+    for allocator, advantage in itertools.product(ALLOCATORS, ADVANTAGES):
         method = {"allocator": allocator, "allocator_options": options.get(allocator, {})}
         run = train(replace(settings, advantage=advantage, **method))
         for seed in grpo:

@@ -15,6 +15,8 @@ from recipe.shape_grpo.simulate.__main__ import main
 from recipe.shape_grpo.simulate.prepared_task import as_trl_reward, load_prepared_task
 from reward_fns.movielens import compute_score
 from shape_grpo.candidates import parse_candidates
+from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.rewards import RewardFunction
 from tests.recipe.film_task import make_policy, prepare, write_ratings
 
 OPTIONS = ["--steps=3", "--validate_every=2", "--prompts_per_step=2", "--group_size=4"]
@@ -181,13 +183,20 @@ def test_verls_reward_functions_are_called_a_candidate_at_a_time():
         "num_candidates": [2, 2],
         "trainer_state": None,
     }
-    assert as_trl_reward(plain, scale=10)(**columns) == [10, 20]
+    config = ShapeGRPOConfig()
+
+    def rewards(function, scale):
+        reward = as_trl_reward(RewardFunction(function, config, {"scale": scale}))
+        # TRL awaits coroutine functions alone.
+        assert inspect.iscoroutinefunction(reward)
+        return asyncio.run(reward(**columns))
+
+    assert rewards(plain, 10) == [10, 20]
     # As verl's managers (tests/verl/test_reward_manager.py); in threads, in whichever order.
     of_verl = {"num_turns": 2, "rollout_reward_scores": {}}
     of_ours = {"candidate_index": 1, "num_candidates": 2}
     assert ("films", "y", {"index": 4, **of_verl, **of_ours}) in seen
-    reward = as_trl_reward(slow, scale=1)
-    assert inspect.iscoroutinefunction(reward) and asyncio.run(reward(**columns)) == [1, 2]
+    assert rewards(slow, 1) == [1, 2]
 
 
 def test_reward_functions_that_wait_are_called_at_once():
@@ -206,7 +215,8 @@ def test_reward_functions_that_wait_are_called_at_once():
         "candidate_index": [0, 1],
         "num_candidates": [2, 2],
     }
-    assert as_trl_reward(score)(**columns) == [1, 2]
+    reward = as_trl_reward(RewardFunction(score, ShapeGRPOConfig()))
+    assert asyncio.run(reward(**columns)) == [1, 2]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from functools import partial
+from dataclasses import replace
 from itertools import combinations
 from statistics import fmean
 
@@ -24,6 +24,7 @@ from recipe.shape_grpo.trained.sampling import Answer, SampleSettings
 from shape_grpo.advantage import CandidateRecord
 from shape_grpo.candidates import CandidateSet, parse_candidates
 from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.rewards import RewardFunction
 from tests.recipe.film_task import make_policy
 
 
@@ -140,7 +141,8 @@ def failing(solution_str, **arguments):
 
 def test_a_failure_costs_its_candidate_and_too_many_end_it_with_the_traceback(task):
     prepared = load_task_folder(task)
-    object.__setattr__(prepared, "compute_score", partial(failing))
+    config = ShapeGRPOConfig.from_algorithm(prepared.config.algorithm)
+    prepared = replace(prepared, reward_function=RewardFunction(failing, config))
     rows = prepared.prompts("test").to_list()[:1]
     measures = score_answers(prepared, rows, [[answer("fails", "a", "b")]]).measures()
     assert measures["reward errors"] == [1] and measures["the set's reward"] == [2]

@@ -1,44 +1,19 @@
-"""The reward function of a run, calls of it that may never return, and what they make of a set."""
+"""Calls of a reward function that may never return."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import cached_property
 from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any
 
-from omegaconf import DictConfig
-
-from shape_grpo.advantage import CandidateRecord, Reward
-from shape_grpo.candidates import CandidateSet
-from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.verl.reward_function import (
-    candidate_arguments,
-    load_reward_function,
-    read_result,
-)
-
 _Outcome = tuple[Any, BaseException | None]
-"""What a call returned, and what it raised."""
-
-
-def reward_function_of_a_run(config: DictConfig) -> Callable[..., Any]:
-    """The function that a run calls; verl's own, for which verl is imported, where none is named.
-
-    Raises:
-        ValueError: There is none of the name in the configuration.
-    """
-    score = load_reward_function(config)
-    if score is None:
-        from verl.utils.reward_score import default_compute_score
-
-        score = default_compute_score
-    return score
+"""Result of a call, and the exception that it raised."""
 
 
 class RewardTimeout(TimeoutError):
@@ -46,27 +21,26 @@ class RewardTimeout(TimeoutError):
 
 
 class EveryThreadHangs(RewardTimeout):
-    """The reward function was not called: as many calls hang as may."""
+    """The reward function was not called: calls that hang hold all threads."""
 
 
 class RewardCalls:
-    """Calls a sync or async function and waits for it no longer than the timeout.
+    """Calls a sync or async function and waits for each call no longer than the timeout.
 
-    Neither kind runs on the event loop of the caller, and all threads are daemons: a function that
-    hangs stops neither the loop nor the end of the process.
+    Neither kind runs on the caller's event loop, and all threads are daemons: a function that hangs
+    stops neither the loop nor the end of the process.
 
     - A sync function runs in at most ``threads`` threads, and its time begins when it has one. No
-      thread can be stopped, so one that hangs is left behind, and another takes its place. While
-      ``threads`` of them hang, further calls fail at once. So there are never more than twice
-      ``threads``.
-    - An async function runs on an event loop in a thread of its own, all its calls at once. It is
-      cancelled at its timeout, which counts what it spends in queues of its own. Where it blocks
+      thread can be stopped, so a thread that hangs is left behind and replaced. While ``threads``
+      of them hang, further calls fail at once. There are never more than twice ``threads``.
+    - An async function runs on an event loop in its own thread, all its calls at once. It is
+      cancelled at its timeout, which includes time that it spends in its own queues. If it blocks
       its loop instead of awaiting, the calls beside it time out too.
 
     Args:
         function: The reward function.
-        timeout: Seconds a call.
-        threads: None: as many as asyncio's own executor has.
+        timeout: Seconds per call.
+        threads: Number of threads; None: that of asyncio's default executor.
     """
 
     def __init__(
@@ -83,12 +57,13 @@ class RewardCalls:
         self._lock = Lock()
 
     async def __call__(self, **arguments: Any) -> Any:
-        """The function's result.
+        """Return the function's result.
 
         Raises:
             RewardTimeout: It did not return in time, or was not called because too many calls hang.
-            RuntimeError: It raised what would end this process (``SystemExit``, for instance).
-            Exception: What else it raised.
+            RuntimeError: It raised an exception that would end this process, such as
+                ``SystemExit``.
+            Exception: Any other exception that it raised.
         """
         if self._is_async:
             started = asyncio.run_coroutine_threadsafe(self._outcome(arguments), self._own_loop)
@@ -162,36 +137,3 @@ class RewardCalls:
         loop = asyncio.new_event_loop()
         Thread(target=loop.run_forever, name="async reward function", daemon=True).start()
         return loop
-
-
-async def score_candidates(
-    call: RewardCalls,
-    found: CandidateSet,
-    row: Mapping[str, Any],
-    options: ShapeGRPOConfig,
-    failed: Callable[[str, Exception], str],
-    keywords: Mapping[str, Any] | None = None,
-) -> CandidateRecord:
-    """Score the candidates of a response outside of verl, as a training does.
-
-    Args:
-        call: Calls the reward function.
-        found: The candidates.
-        row: Of the data, with verl's columns.
-        options: Which rewards are allowed, and what `floor` is.
-        failed: What stands in the place of a candidate's reward, of its text and the failure.
-        keywords: Further ones of every call.
-    """
-
-    async def reward(index: int, text: str | None) -> Reward | str:
-        if text is None:
-            return options.floor
-        try:
-            arguments = candidate_arguments(row, text, index, len(found.texts))
-            result = await call(**{**arguments, **(keywords or {})})
-            return read_result(result, text, options)[0]
-        except Exception as error:
-            return failed(text, error)
-
-    rewards = await asyncio.gather(*(reward(*numbered) for numbered in enumerate(found.texts)))
-    return CandidateRecord.from_results(found, rewards, found.handled)

@@ -1,4 +1,6 @@
-"""What a reward function's failure costs, and what is said of it; the same in every trainer."""
+"""Failures of reward functions: what is logged, and when they end a run."""
+
+from __future__ import annotations
 
 import inspect
 import logging
@@ -15,12 +17,19 @@ MOST_CHARACTERS = 10_000
 logger = logging.getLogger(__name__)
 
 
+class Failure(str):
+    """Traceback of a reward function's failure, in the place of a reward."""
+
+    summary: str
+    """The failure in one line, without its traceback."""
+
+
 def failure_in_one_line(error: Exception, *functions: Callable[..., Any]) -> str:
-    """What failed, and in which line of the files of the user's functions, where it failed there.
+    """Describe a failure, with the line of the user's file where it was raised.
 
     Args:
-        error: What was raised.
-        functions: Those that may have raised it.
+        error: The exception.
+        functions: The user's functions that may have raised it.
     """
     codes = [getattr(inspect.unwrap(function), "__code__", None) for function in functions]
     files = {code.co_filename for code in codes if code is not None}
@@ -33,20 +42,26 @@ def failure_in_one_line(error: Exception, *functions: Callable[..., Any]) -> str
 
 
 class FailureLog:
-    """Turns failures into tracebacks, and logs the first of each kind.
+    """Turns exceptions into `Failure`, and logs the first of each kind.
 
     Args:
-        on_error: As in `shape_grpo.config.ShapeGRPOConfig`; what the log says of it.
+        on_error: As in `shape_grpo.config.ShapeGRPOConfig`, for the log's text; None logs nothing.
     """
 
-    def __init__(self, on_error: str) -> None:
+    def __init__(self, on_error: str | None) -> None:
         self.on_error = on_error
         self._logged: set[type] = set()
 
-    def traceback(self, error: Exception) -> str:
-        """The failure's traceback, which stands in the place of the candidate's reward."""
-        failure = _shortened("".join(traceback.format_exception(error)))
-        if type(error) not in self._logged:
+    def failure(self, error: Exception, *functions: Callable[..., Any]) -> Failure:
+        """Return the failure that takes the place of the candidate's reward.
+
+        Args:
+            error: The exception.
+            functions: The user's functions that may have raised it.
+        """
+        failure = Failure(_shortened("".join(traceback.format_exception(error))))
+        failure.summary = failure_in_one_line(error, *functions)
+        if self.on_error is not None and type(error) not in self._logged:
             self._logged.add(type(error))
             logger.error(
                 "A reward function failed; the candidate %s. Further failures of this kind are "
@@ -58,8 +73,8 @@ class FailureLog:
 
 
 def _shortened(failure: str) -> str:
-    """The ends of a traceback: a message may hold a judge's whole answer, and travels with the
-    record of each response.
+    """Return both ends of a traceback: a message may hold a judge's whole answer, and travels with
+    the record of each response.
     """
     left_out = len(failure) - MOST_CHARACTERS
     if left_out <= 0:
@@ -72,15 +87,15 @@ def _shortened(failure: str) -> str:
 class ErrorBudget:
     """Ends a run whose reward functions fail too often.
 
-    Responses without a reward leave their groups. Where most are left out, a policy is trained on
-    few rewards or none, while the optimizer's momentum still moves it.
+    Responses without a reward leave their groups. If most of them do, a policy is trained on few
+    rewards or none, while the optimizer's momentum still moves it.
 
     Args:
-        max_share: The share of candidates that may fail, among those that a reward function was
-            called for; 0 allows no failure.
-        responses: Those of one step. The share is not looked at before as many were seen: a few
-            candidates say little.
-        steps: How many steps the share is taken over.
+        max_share: Share of candidates that may fail, among those that a reward function was called
+            for; 0 allows no failure.
+        responses: Number of responses per step. The share is not checked before that many were
+            seen, because a few candidates say little.
+        steps: Number of steps that the share is taken over.
     """
 
     def __init__(self, max_share: float, responses: int, steps: int = 1) -> None:
@@ -93,12 +108,12 @@ class ErrorBudget:
         """Count the candidates of responses.
 
         Args:
-            records: One a response.
-            where: Such as "in training"; said in the error.
+            records: One record per response.
+            where: Phrase for the error, such as "in training".
 
         Raises:
-            RuntimeError: More than ``max_share`` of the candidates in the window have failed; with
-                the traceback of the last failure.
+            RuntimeError: More than ``max_share`` of the candidates in the window have failed; the
+                message has the last traceback.
         """
         for record in records:
             self._window.append((record.num_asked, record.num_errors))

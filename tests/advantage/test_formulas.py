@@ -1,11 +1,12 @@
-"""All readings: by hand, their guards, and what they have in common."""
+"""All advantage formulas: by hand, their guards, and what they have in common."""
 
 import numpy as np
 import pytest
 import torch
+from methods import candidate_advantages
 from random_batch import random_batch
 
-from shape_grpo.advantage import READINGS, candidate_advantages, register_reading
+from shape_grpo.advantage import ADVANTAGES, register_advantage
 from shape_grpo.credit import UTILITIES, make_utility
 
 OPTIONS = {
@@ -15,7 +16,7 @@ OPTIONS = {
     "custom": {"function": lambda rewards, mask: rewards.abs().sum(1)},
 }
 NUMBERS = [name for name in sorted(UTILITIES) if name != "coverage"]
-EVERY_READING = sorted(READINGS)
+EVERY_FORMULA = sorted(ADVANTAGES)
 EFFICIENT = ["shapley", "banzhaf", "uniform", "winner_takes_all"]
 ALLOCATOR_OPTIONS = {
     "beta_shapley": {"alpha": 3, "beta": 1},
@@ -63,24 +64,24 @@ BY_HAND = {
 }
 
 
-@pytest.mark.parametrize("reading", BY_HAND)
+@pytest.mark.parametrize("formula", BY_HAND)
 @pytest.mark.parametrize("norm_by_std", [True, False])
-def test_by_hand(reading, norm_by_std):
+def test_by_hand(formula, norm_by_std):
     candidate, shared = advantages(
-        [[5, 4, 3], [3, 2]], advantage=reading, norm_by_std=norm_by_std, epsilon=0.0
+        [[5, 4, 3], [3, 2]], advantage=formula, norm_by_std=norm_by_std, epsilon=1e-300
     )
     of_sets, of_pool = (2**0.5, (1.7 / 4) ** 0.5) if norm_by_std else (1, 1)
-    scale = of_pool if reading == "pooled" else of_sets
-    for found, expected in zip(candidate, BY_HAND[reading], strict=True):
+    scale = of_pool if formula == "pooled" else of_sets
+    for found, expected in zip(candidate, BY_HAND[formula], strict=True):
         assert found == pytest.approx([value / scale for value in expected])
     assert shared == pytest.approx([1 / of_sets, -1 / of_sets])
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-@pytest.mark.parametrize("reading", EVERY_READING)
+@pytest.mark.parametrize("formula", EVERY_FORMULA)
 @pytest.mark.parametrize("allocator", EVERY_ALLOCATOR)
 @pytest.mark.parametrize("length_correction", [True, False])
-def test_one_candidate_is_grpo(name, reading, allocator, length_correction):
+def test_one_candidate_is_grpo(name, formula, allocator, length_correction):
     """A group of one response among them; verl's own GRPO is held against the shared tokens in
     test_candidate_advantages."""
     rewards, mask, lengths, index, *_ = probabilities(0, columns=1, empty_rows=False)
@@ -92,26 +93,26 @@ def test_one_candidate_is_grpo(name, reading, allocator, length_correction):
         utility=utility(name),
         allocator=allocator,
         allocator_options=ALLOCATOR_OPTIONS.get(allocator),
-        advantage=reading,
+        advantage=formula,
         length_correction=length_correction,
     )
     torch.testing.assert_close(candidate[:, 0], shared, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-@pytest.mark.parametrize("reading", EVERY_READING)
-def test_uniform_is_grpo(name, reading):
+@pytest.mark.parametrize("formula", EVERY_FORMULA)
+def test_uniform_is_grpo(name, formula):
     rewards, mask, lengths, index, *_ = probabilities(1)
     candidate, shared = candidate_advantages(
-        rewards, mask, lengths, index, utility=utility(name), allocator="uniform", advantage=reading
+        rewards, mask, lengths, index, utility=utility(name), allocator="uniform", advantage=formula
     )
     assert torch.equal(candidate, shared.unsqueeze(1) * mask)
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-@pytest.mark.parametrize("reading", EVERY_READING)
+@pytest.mark.parametrize("formula", EVERY_FORMULA)
 @pytest.mark.parametrize("allocator", EVERY_ALLOCATOR)
-def test_equal_lengths_need_no_correction(name, reading, allocator):
+def test_equal_lengths_need_no_correction(name, formula, allocator):
     rewards, mask, lengths, index, *_ = probabilities(2, equal_lengths=True)
     corrected, plain = (
         candidate_advantages(
@@ -122,7 +123,7 @@ def test_equal_lengths_need_no_correction(name, reading, allocator):
             utility=utility(name),
             allocator=allocator,
             allocator_options=ALLOCATOR_OPTIONS.get(allocator),
-            advantage=reading,
+            advantage=formula,
             length_correction=correct,
         )[0]
         for correct in (True, False)
@@ -131,10 +132,10 @@ def test_equal_lengths_need_no_correction(name, reading, allocator):
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-@pytest.mark.parametrize("reading", ["reweight", "normalize"])
+@pytest.mark.parametrize("formula", ["reweight", "normalize"])
 @pytest.mark.parametrize("allocator", EFFICIENT)
 @pytest.mark.parametrize("norm_by_std", [True, False])
-def test_corrected_token_mean_is_grpo(name, reading, allocator, norm_by_std):
+def test_corrected_token_mean_is_grpo(name, formula, allocator, norm_by_std):
     """At any lengths; under the max with rewards of either sign."""
     rewards, mask, lengths, index, *_ = (random_batch if name == "max" else probabilities)(3)
     candidate, shared = candidate_advantages(
@@ -144,7 +145,7 @@ def test_corrected_token_mean_is_grpo(name, reading, allocator, norm_by_std):
         index,
         utility=utility(name),
         allocator=allocator,
-        advantage=reading,
+        advantage=formula,
         length_correction=True,
         norm_by_std=norm_by_std,
     )
@@ -169,7 +170,7 @@ def test_corrected_shares_of_the_pool_are_paid_by_the_token():
     assert candidate.flatten().tolist() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("reading", EVERY_READING)
+@pytest.mark.parametrize("formula", EVERY_FORMULA)
 @pytest.mark.parametrize("norm_by_std", [True, False])
 @pytest.mark.parametrize("length_correction", [True, False])
 @pytest.mark.parametrize(
@@ -180,18 +181,18 @@ def test_corrected_shares_of_the_pool_are_paid_by_the_token():
         ([[], []], "no candidate at all"),
     ],
 )
-def test_groups_that_teach_nothing(reading, norm_by_std, length_correction, sets, why):
+def test_groups_that_teach_nothing(formula, norm_by_std, length_correction, sets, why):
     candidate, shared = advantages(
-        sets, advantage=reading, norm_by_std=norm_by_std, length_correction=length_correction
+        sets, advantage=formula, norm_by_std=norm_by_std, length_correction=length_correction
     )
     assert not any(value for row in candidate for value in row), why
     assert shared == [0, 0]
 
 
-@pytest.mark.parametrize("reading", ["reweight", "reweight_positive", "normalize"])
-def test_sets_that_tie_teach_nothing_though_their_candidates_differ(reading):
+@pytest.mark.parametrize("formula", ["reweight", "reweight_positive", "normalize"])
+def test_sets_that_tie_teach_nothing_though_their_candidates_differ(formula):
     """Where normalize alone would divide (w - 1) * R, which is not zero, by epsilon."""
-    candidate, _ = advantages([[3.5, 1.0]] * 3 + [[0.0, 3.5]] * 4, advantage=reading)
+    candidate, _ = advantages([[3.5, 1.0]] * 3 + [[0.0, 3.5]] * 4, advantage=formula)
     assert not any(value for row in candidate for value in row)
 
 
@@ -201,17 +202,17 @@ def test_pooled_compares_candidates_even_where_sets_tie():
     assert first[0] > second[0] == second[1] == 0 > first[1]
 
 
-@pytest.mark.parametrize("reading", EVERY_READING)
-def test_a_response_without_candidates_beside_one_with(reading):
-    candidate, shared = advantages([[4.0, 2.0], []], advantage=reading)
+@pytest.mark.parametrize("formula", EVERY_FORMULA)
+def test_a_response_without_candidates_beside_one_with(formula):
+    candidate, shared = advantages([[4.0, 2.0], []], advantage=formula)
     assert shared == pytest.approx([0.5**0.5, -(0.5**0.5)], abs=1e-5)
     assert np.isfinite(candidate[0]).all() and candidate[0][0] > candidate[0][1]
 
 
-@pytest.mark.parametrize("reading", EVERY_READING)
-def test_one_response_in_its_group(reading):
+@pytest.mark.parametrize("formula", EVERY_FORMULA)
+def test_one_response_in_its_group(formula):
     """verl's rule gives it mean 0 and standard deviation 1; its candidates are still ranked."""
-    (candidate,), shared = advantages([[5.0, 4.0, 3.0]], advantage=reading, norm_by_std=False)
+    (candidate,), shared = advantages([[5.0, 4.0, 3.0]], advantage=formula, norm_by_std=False)
     assert shared == [5]
     expected = {
         "pooled": [2.5 - 5 / 3, 1.5 - 5 / 3, 1 - 5 / 3],
@@ -219,7 +220,7 @@ def test_one_response_in_its_group(reading):
         # Shares of 2, 1, 0: 1.5, 0.5, 0.
         "praise": [5 * 1.5 * 1.5, 5 * 0.5 * 1.5, 0],
     }
-    assert candidate == pytest.approx(expected.get(reading, [7.5, 4.5, 3.0]))
+    assert candidate == pytest.approx(expected.get(formula, [7.5, 4.5, 3.0]))
 
 
 def test_pool_of_one_candidate_in_a_larger_group_has_nothing_to_be_compared_with():
@@ -227,9 +228,9 @@ def test_pool_of_one_candidate_in_a_larger_group_has_nothing_to_be_compared_with
     assert (first, second) == ([0.0], [])
 
 
-@pytest.mark.parametrize("reading", EVERY_READING)
-def test_a_better_candidate_of_negative_rewards_is_never_paid_less_in_a_good_response(reading):
-    (good, _), shared = advantages([[-1.0, -3.0], [-4.0, -5.0]], advantage=reading)
+@pytest.mark.parametrize("formula", EVERY_FORMULA)
+def test_a_better_candidate_of_negative_rewards_is_never_paid_less_in_a_good_response(formula):
+    (good, _), shared = advantages([[-1.0, -3.0], [-4.0, -5.0]], advantage=formula)
     assert shared[0] > 0
     assert good[0] > good[1]
 
@@ -240,8 +241,8 @@ def test_where_candidates_pass_or_fail_praise_and_the_papers_reading_are_one(bet
     only leave-one-out, which gives nothing where two pass, is another method then."""
     passed, mask, lengths, index, *_ = random_batch(3, groups=16, values=[0.0, 0.0, 1.0])
     every = [
-        candidate_advantages(passed, mask, lengths, index, advantage=reading, **how)
-        for reading, how in (
+        candidate_advantages(passed, mask, lengths, index, advantage=formula, **how)
+        for formula, how in (
             ("reweight", {}),
             ("reweight", {"allocator": "winner_takes_all"}),
             ("reweight", {"allocator": "banzhaf"}),
@@ -260,8 +261,8 @@ def test_where_candidates_pass_or_fail_praise_and_the_papers_reading_are_one(bet
     assert (credit - shared.unsqueeze(1)).abs()[mask].max() > 0.5
     for other in every[1:]:
         torch.testing.assert_close(other, every[0])
-    for reading, how in (("contrast", {}), ("reweight", {"allocator": "leave_one_out"})):
-        other, _ = candidate_advantages(passed, mask, lengths, index, advantage=reading, **how)
+    for formula, how in (("contrast", {}), ("reweight", {"allocator": "leave_one_out"})):
+        other, _ = candidate_advantages(passed, mask, lengths, index, advantage=formula, **how)
         assert (other - credit).abs().max() > 0.1
 
 
@@ -279,11 +280,11 @@ def test_vectors_of_tests():
     assert candidate.tolist() == [[0.75, 0.25], [-0.5, 0.0]]
 
 
-def test_a_reading_of_ones_own():
+def test_a_custom_advantage():
     name = "halved, for a test"
     try:
 
-        @register_reading(name)
+        @register_advantage(name)
         def halved(credit):
             return credit.split.weights * credit.advantages.unsqueeze(1) / 2
 
@@ -291,4 +292,4 @@ def test_a_reading_of_ones_own():
         whole, _ = advantages([[5, 4, 3], [3, 2]])
         assert half[0] == pytest.approx([value / 2 for value in whole[0]])
     finally:
-        READINGS.pop(name)
+        ADVANTAGES.pop(name)

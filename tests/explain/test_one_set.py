@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from shape_grpo.__main__ import main
-from shape_grpo.advantage import READINGS, explain
-from shape_grpo.credit import ALLOCATORS, make_utility, register_allocator
+from shape_grpo.advantage import ADVANTAGES
+from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.credit import ALLOCATORS, Allocator, register_allocator
+from shape_grpo.explain.one_set import explain_set
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
 def run(monkeypatch, command):
@@ -37,7 +39,8 @@ def test_options_of_the_utility(monkeypatch, capsys):
 
 
 def test_vectors_and_texts_that_look_like_markup(capsys):
-    explain([[1, 1], [0, 1]], ["[bold]", "b"], utility=make_utility("coverage", weights=[2, 1]))
+    config = ShapeGRPOConfig(utility="coverage", utility_options={"weights": [2, 1]})
+    explain_set([[1, 1], [0, 1]], ["[bold]", "b"], config)
     output = capsys.readouterr().out
     assert "[bold]" in output
     assert rows(output) == [[3, 2.5, 3, 3, 1.667, -1.667], [1, 0.5, 3, 0, 0.3333, -0.3333]]
@@ -51,15 +54,22 @@ def test_vectors_of_the_command(monkeypatch, capsys):
 
 OWN = """
 import torch
-from shape_grpo.credit import register_allocator
+from shape_grpo.credit import Allocator, register_allocator
 
 @register_allocator("squares, for a test of the command")
-def squares(rewards, mask, utility):
-    return rewards**2
+class Squares(Allocator):
+    def allocate(self, rewards, mask, utility):
+        return rewards**2
 
 @register_allocator("zero")
-def zero(rewards, mask, utility):
-    return rewards / 0
+class Zero(Allocator):
+    def allocate(self, rewards, mask, utility):
+        return rewards / 0
+
+@register_allocator("broken")
+class Broken(Allocator):
+    def allocate(self, rewards, mask, utility):
+        return rewards["price"]
 
 def second(rewards, coalitions):
     return rewards.sort(1).values[:, -2]
@@ -69,7 +79,7 @@ def wrong(rewards):
 """
 
 
-def test_what_is_ones_own_is_found_and_its_faults_are_said(monkeypatch, capsys, tmp_path):
+def test_custom_credit_is_found_and_its_faults_are_reported(monkeypatch, capsys, tmp_path):
     (tmp_path / "own_credit.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("VERL_USE_EXTERNAL_MODULES", "own_credit")
@@ -80,6 +90,8 @@ def test_what_is_ones_own_is_found_and_its_faults_are_said(monkeypatch, capsys, 
         assert [row[1] for row in rows(capsys.readouterr().out)] == [1, 1]
         for settings, says in (
             (["allocator=zero"], "the allocator gave the share inf for the rewards [3.0, 2.0]"),
+            (["allocator=broken"], "allocator broken: IndexError: "),
+            (["allocator=broken"], "(own_credit.py:17)"),
             (["utility=custom", "utility_options.function=own_credit:wrong"], "failed: TypeError"),
         ):
             with pytest.raises(SystemExit, match="2"):
@@ -88,10 +100,11 @@ def test_what_is_ones_own_is_found_and_its_faults_are_said(monkeypatch, capsys, 
     finally:
         ALLOCATORS.pop("squares, for a test of the command", None)
         ALLOCATORS.pop("zero", None)
+        ALLOCATORS.pop("broken", None)
 
 
 ARGUMENTS = {
-    # arguments, shares, advantages where A = 1 and A = -1, what is climbed
+    # arguments, shares, advantages where A = 1 and A = -1, the objective
     "beta_shapley": (
         "allocator=beta_shapley allocator_options.alpha=3 allocator_options.beta=1 "
         "advantage=praise",
@@ -111,15 +124,20 @@ ARGUMENTS = {
         "+algorithm.shape_grpo.allocator=leave_one_out advantage=contrast",
         [1, 0, 0],
         ([2.155, 0.4226, 0.4226], [0.1547, -1.577, -1.577]),
-        "shares climb best of 3: 1.00.",
+        "shares maximise best of 3: 1.00.",
     ),
     "winner_takes_all": (
         "allocator=winner_takes_all",
         [5, 0, 0],
         ([3, 0, 0], [-3, 0, 0]),
-        "Each candidate climbs its own winnings, which is no utility of the set.",
+        "No utility of the set is known that these shares maximise.",
     ),
-    "uniform": ("allocator=uniform", [1.667] * 3, ([1] * 3, [-1] * 3), "climb best of 3: 1.00."),
+    "uniform": (
+        "allocator=uniform",
+        [1.667] * 3,
+        ([1] * 3, [-1] * 3),
+        "shares maximise best of 3: 1.00.",
+    ),
     "another utility": (
         "utility=sum",
         [5, 4, 3],
@@ -130,36 +148,37 @@ ARGUMENTS = {
 
 
 @pytest.mark.parametrize(
-    ("arguments", "shares", "advantages", "climbed"), ARGUMENTS.values(), ids=ARGUMENTS.keys()
+    ("arguments", "shares", "advantages", "objective"), ARGUMENTS.values(), ids=ARGUMENTS.keys()
 )
-def test_law_and_reading(monkeypatch, capsys, arguments, shares, advantages, climbed):
+def test_allocator_and_advantage(monkeypatch, capsys, arguments, shares, advantages, objective):
     run(monkeypatch, f"shape_grpo explain 5 4 3 {arguments}")
     output = capsys.readouterr().out
     table = rows(output)
     assert [row[1] for row in table] == pytest.approx(shares, abs=1e-3)
     assert [row[4] for row in table] == pytest.approx(advantages[0], abs=1e-3)
     assert [row[5] for row in table] == pytest.approx(advantages[1], abs=1e-3)
-    assert climbed in " ".join(output.split())
+    assert objective in " ".join(output.split())
     assert all(line == line.rstrip() for line in output.splitlines())
 
 
-@pytest.mark.parametrize("advantage", READINGS)
-def test_every_reading_says_what_it_is(monkeypatch, capsys, advantage):
+@pytest.mark.parametrize("advantage", ADVANTAGES)
+def test_every_advantage_is_described(monkeypatch, capsys, advantage):
     run(monkeypatch, f"shape_grpo explain 5 4 advantage={advantage}")
     assert len(capsys.readouterr().out.split(f"{advantage}: ")[1]) > 20
 
 
-def test_an_allocator_of_ones_own_is_not_said_to_climb_anything(capsys):
+def test_no_objective_is_claimed_for_a_custom_allocator(capsys):
     name = "squares, for a test"
     try:
 
         @register_allocator(name)
-        def squares(rewards, mask, utility):
-            return rewards**2
+        class Squares(Allocator):
+            def allocate(self, rewards, mask, utility):
+                return rewards**2
 
-        explain([2, 1], allocator=name)
+        explain_set([2, 1], config=ShapeGRPOConfig(allocator=name))
         output = " ".join(capsys.readouterr().out.split())
-        assert "nothing is known of what its shares climb" in output
+        assert "No utility of the set is known that these shares maximise." in output
     finally:
         ALLOCATORS.pop(name)
 
@@ -176,7 +195,7 @@ def test_an_allocator_of_ones_own_is_not_said_to_climb_anything(capsys):
         ("5 4 allocator_options.m=2", "allocator 'shapley' has no option 'm'; it takes none"),
         ("5 4 allocator=mine", "registered by a module in VERL_USE_EXTERNAL_MODULES"),
         ("5 4 data.seed=1", "explain reads the keys of algorithm.shape_grpo"),
-        ("5 1,0", "1,0 is a list, and utility=max takes one number a candidate"),
+        ("5 1,0", "1,0 is a list, and utility=max takes one number per candidate"),
         ("5 four", "'four' is no reward, and no key=value"),
         ("", "give rewards, as in `explain 5 4 3`, or --response FILE"),
         ("5 --config none.yaml", "none.yaml"),

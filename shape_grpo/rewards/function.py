@@ -1,6 +1,4 @@
-"""The user's reward function: found as verl finds it, checked before a run needs it, and what it is
-called with.
-"""
+"""The user's reward function: loading and checking it, its arguments and its result."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
 WHERE = "reward.custom_reward_function"
 SIGNATURE = "compute_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs)"
 PASSED = ("data_source", "solution_str", "ground_truth", "extra_info")
-"""What verl's reward managers, and this package's, pass by name to every reward function."""
+"""Arguments that verl's reward managers, and this package's, pass by name."""
 PASSED_WITH_REWARD_MODEL = ("reward_router_address", "reward_model_tokenizer")
 
 
@@ -32,7 +30,7 @@ def check_reward_function(config: DictConfig) -> None:
     A module that has ``check_reward_kwargs(reward_kwargs, has_reward_model)`` checks these itself.
 
     Raises:
-        ValueError: There is no such function, verl could not call it, or it does not know a
+        ValueError: There is no such function, verl could not call it, or it does not take a
             keyword.
     """
     if not config.reward.custom_reward_function.path:
@@ -56,10 +54,10 @@ def check_reward_function(config: DictConfig) -> None:
 
 
 def load_reward_function(config: DictConfig) -> Callable[..., Any] | None:
-    """The function that a configuration names; None where it is left to verl's own.
+    """Return the function that a configuration names; None if it names none.
 
     Raises:
-        ValueError: There is none of that name.
+        ValueError: There is no such file or function, or the file cannot be imported.
     """
     return _load(config)[1] if config.reward.custom_reward_function.path else None
 
@@ -74,19 +72,19 @@ def candidate_arguments(
     tool_fields: Mapping[str, Any] | None = None,
     rollout_scores: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What a reward function is called with for one candidate, less ``reward_kwargs``.
+    """Return the arguments of a reward function for one candidate, without ``reward_kwargs``.
 
-    It is what verl's own managers pass, with two more keys in ``extra_info``: ``candidate_index``
-    and ``num_candidates``. A function may change what it gets: each call has copies.
+    They are those of verl's own managers, with two more keys in ``extra_info``:
+    ``candidate_index`` and ``num_candidates``. Each call has copies, so a function may change them.
 
     Args:
-        row: Of the data, with verl's columns ``data_source``, ``reward_model``, ``extra_info``.
+        row: Row of the data, with verl's columns ``data_source``, ``reward_model``, ``extra_info``.
         text: The candidate.
-        index: Its place in the response, from 0.
-        count: Candidates of the response.
-        turns: Those of the conversation; a prompt and one answer are two.
-        tool_fields: What tools left for the reward function.
-        rollout_scores: What the rollout itself scored.
+        index: Index of the candidate in the response, from 0.
+        count: Number of candidates of the response.
+        turns: Number of turns of the conversation; a prompt and one answer are two.
+        tool_fields: Fields that tools left for the reward function.
+        rollout_scores: Scores that the rollout itself gave.
     """
     extra_info = {
         **(row.get("extra_info") or {}),
@@ -107,10 +105,10 @@ def candidate_arguments(
 def read_result(
     result: Any, text: str, options: ShapeGRPOConfig
 ) -> tuple[float | list[float], Mapping[str, Any]]:
-    """The reward in what a reward function returned for the candidate ``text``, and all of it.
+    """Return the reward in a reward function's result for the candidate ``text``, and the details.
 
     Raises:
-        ValueError: There is none, or one that the utility does not take.
+        ValueError: There is no reward, or one that the utility does not allow.
         TypeError: It is no number, or no list of numbers where the utility takes vectors.
     """
     details = result if isinstance(result, dict) else {"score": result}
@@ -123,7 +121,7 @@ def read_result(
 
 
 def reward_kwargs(config: DictConfig) -> dict[str, Any]:
-    """The keywords that the configuration adds to every call."""
+    """Return the keywords that the configuration adds to every call."""
     plain = OmegaConf.to_container(config.reward.custom_reward_function, resolve=True)
     assert isinstance(plain, dict)
     return {str(name): value for name, value in (plain.get("reward_kwargs") or {}).items()}
@@ -147,7 +145,7 @@ def _load(config: DictConfig) -> tuple[Any, Callable[..., Any]]:
 
 
 def _load_module(path: str) -> Any:
-    """As ``verl.utils.import_utils.load_module``: importing verl for it would take seconds."""
+    """Load a module as ``verl.utils.import_utils.load_module`` does, without importing verl."""
     if path.startswith("pkg://"):
         return import_module(path.removeprefix("pkg://").replace("/", "."))
     file = Path(path.removeprefix("file://"))
@@ -166,7 +164,7 @@ def _not_imported(path: str, error: Exception) -> str:
 
 
 def _check_keywords(given: Mapping[str, Any], score: Callable[..., Any]) -> None:
-    """A reward function takes what verl passes beside: a misspelt keyword would be lost in that."""
+    """Check for misspelt keywords, which would be lost in a function's ``**kwargs``."""
     parameters = inspect.signature(score).parameters.values()
     known = [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
     takes_any = len(known) < len(parameters)
@@ -174,5 +172,5 @@ def _check_keywords(given: Mapping[str, Any], score: Callable[..., Any]) -> None
         hint = did_you_mean(name, known)
         if hint or not takes_any:
             raise ValueError(
-                f"{WHERE}.reward_kwargs.{name}: the reward function does not name it.{hint}"
+                f"{WHERE}.reward_kwargs.{name}: the reward function has no such parameter.{hint}"
             )

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from shape_grpo.verl.reward_calls import EveryThreadHangs, RewardCalls, RewardTimeout
+from shape_grpo.rewards import EveryThreadHangs, RewardCalls, RewardTimeout
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_the_functions_own_timeout_is_its_own():
 def test_the_process_ends_though_a_call_hangs(kind):
     script = f"""
 import asyncio, time
-from shape_grpo.verl.reward_calls import RewardCalls, RewardTimeout
+from shape_grpo.rewards import RewardCalls, RewardTimeout
 {kind}def hang(): time.sleep(3600)
 try:
     asyncio.run(RewardCalls(hang, 0.1)())

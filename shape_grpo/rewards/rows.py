@@ -1,0 +1,33 @@
+"""Rows of the data, as reward functions are told of them."""
+
+from pathlib import Path
+from typing import Any
+
+
+def read_row(path: Path, number: int) -> dict[str, Any]:
+    """Read one row of a parquet file in verl's columns.
+
+    Args:
+        path: The file.
+        number: Index of the row, from 0.
+
+    Raises:
+        ValueError: The file does not exist, is no parquet file, or has fewer rows.
+    """
+    from pyarrow import ArrowException, parquet
+
+    if not path.is_file():
+        raise ValueError(f"there is no {path}")
+    try:
+        file = parquet.ParquetFile(path)
+        rows = file.metadata.num_rows
+        if not 0 <= number < rows:
+            raise ValueError(f"{path} has the rows 0 to {rows - 1}, and no row {number}")
+        for batch in file.iter_batches(batch_size=1024):
+            if number < len(batch):
+                row: dict[str, Any] = batch.slice(number, 1).to_pylist()[0]
+                return row
+            number -= len(batch)
+    except ArrowException as error:
+        raise ValueError(f"{path} cannot be read as parquet ({error})") from None
+    raise AssertionError("the file has fewer rows than it says")
