@@ -144,9 +144,9 @@ def _how_to_read(
     if compared:
         spread = max(band.spread for band in compared)
         words.append(
-            f"One seed shows that a method learns; runs of one method scatter by {spread:.2f} "
-            f"(standard deviation), so which one learns faster only {compared[0].seeds} seeds "
-            "show: the bands of the picture."
+            "One seed shows that a method learns, and not which method learns faster: runs of one "
+            f"method scatter by {spread:.2f} (standard deviation over {compared[0].seeds} seeds). "
+            "The bands of the picture show the mean of these seeds."
         )
     return " ".join(words)
 

@@ -65,7 +65,7 @@ def test_the_table_is_read_with_what_seeds_and_fixed_sets_give(curves, tmp_path)
     text = " ".join(console.export_text().split())
     assert "30.00 to 31.00" in text
     assert "random 3.92, fixed 4.63" in text
-    assert "scatter by 0.71 (standard deviation), so which one learns faster only 2 seeds" in text
+    assert "method scatter by 0.71 (standard deviation over 2 seeds)" in text
     plot_curves(curves, tmp_path / "with.png", bands)
     plot_curves(curves, tmp_path / "without.png")
     assert (tmp_path / "with.png").read_bytes() != (tmp_path / "without.png").read_bytes()

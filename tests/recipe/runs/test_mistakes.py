@@ -41,15 +41,15 @@ MISTAKES = {
         ["+algorithm.shape_grpo.allocater=uniform"],
         r"algorithm.shape_grpo.allocater: unknown key. Did you mean allocator\?",
     ),
-    "a value that the block does not take": (
+    "a value that the block does not allow": (
         ["algorithm.shape_grpo.allocator=shapely"],
         r"allocator=shapely: .*Did you mean shapley\?",
     ),
-    "a name that is nearly ours": (
+    "a misspelt name of the estimator": (
         ["algorithm.adv_estimator=shape-grpo"],
         r"adv_estimator=shape-grpo: .*Did you mean shape_grpo\?",
     ),
-    "a trainer that is nearly ours": (
+    "a misspelt name of the trainer": (
         ["trainer.v1.trainer_mode=shapegrpo"],
         r"trainer_mode=shapegrpo: .*Did you mean shape_grpo\?",
     ),
@@ -78,7 +78,7 @@ MISTAKES = {
         [f"{FILTER}.enable=true", f"{FILTER}.metric=null"],
         "write algorithm.filter_groups.metric=reward",
     ),
-    "a reward function that is not there": (
+    "a file of a reward function that does not exist": (
         [f"{REWARD}.path=HERE/no.py"],
         "no.py: there is no such file",
     ),
@@ -86,8 +86,8 @@ MISTAKES = {
         [f"{REWARD}.path=HERE/broken_reward.py"],
         "cannot be imported .*No module named 'no_such_package'",
     ),
-    "a reward function of another name": ([f"{REWARD}.name=score"], "it has no function score"),
-    "a reward function of another signature": (
+    "a reward function with another name": ([f"{REWARD}.name=score"], "it has no function score"),
+    "a reward function with another signature": (
         [f"{REWARD}.path=HERE/trl_reward.py"],
         r"compute_score\(completions, prompts, \*\*columns\), and that fails: missing a required "
         r"argument: 'completions'. Write compute_score\(data_source, solution_str,",
@@ -96,11 +96,11 @@ MISTAKES = {
         [f"+{REWARD}.reward_kwargs.limitt=2"],
         r"limitt: .*Did you mean limit\?",
     ),
-    "data that are not there": (
+    "data that do not exist": (
         ["data.val_files=HERE/none.parquet"],
         "data.val_files: there is no .*none.parquet",
     ),
-    "data that are no parquet file": (
+    "data that are not a parquet file": (
         ["data.train_files=HERE/empty.parquet"],
         "data.train_files: it cannot be read as parquet",
     ),
@@ -108,11 +108,11 @@ MISTAKES = {
         ["data.train_batch_size=64"],
         "train_batch_size=64, but data.train_files has 6 rows: write 6 or less",
     ),
-    "a batch larger than what is used of the data": (
+    "a batch larger than the part of the data that is used": (
         ["data.train_max_samples=2"],
         "has 6 rows, of which data.train_max_samples=2 are used: write 2 or less",
     ),
-    "a policy that is not there": (
+    "a policy that does not exist": (
         ["actor_rollout_ref.model.path=HERE/no_policy"],
         "model.path: there is no folder .*no_policy",
     ),
@@ -120,11 +120,11 @@ MISTAKES = {
         ["dataset.candidates=5"],
         "ask for 3: prepare the data with --candidates 5",
     ),
-    "mini-batches that leave a rest": (
+    "mini-batches that do not divide the batch": (
         ["actor_rollout_ref.actor.ppo_mini_batch_size=3"],
         "train_batch_size=4 is no multiple of .*ppo_mini_batch_size=3",
     ),
-    "responses that do not divide among the GPUs": (
+    "responses that cannot be divided among the GPUs": (
         ["trainer.n_gpus_per_node=3"],
         "do not divide among 3 GPUs",
     ),
