@@ -15,7 +15,7 @@ from typing import Any
 
 from wrapt import register_post_import_hook, wrap_function_wrapper
 
-from shape_grpo.verl import cpu, versions
+from shape_grpo.verl import cpu, hydra_configs, versions
 
 _REGISTERED_AFTER = {
     "verl.trainer.ppo.core_algos": "shape_grpo.verl.estimator",
@@ -86,7 +86,7 @@ def _run_on_the_cpu(platforms: ModuleType) -> None:
 for _registry, _ours in _REGISTERED_AFTER.items():
     _after(_registry, partial(_load, _ours))
 _after("verl.utils.config", _check_before_ray)
-_after("hydra.core.config_store", cpu.store_backend)
+_after("hydra.core.config_store", hydra_configs.store_configs)
 if cpu.is_asked_for():
     cpu.set_environment()
     _after("verl.plugin.platform", _run_on_the_cpu)

@@ -1,12 +1,15 @@
 """The block algorithm.shape_grpo fails at start, with the allowed values in the message."""
 
-from dataclasses import FrozenInstanceError, asdict
+import re
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from omegaconf import OmegaConf
 
+from recipe.shape_grpo.runs.check import compose_config
 from shape_grpo.config import ShapeGRPOConfig
 
 
@@ -18,10 +21,30 @@ def test_absent_block_gives_the_defaults():
     assert ShapeGRPOConfig.from_algorithm(OmegaConf.create({})) == ShapeGRPOConfig()
 
 
-def test_yaml_of_the_recipe_states_the_defaults_and_every_key():
-    yaml = Path(__file__).parents[1] / "recipe/shape_grpo/config/shape_grpo_trainer.yaml"
-    written = OmegaConf.to_container(OmegaConf.load(yaml).algorithm.shape_grpo)
-    assert written == asdict(ShapeGRPOConfig())
+def test_the_recipe_has_the_defaults_and_every_key():
+    config = compose_config(["trainer.v1.trainer_mode=shape_grpo"])
+    block = OmegaConf.to_container(config.algorithm.shape_grpo)
+    assert block == ShapeGRPOConfig.block_defaults()
+    assert ShapeGRPOConfig.from_algorithm(config.algorithm) == ShapeGRPOConfig()
+
+
+def test_the_documented_defaults_are_those_of_the_block():
+    document = Path(__file__).parents[1] / "recipe/shape_grpo/docs/configuration.md"
+    table = document.read_text().partition("| key | default |")[2].partition("\n\n")[0]
+    documented = {}
+    for line in table.splitlines()[2:]:
+        keys, default = line.split(" | ")[:2]
+        value = yaml.safe_load(default.strip("`"))
+        documented |= dict.fromkeys(re.findall(r"`(\w+)`", keys), value)
+    assert ShapeGRPOConfig.from_algorithm({"shape_grpo": documented}) == ShapeGRPOConfig()
+    assert set(documented) == set(ShapeGRPOConfig.block_defaults())
+
+
+def test_verls_switch_is_no_key_of_the_block():
+    algorithm = {"norm_adv_by_std_in_grpo": False}
+    assert not ShapeGRPOConfig.from_algorithm(algorithm).method.norm_by_std
+    with pytest.raises(ValueError, match=r"algorithm.shape_grpo.norm_by_std: unknown key"):
+        read(norm_by_std=False)
 
 
 @pytest.mark.parametrize(

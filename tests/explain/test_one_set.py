@@ -69,7 +69,7 @@ class Zero(Allocator):
 @register_allocator("broken")
 class Broken(Allocator):
     def allocate(self, rewards, mask, utility):
-        return rewards["price"]
+        return {}["price"]
 
 def second(rewards, coalitions):
     return rewards.sort(1).values[:, -2]
@@ -90,8 +90,8 @@ def test_custom_credit_is_found_and_its_faults_are_reported(monkeypatch, capsys,
         assert [row[1] for row in rows(capsys.readouterr().out)] == [1, 1]
         for settings, says in (
             (["allocator=zero"], "the allocator gave the share inf for the rewards [3.0, 2.0]"),
-            (["allocator=broken"], "allocator broken: IndexError: "),
-            (["allocator=broken"], "(own_credit.py:17)"),
+            (["allocator=broken"], "allocator broken: KeyError: "),
+            (["allocator=broken"], "(own_credit.py:18)"),
             (["utility=custom", "utility_options.function=own_credit:wrong"], "failed: TypeError"),
         ):
             with pytest.raises(SystemExit, match="2"):

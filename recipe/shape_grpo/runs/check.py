@@ -34,6 +34,7 @@ from shape_grpo.registry import closest
 from shape_grpo.verl import cpu
 from shape_grpo.verl.checks import check_platform, check_trainer_config
 from shape_grpo.verl.files import check_files, missing_files
+from shape_grpo.verl.hydra_configs import store_configs
 from shape_grpo.verl.keys import config_folder
 
 HOW_TO_MAKE = "The task's file in config/task says how to make its data."
@@ -45,7 +46,7 @@ def compose_config(overrides: list[str]) -> DictConfig:
     Raises:
         ValueError: An override is no key, or an interpolation leads nowhere.
     """
-    cpu.store_backend(config_store)
+    store_configs(config_store)
     # As a folder: verl takes seconds to import, which Hydra does with a package.
     searchpath = f"hydra.searchpath=['file://{config_folder()}']"
     try:

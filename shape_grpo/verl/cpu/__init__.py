@@ -17,10 +17,6 @@ configuration.
 import os
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
-from pathlib import Path
-from types import ModuleType
-
-from omegaconf import OmegaConf
 
 OVERRIDES = ("+backend=cpu", "++backend=cpu")
 """The switch, on the command line of either entry point."""
@@ -56,17 +52,6 @@ def set_environment(environment: MutableMapping[str, str] = os.environ) -> None:
     """Set what is not set; Ray's processes inherit it."""
     for name, value in ENVIRONMENT.items():
         environment.setdefault(name, value)
-
-
-def store_backend(config_store: ModuleType) -> None:
-    """Make ``+backend=cpu`` known to Hydra, from any folder and with any search path.
-
-    Args:
-        config_store: Hydra's module ``hydra.core.config_store``.
-    """
-    backend = OmegaConf.load(Path(__file__).with_name("backend.yaml"))
-    store = config_store.ConfigStore.instance()
-    store.store(group="backend", name="cpu", node=backend, package="_global_")
 
 
 def is_enabled(environment: Mapping[str, str] = os.environ) -> bool:

@@ -1,0 +1,24 @@
+"""Configurations of this package that Hydra knows by name, from any folder and search path."""
+
+from pathlib import Path
+from types import ModuleType
+
+from omegaconf import OmegaConf
+
+from shape_grpo.verl import cpu
+
+
+def store_configs(config_store: ModuleType) -> None:
+    """Store ``shape_grpo: defaults``, the block with its defaults, and ``+backend=cpu``.
+
+    Args:
+        config_store: Hydra's module ``hydra.core.config_store``.
+    """
+    # Imports torch, which processes that never compose a configuration do without.
+    from shape_grpo.config import BLOCK, ShapeGRPOConfig
+
+    store = config_store.ConfigStore.instance()
+    defaults = OmegaConf.create(ShapeGRPOConfig.block_defaults())
+    store.store(group="shape_grpo", name="defaults", node=defaults, package=BLOCK)
+    backend = OmegaConf.load(Path(cpu.__file__).with_name("backend.yaml"))
+    store.store(group="backend", name="cpu", node=backend, package="_global_")
