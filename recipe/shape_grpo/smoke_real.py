@@ -20,8 +20,8 @@ from rich.table import Table
 
 from recipe.shape_grpo.common.command import CommandParser, failing_in_one_line
 from recipe.shape_grpo.common.methods import METHODS
+from recipe.shape_grpo.common.run_folder import LOG, ROLLOUTS, SAMPLES, read_metrics
 from recipe.shape_grpo.policies import smollm2
-from recipe.shape_grpo.runs.folder import LOG, ROLLOUTS, SAMPLES, read_metrics
 from recipe.shape_grpo.runs.launch import train
 from recipe.shape_grpo.tasks import aclsum
 from reward_fns.aclsum_rouge import compute_score

@@ -18,8 +18,8 @@ from rich.table import Table
 from scipy.stats import linregress
 
 from recipe.shape_grpo.bench.pipeline import HELD_STILL
+from recipe.shape_grpo.common.run_folder import read_metrics
 from recipe.shape_grpo.quickstart import make_task_and_policy, run_overrides
-from recipe.shape_grpo.runs.folder import read_metrics
 from recipe.shape_grpo.runs.launch import train
 from recipe.shape_grpo.runs.processes import session_processes
 

@@ -13,8 +13,8 @@ from statistics import mean, median
 from rich.console import Console
 from rich.table import Table
 
+from recipe.shape_grpo.common.run_folder import read_metrics
 from recipe.shape_grpo.quickstart import make_task_and_policy, run_overrides
-from recipe.shape_grpo.runs.folder import read_metrics
 from recipe.shape_grpo.runs.launch import train
 
 HELD_STILL = [

@@ -1,1 +1,1 @@
-"""Training in this process, with the credit of `shape_grpo` and without Ray or vLLM."""
+"""A simulated world: small policies learn which sets of items suit users of hidden tastes."""

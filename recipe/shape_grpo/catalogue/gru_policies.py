@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recipe.shape_grpo.simulate.random_streams import RandomStreams
+from recipe.shape_grpo.catalogue.random_streams import RandomStreams
 
 MAX_GRADIENT_NORM = 1.0
 """As verl clips."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recipe.shape_grpo.simulate.random_streams import RandomStreams
+from recipe.shape_grpo.catalogue.random_streams import RandomStreams
 
 TASTE_SIZE = 3
 """Numbers that make up a taste or an item."""

@@ -22,10 +22,11 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from recipe.shape_grpo.runs.folder import RunSettings
-from recipe.shape_grpo.simulate.gru_policies import GRUPolicies, clip_gradients
-from recipe.shape_grpo.simulate.random_streams import RandomStreams
-from recipe.shape_grpo.simulate.taste_world import TASTE_SIZE, TasteWorld, repeats
+from recipe.shape_grpo.catalogue.gru_policies import GRUPolicies, clip_gradients
+from recipe.shape_grpo.catalogue.random_streams import RandomStreams
+from recipe.shape_grpo.catalogue.taste_world import TASTE_SIZE, TasteWorld, repeats
+from recipe.shape_grpo.common.command import require_positive, require_seeds
+from recipe.shape_grpo.common.run_folder import RunSettings
 from shape_grpo.advantage import candidate_advantages
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.credit import set_utility
@@ -92,11 +93,8 @@ class CatalogueSettings:
     validation_samples: int = 8
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if type(value) is int and value < 1:
-                raise ValueError(f"{name} is {value}; it must be 1 or more")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds are {list(self.seeds)}; use one or more, each once")
+        require_positive(self)
+        require_seeds(self.seeds)
         if self.prompts_per_step > self.prompts:
             raise ValueError(
                 f"prompts_per_step is {self.prompts_per_step}, but there are {self.prompts} "
@@ -125,7 +123,7 @@ class CatalogueSettings:
     def run(self, seed: int) -> RunSettings:
         """What one seed's run is compared by."""
         return RunSettings(
-            trainer="simulate",
+            trainer="catalogue",
             task=self.task,
             method=self.name,
             candidates=self.candidates,

@@ -44,7 +44,7 @@ class RunSettings:
     """What a run is compared by.
 
     Attributes:
-        trainer: ``verl``, ``trl`` or ``simulate``.
+        trainer: ``verl``, ``trl`` or ``catalogue``.
         task: The dataset's name.
         method: A file of `config/method`.
         candidates: K.

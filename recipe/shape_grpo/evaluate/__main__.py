@@ -1,11 +1,11 @@
 """A trained policy: as a Hugging Face model, what it answers, and what that is worth.
 
-    python -m recipe.shape_grpo.trained export RUN --output MODEL
-    python -m recipe.shape_grpo.trained sample MODEL DATA.parquet
-    python -m recipe.shape_grpo.trained evaluate MODEL --task FOLDER --against START
+    python -m recipe.shape_grpo.evaluate export RUN --output MODEL
+    python -m recipe.shape_grpo.evaluate sample MODEL DATA.parquet
+    python -m recipe.shape_grpo.evaluate score MODEL --task FOLDER --against START
 
 `export` merges the newest checkpoint of a verl run. `sample` shows answers and their candidates.
-`evaluate` scores answers to a task's test prompts by its own reward function, beside another
+`score` scores answers to a task's test prompts by its own reward function, beside another
 model's and beside one set for everybody: the candidates that MODEL names most.
 """
 
@@ -21,7 +21,7 @@ from recipe.shape_grpo.common.command import (
     choose,
     failing_in_one_line,
 )
-from recipe.shape_grpo.trained.sampling import SampleSettings
+from recipe.shape_grpo.evaluate.sampling import SampleSettings
 from shape_grpo.candidates import FORMATS, CandidateRules
 
 SHOWN = 8
@@ -30,10 +30,11 @@ SHOWN = 8
 
 def export(arguments: list[str]) -> None:
     """The command `export`."""
-    from recipe.shape_grpo.trained import checkpoint
+    from recipe.shape_grpo.evaluate import checkpoint
 
     parser = CommandParser(
-        prog="trained export", description="verl's checkpoint as a Hugging Face model, in bfloat16."
+        prog="evaluate export",
+        description="verl's checkpoint as a Hugging Face model, in bfloat16.",
     )
     parser.add_argument(
         "source", type=Path, metavar="RUN",
@@ -49,7 +50,7 @@ def export(arguments: list[str]) -> None:
 def sample(arguments: list[str]) -> None:
     """The command `sample`."""
     parser = CommandParser(
-        prog="trained sample", description="A model's answers, parsed into their candidates."
+        prog="evaluate sample", description="A model's answers, parsed into their candidates."
     )
     parser.add_argument("model", metavar="MODEL", help="a folder, or a name on the hub")
     parser.add_argument("data", type=Path, metavar="DATA.parquet", help="prompts in verl's columns")
@@ -64,8 +65,8 @@ def sample(arguments: list[str]) -> None:
     model, data, output = values.pop("model"), values.pop("data"), values.pop("output")
     rules = CandidateRules(format=values.pop("format"))
     with failing_in_one_line(parser.prog):
-        from recipe.shape_grpo.trained import tables
-        from recipe.shape_grpo.trained.sampling import read_prompts, sample_answers
+        from recipe.shape_grpo.evaluate import tables
+        from recipe.shape_grpo.evaluate.sampling import read_prompts, sample_answers
 
         settings = SampleSettings(**values)
         prompts = read_prompts(data, settings.prompts)
@@ -76,10 +77,10 @@ def sample(arguments: list[str]) -> None:
         console.print(f"Answers: {output}", soft_wrap=True)
 
 
-def evaluate(arguments: list[str]) -> None:
-    """The command `evaluate`."""
+def score(arguments: list[str]) -> None:
+    """The command `score`."""
     parser = CommandParser(
-        prog="trained evaluate",
+        prog="evaluate score",
         description="What a model's answers to a task's test prompts are worth.",
     )
     parser.add_argument("model", metavar="MODEL", help="a folder, or a name on the hub")
@@ -105,9 +106,9 @@ def evaluate(arguments: list[str]) -> None:
     fixed_set = values.pop("fixed_set")
     with failing_in_one_line(parser.prog):
         settings = SampleSettings(**values)
-        from recipe.shape_grpo.simulate.prepared_task import load_task_folder
-        from recipe.shape_grpo.trained import tables
-        from recipe.shape_grpo.trained.comparison import compare
+        from recipe.shape_grpo.evaluate import tables
+        from recipe.shape_grpo.evaluate.comparison import compare
+        from recipe.shape_grpo.tasks.prepared_task import load_task_folder
 
         task = load_task_folder(folder, overrides or [])
         comparison = compare(task, model, settings, against=against, fixed_set=fixed_set)
@@ -116,12 +117,12 @@ def evaluate(arguments: list[str]) -> None:
         print(f"Files: {output}")
 
 
-COMMANDS = {"export": export, "sample": sample, "evaluate": evaluate}
+COMMANDS = {"export": export, "sample": sample, "score": score}
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command that is named first."""
-    name, options = choose("trained", list(COMMANDS), (__doc__ or "").splitlines()[0], arguments)
+    name, options = choose("evaluate", list(COMMANDS), (__doc__ or "").splitlines()[0], arguments)
     COMMANDS[name](options)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from recipe.shape_grpo.common.files import begin, is_current, read_stamp, write_stamp
-from recipe.shape_grpo.runs.folder import CHECKPOINTS, LATEST_CHECKPOINT
+from recipe.shape_grpo.common.run_folder import CHECKPOINTS, LATEST_CHECKPOINT
 
 ACTOR = "actor"
 MODEL = "huggingface"

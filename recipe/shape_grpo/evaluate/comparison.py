@@ -10,16 +10,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from recipe.shape_grpo.report.statistics import Estimate, mean_over_prompts
-from recipe.shape_grpo.simulate.prepared_task import PreparedTask
-from recipe.shape_grpo.trained.evaluation import (
+from recipe.shape_grpo.evaluate.sampling import Answer, SampleSettings, sample_answers
+from recipe.shape_grpo.evaluate.scoring import (
     Measures,
     Scored,
     most_frequent,
     score_answers,
     score_fixed_set,
 )
-from recipe.shape_grpo.trained.sampling import Answer, SampleSettings, sample_answers
+from recipe.shape_grpo.report.statistics import Estimate, mean_over_prompts
+from recipe.shape_grpo.tasks.prepared_task import PreparedTask
 from shape_grpo.config import ShapeGRPOConfig
 
 MODEL, AGAINST, FIXED = "model", "against", "fixed set"

@@ -10,6 +10,7 @@ from typing import Any
 
 from pyarrow import ArrowInvalid, ArrowKeyError, parquet
 
+from recipe.shape_grpo.common.command import require_positive
 from recipe.shape_grpo.tasks.common import Messages
 from shape_grpo.candidates import CandidateRules, CandidateSet, decode_response, find_candidates
 from shape_grpo.registry import check_choice
@@ -45,10 +46,7 @@ class SampleSettings:
 
     def __post_init__(self) -> None:
         check_choice("engine", self.engine, ENGINES)
-        for name in ("prompts", "samples", "max_tokens", "batch"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}: use 1 or more")
+        require_positive(self, "prompts", "samples", "max_tokens", "batch")
         if not self.temperature >= 0:
             raise ValueError(f"temperature is {self.temperature}: use 0 or more")
         if self.temperature == 0 and self.samples > 1:

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recipe.shape_grpo.simulate.prepared_task import PreparedTask
-from recipe.shape_grpo.trained.sampling import Answer
+from recipe.shape_grpo.evaluate.sampling import Answer
+from recipe.shape_grpo.tasks.prepared_task import PreparedTask
 from shape_grpo.advantage import CandidateRecord, stack_rewards
 from shape_grpo.candidates import CandidateSet
 from shape_grpo.config import ShapeGRPOConfig

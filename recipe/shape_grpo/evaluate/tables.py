@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from recipe.shape_grpo.evaluate.comparison import FIXED, MODEL, Comparison
+from recipe.shape_grpo.evaluate.sampling import Answer
 from recipe.shape_grpo.report.statistics import Estimate
 from recipe.shape_grpo.tasks.common import Messages
-from recipe.shape_grpo.trained.comparison import FIXED, MODEL, Comparison
-from recipe.shape_grpo.trained.sampling import Answer
 
 WORDS = 300
 """Characters of a prompt that a table shows, the last ones: requests are at the end."""

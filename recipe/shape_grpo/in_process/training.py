@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import Progress, TextColumn
 from transformers import AutoTokenizer, PrinterCallback, TrainerCallback, TrainerState
 from transformers.utils import logging as transformers_logging
 from trl import GRPOConfig
 
+from recipe.shape_grpo.common.command import require_positive, require_seeds
 from recipe.shape_grpo.common.files import read_stamp
 from recipe.shape_grpo.common.methods import METHODS, credit_options
-from recipe.shape_grpo.runs.folder import (
+from recipe.shape_grpo.common.progress import progress_bar
+from recipe.shape_grpo.common.run_folder import (
     ROLLOUTS,
     RunSettings,
     begin_run,
@@ -28,7 +29,7 @@ from recipe.shape_grpo.runs.folder import (
     is_whole,
     write_metrics,
 )
-from recipe.shape_grpo.simulate.prepared_task import PreparedTask
+from recipe.shape_grpo.tasks.prepared_task import PreparedTask
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.registry import check_choice
 from shape_grpo.trl import ShapEGRPOTrainer
@@ -85,13 +86,10 @@ class LanguageSettings:
 
     def __post_init__(self) -> None:
         check_choice("method", self.method, METHODS)
-        for name, value in vars(self).items():
-            if type(value) is int and value < 1:
-                raise ValueError(f"{name} is {value}; it must be 1 or more")
+        require_positive(self)
         if not self.kl_coefficient >= 0:
             raise ValueError(f"kl_coefficient is {self.kl_coefficient}; it must be 0 or more")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds are {list(self.seeds)}; use one or more, each once")
+        require_seeds(self.seeds)
 
 
 class RunRecord(TrainerCallback):
@@ -205,7 +203,7 @@ def _train_seed(
     transformers_logging.disable_progress_bar()
     trainer = _make_trainer(task, settings, options, seed, run)
     held_out = f"val-core/{compared.task}/reward/mean@{settings.validation_samples}"
-    with Progress(*Progress.get_default_columns(), TextColumn("left"), console=console) as progress:
+    with progress_bar(console) as progress:
         bar = progress.add_task(name, total=settings.steps)
         record = RunRecord(run, held_out, trainer, lambda: progress.advance(bar))
         trainer.add_callback(record)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recipe.shape_grpo.common.files import read_stamp
-from recipe.shape_grpo.runs.folder import (
+from recipe.shape_grpo.common.run_folder import (
     CHECKPOINTS,
     LOG,
     METRICS,

@@ -73,17 +73,6 @@ def answers_to_prompts(
     return Examples(texts, draw)
 
 
-def require_positive(settings: Any, *names: str) -> None:
-    """Check fields of a task's settings.
-
-    Raises:
-        ValueError: One of them is below 1.
-    """
-    for name in names:
-        if getattr(settings, name) < 1:
-            raise ValueError(f"{name} is {getattr(settings, name)}: use 1 or more")
-
-
 def verl_row(
     task: str, ability: str, prompt: Messages, ground_truth: str, **extra_info: Any
 ) -> dict[str, Any]:

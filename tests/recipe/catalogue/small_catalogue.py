@@ -1,6 +1,6 @@
 """A catalogue that trains in a moment."""
 
-from recipe.shape_grpo.simulate.catalogue import CatalogueSettings
+from recipe.shape_grpo.catalogue.training import CatalogueSettings
 
 SMALL = CatalogueSettings(
     items=20,

@@ -9,13 +9,13 @@ import pytest
 import torch
 from small_catalogue import SMALL, learnt
 
-from recipe.shape_grpo.simulate.catalogue import (
+from recipe.shape_grpo.catalogue.gru_policies import Rollout, clip_gradients
+from recipe.shape_grpo.catalogue.training import (
     CatalogueSettings,
     Training,
     candidate_metrics,
     train,
 )
-from recipe.shape_grpo.simulate.gru_policies import Rollout, clip_gradients
 from shape_grpo.advantage import ADVANTAGES
 from shape_grpo.credit import ALLOCATORS
 from tests.credit.oracles import all_orders

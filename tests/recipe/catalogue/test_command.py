@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from small_catalogue import SMALL, learnt
 
-from recipe.shape_grpo.simulate.__main__ import main
-from recipe.shape_grpo.simulate.catalogue import CatalogueSettings, train
+from recipe.shape_grpo.catalogue.__main__ import main
+from recipe.shape_grpo.catalogue.training import CatalogueSettings, train
 
 
 def arguments(output, **options):
@@ -15,7 +15,7 @@ def arguments(output, **options):
     options = {**vars(SMALL), **options}
     changed = {k: v for k, v in options.items() if v != getattr(CatalogueSettings(), k)}
     words = [f"--{k}={list(v) if k == 'seeds' else v}" for k, v in changed.items()]
-    return ["catalogue", "--output", str(output), *words]
+    return ["--output", str(output), *words]
 
 
 def test_each_seed_leaves_the_folder_of_a_run(tmp_path, capsys):
@@ -36,7 +36,7 @@ def test_each_seed_leaves_the_folder_of_a_run(tmp_path, capsys):
         settings = json.loads((folder / "settings.json").read_text())
         assert settings.pop("settings")["hidden_size"] == 8
         assert settings == {
-            "trainer": "simulate",
+            "trainer": "catalogue",
             "task": "shop",
             "method": "reweight-shapley",
             "candidates": 3,
@@ -93,9 +93,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path, capsys, changes, message):
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize(
-    "words", [[], ["catalogue"], ["catalogue", "--output", "x", "--rewards", "y"]]
-)
+@pytest.mark.parametrize("words", [[], ["--output", "x", "--rewards", "y"]])
 def test_a_command_line_that_cannot_be_read_is_a_usage_error(words, capsys):
     with pytest.raises(SystemExit) as stop:
         main(words)
@@ -105,7 +103,7 @@ def test_a_command_line_that_cannot_be_read_is_a_usage_error(words, capsys):
 
 def test_help_explains_every_setting(capsys):
     with pytest.raises(SystemExit) as stop:
-        main(["catalogue", "--help"])
+        main(["--help"])
     assert not stop.value.code
     text = " ".join(capsys.readouterr().out.split())
     assert "Tastes that a prompt may have." in text and "Responses to each of them." in text

@@ -2,8 +2,8 @@
 
 import torch
 
-from recipe.shape_grpo.simulate.random_streams import RandomStreams
-from recipe.shape_grpo.simulate.taste_world import TasteWorld
+from recipe.shape_grpo.catalogue.random_streams import RandomStreams
+from recipe.shape_grpo.catalogue.taste_world import TasteWorld
 
 
 def world(**options):

@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from recipe.shape_grpo.trained.__main__ import main
-from recipe.shape_grpo.trained.sampling import SampleSettings, read_prompts, sample_answers
+from recipe.shape_grpo.evaluate.__main__ import main
+from recipe.shape_grpo.evaluate.sampling import SampleSettings, read_prompts, sample_answers
 from shape_grpo.candidates import CandidateRules, parse_candidates
 
 RULES = CandidateRules()
@@ -101,7 +101,7 @@ def test_the_command_writes_a_line_an_answer_and_shows_a_table(task, policy, tmp
 )
 def test_what_is_wrong_is_said_in_one_line(task, policy, tmp_path, options, message):
     arguments = ["sample", str(policy), str(task / "test.parquet"), *options]
-    with pytest.raises(SystemExit, match=f"trained sample: .*{message}"):
+    with pytest.raises(SystemExit, match=f"evaluate sample: .*{message}"):
         main([*arguments, f"--output={tmp_path / 'samples.jsonl'}"])
     assert not list(tmp_path.iterdir())
 

@@ -8,8 +8,8 @@ import torch
 from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from recipe.shape_grpo.trained.__main__ import main
-from recipe.shape_grpo.trained.checkpoint import export, find_actor
+from recipe.shape_grpo.evaluate.__main__ import main
+from recipe.shape_grpo.evaluate.checkpoint import export, find_actor
 
 QUIET = Console(quiet=True)
 
@@ -70,7 +70,7 @@ ACTOR = "checkpoints/global_step_10/actor"
 )
 def test_a_checkpoint_that_is_not_whole_is_refused_in_words(run, tmp_path, remove, message):
     (run / remove).unlink()
-    with pytest.raises(SystemExit, match=f"trained export: .*{message}"):
+    with pytest.raises(SystemExit, match=f"evaluate export: .*{message}"):
         main(["export", str(run), f"--output={tmp_path / 'model'}"])
     assert not (tmp_path / "model").exists()
 

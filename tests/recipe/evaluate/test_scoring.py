@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
-from recipe.shape_grpo.simulate.prepared_task import load_task_folder
-from recipe.shape_grpo.trained.__main__ import main
-from recipe.shape_grpo.trained.comparison import compare
-from recipe.shape_grpo.trained.evaluation import (
+from recipe.shape_grpo.evaluate.__main__ import main
+from recipe.shape_grpo.evaluate.comparison import compare
+from recipe.shape_grpo.evaluate.sampling import Answer, SampleSettings
+from recipe.shape_grpo.evaluate.scoring import (
     Scored,
     best_of,
     most_frequent,
     score_answers,
     score_fixed_set,
 )
-from recipe.shape_grpo.trained.sampling import Answer, SampleSettings
+from recipe.shape_grpo.tasks.prepared_task import load_task_folder
 from shape_grpo.advantage import CandidateRecord
 from shape_grpo.candidates import CandidateSet, parse_candidates
 from shape_grpo.config import ShapeGRPOConfig
@@ -156,7 +156,7 @@ def evaluated(task, policy, tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluation")
     start = make_policy(folder / "start", seed=5)
     options = ["--samples=6", "--max_tokens=4", f"--output={folder}"]
-    main(["evaluate", str(policy), f"--task={task}", f"--against={start}", *options])
+    main(["score", str(policy), f"--task={task}", f"--against={start}", *options])
     lines = (folder / "answers.jsonl").read_text().splitlines()
     return json.loads((folder / "evaluation.json").read_text()), [*map(json.loads, lines)]
 
@@ -202,6 +202,6 @@ def test_answers_may_be_as_long_as_the_task_says(task, policy):
 )
 def test_what_is_wrong_ends_the_command_in_words(task, policy, tmp_path, options, message):
     arguments = [str(policy), *options, f"--task={task}", f"--output={tmp_path / 'evaluation'}"]
-    with pytest.raises(SystemExit, match=f"(?s)trained evaluate: .*{message}"):
-        main(["evaluate", *arguments, "--samples=2", "--max_tokens=4"])
+    with pytest.raises(SystemExit, match=f"(?s)evaluate score: .*{message}"):
+        main(["score", *arguments, "--samples=2", "--max_tokens=4"])
     assert not list(tmp_path.iterdir())

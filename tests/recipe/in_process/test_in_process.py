@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from recipe.shape_grpo.common.files import read_stamp
+from recipe.shape_grpo.in_process.__main__ import main
 from recipe.shape_grpo.report.credit_map import map_step
-from recipe.shape_grpo.simulate.__main__ import main
-from recipe.shape_grpo.simulate.prepared_task import as_trl_reward, load_prepared_task
+from recipe.shape_grpo.tasks.prepared_task import as_trl_reward, load_prepared_task
 from reward_fns.movielens import compute_score
 from shape_grpo.candidates import parse_candidates
 from shape_grpo.config import ShapeGRPOConfig
@@ -37,7 +37,7 @@ def task(ratings, tmp_path_factory):
 
 
 def command(task, output, *options):
-    main(["language", str(task), f"--output={output}", *OPTIONS, *options])
+    main([str(task), f"--output={output}", *OPTIONS, *options])
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +230,7 @@ def test_reward_functions_that_wait_are_called_at_once():
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(task, tmp_path, options, message):
-    with pytest.raises(SystemExit, match=f"simulate language: .*{message}") as ended:
+    with pytest.raises(SystemExit, match=f"in_process: .*{message}") as ended:
         command(task, tmp_path, *options)
     assert "\n" not in str(ended.value) and not list(tmp_path.iterdir())
 
@@ -243,7 +243,7 @@ def test_a_folder_without_task_or_policy_is_told_how_to_get_them(ratings, tmp_pa
         command(folder, tmp_path / "output")
 
 
-@pytest.mark.parametrize("arguments", [["language"], ["language", "F", "--output=O", "--tastes=3"]])
+@pytest.mark.parametrize("arguments", [[], ["F", "--output=O", "--tastes=3"]])
 def test_wrong_usage_ends_with_code_2(arguments):
     with pytest.raises(SystemExit) as ended:
         main(arguments)

@@ -4,8 +4,8 @@ import pytest
 from rich.console import Console
 
 from recipe.shape_grpo.common.files import write_stamp
-from recipe.shape_grpo.runs.closing import print_summary
-from recipe.shape_grpo.runs.folder import begin_run, write_metrics
+from recipe.shape_grpo.common.run_folder import begin_run, write_metrics
+from recipe.shape_grpo.runs.summary import print_summary
 
 
 @pytest.fixture

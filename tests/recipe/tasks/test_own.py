@@ -72,7 +72,7 @@ def test_the_readmes_commands_run_up_to_the_training(clone):
 
 
 def test_the_new_task_trains_in_one_process(clone):
-    command = "python -m recipe.shape_grpo.simulate language my_task --output run "
+    command = "python -m recipe.shape_grpo.in_process my_task --output run "
     run_bash(command + " ".join(SIMULATION), clone)
     lines = (clone / "run/seed-0/metrics.jsonl").read_text().splitlines()
     assert len(lines) == 3
