@@ -1,4 +1,4 @@
-"""``python -m recipe.shape_grpo.bench NAME``, of `BENCHMARKS`."""
+"""For maintainers: ``python -m recipe.shape_grpo.bench NAME`` runs one of `BENCHMARKS`."""
 
 import argparse
 

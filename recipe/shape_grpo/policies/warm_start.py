@@ -27,7 +27,8 @@ from recipe.shape_grpo.policies.tiny_qwen3 import (
     train_tokenizer,
 )
 from recipe.shape_grpo.tasks import load_task
-from recipe.shape_grpo.tasks.common import Example, Messages, read_task
+from recipe.shape_grpo.tasks.common import Example, Messages
+from recipe.shape_grpo.tasks.own import read_any_task
 from shape_grpo.candidates import parse_candidates
 
 
@@ -156,7 +157,7 @@ def train_policy(folder: Path, output: Path, settings: PolicySettings, console: 
     Raises:
         FileNotFoundError: `folder` holds no task.
     """
-    task = read_task(folder)
+    task = read_any_task(folder)
     stamp = {"policy": asdict(settings), "task": task}
     if is_current(output, stamp, FILES):
         console.print(f"policy: reusing {output}")

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from recipe.shape_grpo.common.files import file_hashes, read_stamp
 from recipe.shape_grpo.common.methods import CONFIG
 from recipe.shape_grpo.tasks import load_task
-from recipe.shape_grpo.tasks.common import read_task
+from recipe.shape_grpo.tasks.own import read_any_task
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.rewards import (
     RewardFunction,
@@ -104,7 +104,7 @@ def load_task_folder(folder: Path, overrides: Sequence[str] = ()) -> PreparedTas
         FileNotFoundError: There is no task, or `config/task` has no file of its name.
         ValueError: Its files, the reward function or the overrides are not as they should be.
     """
-    stamp = read_task(folder)
+    stamp = read_any_task(folder)
     kind = load_task(stamp["task"]).TaskSettings
     known = {field.name: stamp[field.name] for field in fields(kind) if field.name in stamp}
     dataset = kind(**known).dataset
