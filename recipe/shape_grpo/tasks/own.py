@@ -1,7 +1,7 @@
 """A custom task, which no module here has made: a folder with its prompts and examples.
 
-The folder holds `train.parquet` and `test.parquet`, in verl's columns, and `examples.jsonl`: answers that
-show a policy the form, one per line, as
+The folder holds `train.parquet` and `test.parquet`, in verl's columns, and `examples.jsonl`:
+answers that show a policy the form, one per line, as
 {"prompt": "...", "answer": "<candidate>...</candidate>"}. A prompt is the user's text, or a list of
 chat messages. `tasks new` begins such a folder.
 """
