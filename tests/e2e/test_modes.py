@@ -12,9 +12,9 @@ from plain_loops import check_advantages, check_weights, read_updates
 from rich.console import Console
 from transformers import AutoTokenizer
 
+from recipe.shape_grpo.common.run_folder import read_metrics
 from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings, save_policy
 from recipe.shape_grpo.policies.warm_start import make_policy
-from recipe.shape_grpo.runs.folder import read_metrics
 from recipe.shape_grpo.runs.launch import TrainingFailed, launch
 from recipe.shape_grpo.tasks.common import answer_text
 

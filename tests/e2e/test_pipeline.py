@@ -15,9 +15,9 @@ from plain_loops import check_advantages, check_weights, read_updates
 from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from recipe.shape_grpo.runs.folder import read_metrics
+from recipe.shape_grpo.common.run_folder import read_metrics
+from recipe.shape_grpo.evaluate.checkpoint import export
 from recipe.shape_grpo.runs.launch import TrainingFailed, launch
-from recipe.shape_grpo.trained.checkpoint import export
 
 pytestmark = pytest.mark.e2e
 

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from verl.utils.net_utils import get_free_port
 
-from recipe.shape_grpo.runs.folder import read_metrics
+from recipe.shape_grpo.common.run_folder import read_metrics
 from recipe.shape_grpo.runs.launch import cpu_environment
 from recipe.shape_grpo.sweep.cells import preparations, read_sweep
 from recipe.shape_grpo.sweep.run import run_command

@@ -1,1 +1,1 @@
-"""Benchmarks: each prints its figures beside a reference measured in the same run."""
+"""Benchmarks, for maintainers: each prints its figures beside a reference of the same run."""

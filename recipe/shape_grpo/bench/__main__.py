@@ -1,6 +1,6 @@
-"""``python -m recipe.shape_grpo.bench NAME``, of `BENCHMARKS`."""
+"""For maintainers: ``python -m recipe.shape_grpo.bench NAME`` runs one of `BENCHMARKS`."""
 
-import argparse
+from jsonargparse import auto_cli
 
 from recipe.shape_grpo.bench import (
     credit,
@@ -12,29 +12,18 @@ from recipe.shape_grpo.bench import (
     scatter,
     transfer,
 )
+from recipe.shape_grpo.common.command import CommandParser
 
 BENCHMARKS = {
-    "credit": credit,
-    "scatter": scatter,
-    "records": records,
-    "pipeline": pipeline,
-    "long_run": long_run,
-    "transfer": transfer,
-    "sandbox": sandbox,
-    "reward": reward,
+    "credit": credit.run,
+    "scatter": scatter.run,
+    "records": records.run,
+    "pipeline": pipeline.run,
+    "long_run": long_run.run,
+    "transfer": transfer.run,
+    "sandbox": sandbox.run,
+    "reward": reward.run,
 }
 
-
-def main() -> None:
-    """Run the benchmark that is named."""
-    parser = argparse.ArgumentParser(prog="python -m recipe.shape_grpo.bench")
-    commands = parser.add_subparsers(dest="benchmark", required=True)
-    for name, module in BENCHMARKS.items():
-        command = commands.add_parser(name, help=(module.__doc__ or "").splitlines()[0])
-        module.add_arguments(command)
-    options = parser.parse_args()
-    BENCHMARKS[options.benchmark].run(options)
-
-
 if __name__ == "__main__":
-    main()
+    auto_cli(BENCHMARKS, prog="python -m recipe.shape_grpo.bench", parser_class=CommandParser)

@@ -7,7 +7,6 @@ is multiplied up; the table says on how many. "difference" is the largest to our
 the peak in sizes of the input.
 """
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -152,12 +151,8 @@ def sampling(console: Console) -> None:
     console.print(table)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """None: the sizes are part of the benchmark."""
-
-
-def run(options: argparse.Namespace) -> None:
-    """Print the tables."""
+def run() -> None:
+    """Print time, memory and growth of the shares, beside other ways to compute them."""
     console = Console(width=100)
     for n, k in SHAPES:
         compare(n, k, console)

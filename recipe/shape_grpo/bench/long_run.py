@@ -6,7 +6,6 @@
 length, so what grows is a leak. The slopes are of least squares over the steps after the warm-up.
 """
 
-import argparse
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,8 +17,8 @@ from rich.table import Table
 from scipy.stats import linregress
 
 from recipe.shape_grpo.bench.pipeline import HELD_STILL
+from recipe.shape_grpo.common.run_folder import read_metrics
 from recipe.shape_grpo.quickstart import make_task_and_policy, run_overrides
-from recipe.shape_grpo.runs.folder import read_metrics
 from recipe.shape_grpo.runs.launch import train
 from recipe.shape_grpo.runs.processes import session_processes
 
@@ -68,36 +67,35 @@ class MemoryWatch:
             pass
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Its sizes."""
-    parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--warm-up", type=int, default=100, help="steps that are left out")
-    parser.add_argument("--output", type=Path, default=Path("outputs/quickstart"))
+def run(steps: int = 500, warm_up: int = 100, output: Path = Path("outputs/quickstart")) -> None:
+    """Print memory, step time and file sizes of a long run of the real pipeline.
 
-
-def run(options: argparse.Namespace) -> None:
-    """Print the table."""
+    Args:
+        steps: Steps of the run.
+        warm_up: Steps at the start that are left out.
+        output: Folder with the quickstart's task.
+    """
     console = Console(width=100)
-    make_task_and_policy(options.output / "task", console)
-    folder = options.output / "bench-long-run"
+    make_task_and_policy(output / "task", console)
+    folder = output / "bench-long-run"
     overrides = [
-        *run_overrides(options.output / "task"),
+        *run_overrides(output / "task"),
         *HELD_STILL,
-        f"trainer.total_training_steps={options.steps}",
+        f"trainer.total_training_steps={steps}",
         # Steps of a second.
         "data.train_batch_size=4",
         "actor_rollout_ref.rollout.n=4",
     ]
     with MemoryWatch(folder) as watch:
         train("shape_grpo", overrides, folder, console=console)
-    table = Table(title=f"{options.steps} steps, the first {options.warm_up} left out")
+    table = Table(title=f"{steps} steps, the first {warm_up} left out")
     for heading in ("", "first", "last", "slope, 100 steps"):
         table.add_column(heading, justify="right")
     for (name, _), pairs in sorted(watch.seen.items()):
-        _add_row(table, f"{name}, MiB", pairs, options.warm_up, MEBI)
-    _add_row(table, "the run's folder, MiB", watch.bytes_written, options.warm_up, MEBI)
+        _add_row(table, f"{name}, MiB", pairs, warm_up, MEBI)
+    _add_row(table, "the run's folder, MiB", watch.bytes_written, warm_up, MEBI)
     times = [(step, data["timing_s/step"]) for step, data in read_metrics(folder).items()]
-    _add_row(table, "seconds a step", times, options.warm_up)
+    _add_row(table, "seconds a step", times, warm_up)
     console.print(table)
 
 

@@ -6,15 +6,14 @@ Two runs in turn on the quickstart's task and policy, with a learning rate of 0:
 the same, so that both write responses of the same lengths. About ten minutes.
 """
 
-import argparse
 from pathlib import Path
 from statistics import mean, median
 
 from rich.console import Console
 from rich.table import Table
 
+from recipe.shape_grpo.common.run_folder import read_metrics
 from recipe.shape_grpo.quickstart import make_task_and_policy, run_overrides
-from recipe.shape_grpo.runs.folder import read_metrics
 from recipe.shape_grpo.runs.launch import train
 
 HELD_STILL = [
@@ -44,19 +43,18 @@ def step_times(method: str, output: Path, steps: int, console: Console) -> dict[
     return times
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Its sizes."""
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--output", type=Path, default=Path("outputs/quickstart"))
+def run(steps: int = 30, output: Path = Path("outputs/quickstart")) -> None:
+    """Print the time of a step of shape_grpo beside a step of verl's own grpo.
 
-
-def run(options: argparse.Namespace) -> None:
-    """Print the table."""
+    Args:
+        steps: Steps of each run.
+        output: Folder with the quickstart's task.
+    """
     console = Console(width=100)
-    make_task_and_policy(options.output / "task", console)
+    make_task_and_policy(output / "task", console)
     methods = ("grpo", "shape_grpo")
-    grpo, ours = (step_times(m, options.output, options.steps, console) for m in methods)
-    table = Table(title=f"Seconds a step, median of {options.steps - WARM_UP} steps")
+    grpo, ours = (step_times(m, output, steps, console) for m in methods)
+    table = Table(title=f"Seconds a step, median of {steps - WARM_UP} steps")
     for heading in ("", *methods, "difference", "of a step"):
         table.add_column(heading, justify="right")
     for part in PARTS:

@@ -8,7 +8,6 @@ largest part. One response of 1,000 candidates among small ones shows what a deg
 where `max_candidates` lets it through.
 """
 
-import argparse
 from dataclasses import dataclass
 from functools import partial
 
@@ -73,12 +72,8 @@ def step(texts: list[str], utility: Utility) -> None:
     candidate_metrics(records, lengths, utility=utility, candidates=candidates)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """None: the sizes are part of the benchmark."""
-
-
-def run(options: argparse.Namespace) -> None:
-    """Print the table."""
+def run() -> None:
+    """Print what a step's records cost the trainer's driver."""
     console = Console(width=100)
     table = Table(title="Records of a step: parsed, stacked, measured; one thread")
     table.add_column("responses x candidates")

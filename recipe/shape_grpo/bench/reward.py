@@ -7,7 +7,6 @@ calls it; ours gets whole responses, and finds the candidates first. Rounds of b
 the machine may be busy with something else: what is compared is the best round of each.
 """
 
-import argparse
 import asyncio
 import random
 import time
@@ -80,17 +79,21 @@ def score(
     return asyncio.run(main())
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Its sizes."""
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--responses", type=int, default=1000)
-    parser.add_argument("--tokens", type=int, default=1024, help="of a response")
-    parser.add_argument("--candidates", type=int, default=8, help="of a response")
-    parser.add_argument("--pause", type=float, default=0.001, help="seconds of the function")
+def run(
+    rounds: int = 5,
+    responses: int = 1000,
+    tokens: int = 1024,
+    candidates: int = 8,
+    pause: float = 0.001,
+) -> None:
+    """Print candidates scored per second, by this reward manager and by verl's ``naive``.
 
-
-def run(options: argparse.Namespace) -> None:
-    """Print the table.
+    Args:
+        rounds: Rounds per manager, of which the best counts.
+        responses: Responses per round.
+        tokens: Tokens per response.
+        candidates: Candidates per response.
+        pause: Seconds that the reward function takes.
 
     Raises:
         RuntimeError: The two do not agree on what the best candidates are worth.
@@ -98,7 +101,7 @@ def run(options: argparse.Namespace) -> None:
     console = Console()
     names = ["Alien", "Solaris", "The Stalker", "a long good night", "one more film", "no other"]
     tokenizer = train_tokenizer(names, 320)
-    answers = make_responses(tokenizer, options.responses, options.tokens, options.candidates)
+    answers = make_responses(tokenizer, responses, tokens, candidates)
     batches = {
         NAIVE: [as_data(candidate) for answer in answers for candidate in answer],
         OURS: [
@@ -108,22 +111,22 @@ def run(options: argparse.Namespace) -> None:
     config = OmegaConf.create(
         {
             "algorithm": {},
-            "actor_rollout_ref": {"rollout": {"response_length": options.tokens + 1}},
+            "actor_rollout_ref": {"rollout": {"response_length": tokens + 1}},
         }
     )
     seconds: dict[str, list[float]] = {name: [] for name in batches}
     scores: dict[str, list[float]] = {}
-    for _ in track(range(options.rounds), "rounds", console=console, transient=True):
+    for _ in track(range(rounds), "rounds", console=console, transient=True):
         for name, batch in batches.items():
-            took, scores[name] = score(name, config, tokenizer, batch, options.pause)
+            took, scores[name] = score(name, config, tokenizer, batch, pause)
             seconds[name].append(took)
-    best = np.reshape(scores[NAIVE], (options.responses, options.candidates)).max(1)
+    best = np.reshape(scores[NAIVE], (responses, candidates)).max(1)
     if best.tolist() != scores[OURS]:
         raise RuntimeError("the two managers do not agree on the best candidates")
-    count = options.responses * options.candidates
+    count = responses * candidates
     table = Table(
-        title=f"{count:,} candidates of {options.responses:,} responses of {options.tokens:,} "
-        f"tokens, a function of {options.pause * 1000:g} ms",
+        title=f"{count:,} candidates of {responses:,} responses of {tokens:,} "
+        f"tokens, a function of {pause * 1000:g} ms",
     )
     for heading in ("reward manager", "candidates / s", f"/ {NAIVE}"):
         table.add_column(heading, justify="right")

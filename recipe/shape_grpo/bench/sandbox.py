@@ -7,7 +7,6 @@ of the ways alternate, since the machine may be busy with something else: what i
 best round of each.
 """
 
-import argparse
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -49,14 +48,13 @@ def rate(sandbox: Sandbox, runs: int, threads: int) -> float:
     return runs / elapsed
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Its sizes."""
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+def run(rounds: int = 5, threads: tuple[int, ...] = (1, 2)) -> None:
+    """Print sandboxed runs per second, by fresh interpreters and by the warm pool.
 
-
-def run(options: argparse.Namespace) -> None:
-    """Print the table."""
+    Args:
+        rounds: Rounds per way, of which the best counts.
+        threads: Numbers of runs at a time.
+    """
     console = Console()
     ways: dict[str, tuple[Sandbox, int]] = {}
     for name, backend, warm, runs in (
@@ -74,17 +72,17 @@ def run(options: argparse.Namespace) -> None:
         ways[name] = (sandbox, runs)
     table = Table(title="sandboxed runs a second, best round (median)")
     table.add_column("way")
-    for threads in options.threads:
-        table.add_column(f"{threads} at a time", justify="right")
+    for number in threads:
+        table.add_column(f"{number} at a time", justify="right")
     rates: dict[tuple[str, int], list[float]] = {}
-    for _ in track(range(options.rounds), "rounds", console=console, transient=True):
+    for _ in track(range(rounds), "rounds", console=console, transient=True):
         for name, (sandbox, runs) in ways.items():
-            for threads in options.threads:
-                rates.setdefault((name, threads), []).append(rate(sandbox, runs, threads))
+            for number in threads:
+                rates.setdefault((name, number), []).append(rate(sandbox, runs, number))
     for name in ways:
         cells = []
-        for threads in options.threads:
-            found = sorted(rates[name, threads])
+        for number in threads:
+            found = sorted(rates[name, number])
             cells.append(f"{found[-1]:.1f} ({found[len(found) // 2]:.1f})")
         table.add_row(name, *cells)
     console.print(table)

@@ -6,7 +6,6 @@ Each figure stands beside a reference measured in the same run: a copy on the de
 GRPO, the tokenizer's decode.
 """
 
-import argparse
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +20,7 @@ from rich.table import Table
 from torch import Tensor
 
 from recipe.shape_grpo.bench.measure import seconds
+from recipe.shape_grpo.policies.tiny_qwen3 import train_tokenizer
 
 GPU_SHAPES = (
     (256, 2048, 4),
@@ -127,20 +127,10 @@ def on_cpu(console: Console) -> None:
 
 def spans(console: Console) -> None:
     """Finding the spans of a response's candidates, beside one decode of the same ids."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
     from shape_grpo.candidates import parse_candidates, token_spans
 
     words = np.random.default_rng(0).choice(["été", "film", " the", "東京", " story", "\n"], 4000)
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=600, initial_alphabet=alphabet)
-    bpe.train_from_iterator([" ".join(words)], trainer)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe)
-
+    tokenizer = train_tokenizer([" ".join(words)], 600)
     table = Table(title=f"Spans of {CANDIDATES} candidates, from the sampled ids")
     for heading in ("tokens", "decode, ms", "parse and find, ms", "/ decode", "tokens / s"):
         table.add_column(heading, justify="right")
@@ -151,8 +141,7 @@ def spans(console: Console) -> None:
             f"<candidate>{filler[k * part : (k + 1) * part]}</candidate>" for k in range(CANDIDATES)
         )
         ids = tokenizer(text)["input_ids"]
-        ids, tail = ids[: length - 8], ids[-8:]
-        ids += tail
+        ids = [*ids[: length - 8], *ids[-8:]]
         text = str(tokenizer.decode(ids))
         parsed = parse_candidates(text)
 
@@ -169,12 +158,8 @@ def spans(console: Console) -> None:
     console.print(table)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """None: the sizes are part of the benchmark."""
-
-
-def run(options: argparse.Namespace) -> None:
-    """Print the tables."""
+def run() -> None:
+    """Print the times of the advantage step and of finding spans, beside references."""
     console = Console(width=100)
     on_gpu(console)
     on_cpu(console)

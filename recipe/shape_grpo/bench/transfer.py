@@ -8,7 +8,6 @@ a policy of 8 billion parameters (2 P a token to sample, 2 P for its old log-pro
 train) at 40% of the 989 TFLOP/s of an H100.
 """
 
-import argparse
 import time
 
 import torch
@@ -57,16 +56,15 @@ def transfer_seconds(n: int, t: int) -> tuple[float, float]:
     return written, seconds_to_read
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Its sizes."""
-    parser.add_argument("--responses", type=int, default=8192)
-    parser.add_argument("--tokens", type=int, default=8192)
+def run(responses: int = 8192, tokens: int = 8192) -> None:
+    """Print what advantages and returns cost on their way through the TransferQueue.
 
-
-def run(options: argparse.Namespace) -> None:
-    """Print the table."""
+    Args:
+        responses: N, rows of both tensors.
+        tokens: T, columns of both tensors.
+    """
     console = Console(width=100)
-    n, t = options.responses, options.tokens
+    n, t = responses, tokens
     console.print(f"Moving two float32 tensors of {n:,} x {t:,} ...")
     written, read = transfer_seconds(n, t)
     size = len(FIELDS) * n * t * 4

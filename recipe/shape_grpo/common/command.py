@@ -44,6 +44,28 @@ def add_settings(parser: CommandParser, settings: type, **defaults: Any) -> None
     parser.set_defaults(defaults)
 
 
+def require_positive(settings: Any, *names: str) -> None:
+    """Check that fields of the settings are 1 or more: the named ones, or all that hold an int.
+
+    Raises:
+        ValueError: One of them is below 1.
+    """
+    for name in names or vars(settings):
+        value = getattr(settings, name)
+        if type(value) is int and value < 1:
+            raise ValueError(f"{name} is {value}: use 1 or more")
+
+
+def require_seeds(seeds: Sequence[int]) -> None:
+    """Check that there are seeds, none of them twice.
+
+    Raises:
+        ValueError: There are none, or one occurs twice.
+    """
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds are {list(seeds)}; use one or more, each once")
+
+
 @contextmanager
 def failing_in_one_line(prog: str) -> Iterator[None]:
     """End the command with exit code 1 and the error's own words, where it knows what is wrong.

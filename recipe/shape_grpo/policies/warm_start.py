@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 from recipe.shape_grpo.common.files import begin, is_current, write_stamp
+from recipe.shape_grpo.common.progress import progress_bar
 from recipe.shape_grpo.policies.tiny_qwen3 import (
     FILES,
     PolicySettings,
@@ -27,7 +27,8 @@ from recipe.shape_grpo.policies.tiny_qwen3 import (
     train_tokenizer,
 )
 from recipe.shape_grpo.tasks import load_task
-from recipe.shape_grpo.tasks.common import Example, Messages, read_task
+from recipe.shape_grpo.tasks.common import Example, Messages
+from recipe.shape_grpo.tasks.own import read_any_task
 from shape_grpo.candidates import parse_candidates
 
 
@@ -78,16 +79,9 @@ def imitate(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warm_up, 1 - step / settings.steps)
     )
-    progress = Progress(
-        TextColumn("warm start"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total}  loss {task.fields[loss]:.2f}  time left"),
-        TimeRemainingColumn(),
-        console=console,
-    )
     model.train()
-    with progress:
-        bar = progress.add_task("", total=settings.steps, loss=float("nan"))
+    with progress_bar(console) as progress:
+        bar = progress.add_task("warm start", total=settings.steps)
         for _ in range(settings.steps):
             loss = answer_loss(model, *collate(draw(settings.batch), tokenizer))
             optimizer.zero_grad()
@@ -95,7 +89,7 @@ def imitate(
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
-            progress.update(bar, advance=1, loss=loss.item())
+            progress.update(bar, advance=1, description=f"warm start, loss {loss.item():.2f}")
     model.eval()
 
 
@@ -163,7 +157,7 @@ def train_policy(folder: Path, output: Path, settings: PolicySettings, console: 
     Raises:
         FileNotFoundError: `folder` holds no task.
     """
-    task = read_task(folder)
+    task = read_any_task(folder)
     stamp = {"policy": asdict(settings), "task": task}
     if is_current(output, stamp, FILES):
         console.print(f"policy: reusing {output}")

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from recipe.shape_grpo.runs.folder import held_out_reward, read_metrics
+from recipe.shape_grpo.common.run_folder import held_out_reward, read_metrics
 
 WINDOW = 8
 """Training steps that a point of a training curve averages over."""

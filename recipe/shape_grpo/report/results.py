@@ -20,10 +20,10 @@ import pandas as pd
 
 from recipe.shape_grpo.common.files import STAMP
 from recipe.shape_grpo.common.methods import METHODS, credit_options
+from recipe.shape_grpo.common.run_folder import METRICS, held_out_reward, read_metrics
 from recipe.shape_grpo.report.archive import FACTS, read_archive
 from recipe.shape_grpo.report.curves import WINDOW
 from recipe.shape_grpo.report.rates import at_best_rates
-from recipe.shape_grpo.runs.folder import METRICS, held_out_reward, read_metrics
 
 BASELINE = "grpo"
 """The method that the others are compared with."""

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recipe.shape_grpo.common.run_folder import ROLLOUTS
 from recipe.shape_grpo.report.results import Results
-from recipe.shape_grpo.runs.folder import ROLLOUTS
 
 RECORD = "shape_grpo"
 """`shape_grpo.verl.checks.RECORD_KEY`, which cannot be imported without torch."""

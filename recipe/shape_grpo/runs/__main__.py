@@ -7,8 +7,8 @@ from rich.console import Console
 
 from recipe.shape_grpo.common.command import CommandParser, failing_in_one_line
 from recipe.shape_grpo.common.methods import METHODS
-from recipe.shape_grpo.runs.closing import print_summary
 from recipe.shape_grpo.runs.launch import BACKENDS, train
+from recipe.shape_grpo.runs.summary import print_summary
 
 EPILOG = """\
 The run takes the overrides of main_shape_grpo, as in +task=netflix data.seed=1. Its metrics, log

@@ -18,8 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from recipe.shape_grpo.common.files import file_hashes, read_stamp, write_stamp
-from recipe.shape_grpo.runs.check import check_run, compose_config
-from recipe.shape_grpo.runs.folder import (
+from recipe.shape_grpo.common.run_folder import (
     BEGUN,
     CHECKPOINTS,
     LATEST_CHECKPOINT,
@@ -30,6 +29,7 @@ from recipe.shape_grpo.runs.folder import (
     end_run,
     is_whole,
 )
+from recipe.shape_grpo.runs.check import check_run, compose_config
 from recipe.shape_grpo.runs.processes import WholeSession
 from recipe.shape_grpo.runs.progress import show_progress
 from shape_grpo.verl.cpu import set_environment

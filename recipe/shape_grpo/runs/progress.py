@@ -8,16 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
-from recipe.shape_grpo.runs.folder import read_metrics
+from recipe.shape_grpo.common.progress import progress_bar
+from recipe.shape_grpo.common.run_folder import read_metrics
 
 
 def show_progress(
@@ -59,16 +52,7 @@ def _steps_done(process: subprocess.Popen[bytes], run: Path) -> Iterator[int]:
 
 def _show_bar(done: Iterable[int], before: str, during: str, steps: int, console: Console) -> None:
     """Progress on a terminal."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("elapsed"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
+    with progress_bar(console) as progress:
         bar = progress.add_task(before, total=None)
         for step in done:
             if progress.tasks[bar].total is None:

@@ -12,18 +12,11 @@ from pathlib import Path
 from statistics import fmean
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from recipe.shape_grpo.common.command import CommandParser, failing_in_one_line
-from recipe.shape_grpo.runs.folder import held_out_reward, read_metrics
+from recipe.shape_grpo.common.progress import progress_bar
+from recipe.shape_grpo.common.run_folder import held_out_reward, read_metrics
 from recipe.shape_grpo.sweep.cells import (
     SPECIFICATIONS,
     Cell,
@@ -100,15 +93,7 @@ def main(arguments: list[str] | None = None) -> None:
         with locked(output, console) as lock:
             prepare(before, output, lock, console)
             todo = [cell for cell in every if not cell.is_done(output)]
-            with Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                console=console,
-            ) as progress:
+            with progress_bar(console) as progress:
                 bar = progress.add_task("cells", total=len(every), completed=len(every) - len(todo))
 
                 def finished(cell: Cell, code: int) -> None:

@@ -1,8 +1,9 @@
 """What a sweep consists of: a specification, and the cells that it spans.
 
 A specification is a file of `config/sweep`, or the path of another one. Its fields are those of
-`Sweep`, and its words for a run are hydra overrides (for the trainer ``simulate``, options of
-`python -m recipe.shape_grpo.simulate`).
+`Sweep`. Its overrides are those of the trainer's command: hydra overrides for ``verl``, options of
+`python -m recipe.shape_grpo.in_process` for ``trl`` and of `recipe.shape_grpo.catalogue` for
+``catalogue``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from recipe.shape_grpo.common.methods import CONFIG, METHODS
 from recipe.shape_grpo.runs.launch import BACKENDS
 
 SPECIFICATIONS = tuple(sorted(path.stem for path in (CONFIG / "sweep").glob("*.yaml")))
-TRAINERS = ("verl", "simulate")
+TRAINERS = ("verl", "trl", "catalogue")
 MADE_BY = "cell.json"
 
 
@@ -31,20 +32,21 @@ class Sweep:
     """Methods x tasks x K x learning rates x seeds.
 
     Attributes:
-        trainer: ``verl``, or ``simulate`` (TRL or the catalogue, without Ray and vLLM).
-        tasks: Files of `config/task`. For ``simulate``, those that are prepared are trained by
-            TRL, and others are names of the catalogue's world.
+        trainer: ``verl``, ``trl`` (in one process, without Ray and vLLM) or ``catalogue`` (a
+            simulated world).
+        tasks: Files of `config/task`; for ``catalogue``, names of the world.
         methods: Files of `config/method`.
         candidates: K.
-        learning_rates: Of the policy.
-        seeds: One run each.
-        method_learning_rates: Learning rates of some methods alone, instead of `learning_rates`.
-        backend: Of verl: ``cpu`` or ``gpu``.
-        seeds_at_once: One command trains all seeds of a cell, into ``seed-N`` of its folder.
-        overrides: Of every run.
-        task_overrides: Of a task's runs; ``{data}`` is the task's folder.
-        prepare: Commands of the recipe's rooms that make a task's data and policy, once for each K;
-            ``{data}`` and ``{candidates}`` are filled in. Without any, the data are the user's.
+        learning_rates: Learning rates of the policy.
+        seeds: Seeds, one run each.
+        method_learning_rates: Learning rates of single methods, instead of `learning_rates`.
+        backend: verl's backend, ``cpu`` or ``gpu``.
+        seeds_at_once: Whether one command trains all seeds of a cell (``trl`` and ``catalogue``).
+        overrides: Overrides of every run.
+        task_overrides: Further overrides per task; ``{data}`` is the task's folder.
+        prepare: Commands of the recipe's rooms that make a task's data and policy, once per K;
+            ``{data}`` and ``{candidates}`` are filled in. Without any, the task's data must be in
+            its own folder, outputs/TASK-kK.
     """
 
     trainer: str
@@ -128,6 +130,8 @@ def read_sweep(name: str, changes: Sequence[str] = ()) -> Sweep:
     ):
         if value not in allowed:
             raise ValueError(f"{path}: {what}: {value!r} is none of {', '.join(allowed)}")
+    if sweep.trainer == "verl" and sweep.seeds_at_once:
+        raise ValueError(f"{path}: seeds_at_once: verl trains one seed per run; leave it out")
     return sweep
 
 
@@ -141,48 +145,34 @@ def cells(sweep: Sweep, output: Path) -> Iterator[Cell]:
         groups, sweep.tasks, sweep.candidates, sweep.methods
     ):
         for rate in sweep.method_learning_rates.get(method, sweep.learning_rates):
-            name = f"{task}-k{k}/{method}/lr-{rate:g}"
-            data = data_folder(output, task, k)
-            own = [text.format(data=data) for text in sweep.task_overrides.get(task, [])]
-            overrides = [*sweep.overrides, *own]
-            if sweep.trainer == "simulate":
-                yield _simulation(sweep, name, task, method, k, rate, seeds, overrides, output)
-                continue
-            name += f"/seed-{seeds[0]}"
-            run = output / name
-            command = (
-                *("-m", "recipe.shape_grpo.runs", f"--backend={sweep.backend}", method, str(run)),
-                *(f"+task={task}", f"dataset.candidates={k}", f"data.seed={seeds[0]}"),
-                f"actor_rollout_ref.actor.optim.lr={rate:g}",
-                *([f"dataset.folder={data}"] if task in sweep.prepare else []),
-                *overrides,
-            )
-            yield Cell(name, data, command, (run,))
+            yield _cell(sweep, task, method, k, rate, seeds, output)
 
 
-def _simulation(
-    sweep: Sweep,
-    name: str,
-    task: str,
-    method: str,
-    k: int,
-    rate: float,
-    seeds: list[int],
-    overrides: list[str],
-    output: Path,
+def _cell(
+    sweep: Sweep, task: str, method: str, k: int, rate: float, seeds: list[int], output: Path
 ) -> Cell:
-    """A task with data is a language task; any other is the catalogue under that name."""
+    name = f"{task}-k{k}/{method}/lr-{rate:g}"
+    runs = tuple(output / name / f"seed-{seed}" for seed in seeds)
     data = data_folder(output, task, k)
-    world = ["language", str(data)] if task in sweep.prepare else ["catalogue", f"--task={task}"]
-    folder = output / name
-    if not sweep.seeds_at_once:
-        name += f"/seed-{seeds[0]}"
-    command = (
-        *("-m", "recipe.shape_grpo.simulate", *world, f"--method={method}", f"--candidates={k}"),
-        *(f"--learning_rate={rate:g}", f"--seeds={seeds}", f"--output={folder}"),
-        *overrides,
-    )
-    return Cell(name, data, command, tuple(folder / f"seed-{seed}" for seed in seeds))
+    of_task = [text.format(data=data) for text in sweep.task_overrides.get(task, [])]
+    shared = [f"--method={method}", f"--candidates={k}", f"--learning_rate={rate:g}"]
+    shared += [f"--seeds={seeds}", f"--output={output / name}"]
+    if sweep.trainer == "verl":
+        arguments = [
+            *("runs", f"--backend={sweep.backend}", method, str(runs[0])),
+            *(f"+task={task}", f"dataset.candidates={k}", f"data.seed={seeds[0]}"),
+            f"actor_rollout_ref.actor.optim.lr={rate:g}",
+            *([f"dataset.folder={data}"] if task in sweep.prepare else []),
+        ]
+    elif sweep.trainer == "trl":
+        if task not in sweep.prepare:
+            data = Path("outputs") / f"{task}-k{k}"
+        arguments = ["in_process", str(data), *shared]
+    else:
+        arguments = ["catalogue", f"--task={task}", *shared]
+    room, *rest = arguments
+    command = ("-m", f"recipe.shape_grpo.{room}", *rest, *sweep.overrides, *of_task)
+    return Cell(name if sweep.seeds_at_once else f"{name}/seed-{seeds[0]}", data, command, runs)
 
 
 def data_folder(output: Path, task: str, candidates: int) -> Path:

@@ -30,6 +30,7 @@ import numpy as np
 import pandas as pd
 from aclsum import ACLSum
 
+from recipe.shape_grpo.common.command import require_positive
 from recipe.shape_grpo.common.files import begin
 from recipe.shape_grpo.tasks.common import (
     EXAMPLE_PROMPTS,
@@ -38,7 +39,6 @@ from recipe.shape_grpo.tasks.common import (
     answer_text,
     answers_to_prompts,
     is_prepared,
-    require_positive,
     task_stamp,
     verl_row,
     write_task,

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from recipe.shape_grpo.common.files import is_current, read_stamp, write_stamp
-from recipe.shape_grpo.tasks import TASKS
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -23,7 +22,7 @@ EXAMPLE_PROMPTS = 32
 """Example answers are for so many of a task's prompts; a tokenizer made from more takes longer."""
 
 OWN_EXAMPLES = "examples.jsonl"
-"""By this file a task of one's own is known (`own.py`)."""
+"""The example answers of a custom task (`own.py`)."""
 
 
 @dataclass(frozen=True)
@@ -73,17 +72,6 @@ def answers_to_prompts(
     return Examples(texts, draw)
 
 
-def require_positive(settings: Any, *names: str) -> None:
-    """Check fields of a task's settings.
-
-    Raises:
-        ValueError: One of them is below 1.
-    """
-    for name in names:
-        if getattr(settings, name) < 1:
-            raise ValueError(f"{name} is {getattr(settings, name)}: use 1 or more")
-
-
 def verl_row(
     task: str, ability: str, prompt: Messages, ground_truth: str, **extra_info: Any
 ) -> dict[str, Any]:
@@ -109,7 +97,7 @@ def task_stamp(task: str, settings: DataclassInstance, *prompts: Messages) -> di
     """All that a prepared task was made from, as its folder records it.
 
     Args:
-        task: One of `TASKS`.
+        task: The task's name.
         settings: The task's.
         *prompts: Samples that hold the words of the task's prompts: other words, other task.
     """
@@ -117,18 +105,13 @@ def task_stamp(task: str, settings: DataclassInstance, *prompts: Messages) -> di
 
 
 def read_task(folder: Path) -> dict[str, Any]:
-    """What the task in `folder` was made from.
+    """Return what the task in `folder` was made from by one of the modules here.
 
     Raises:
         FileNotFoundError: There is none.
-        ValueError: It is one's own, and its files are not as they should be.
     """
     stamp = read_stamp(folder) or {}
-    if not stamp and (folder / OWN_EXAMPLES).is_file():
-        from recipe.shape_grpo.tasks import own
-
-        return own.describe(folder)
-    if stamp.get("task") not in TASKS:
+    if "prompts" not in stamp:
         raise FileNotFoundError(
             f"no task in {folder}: write it with `python -m recipe.shape_grpo.tasks NAME "
             f"--output {folder}`, or put a train.parquet and an {OWN_EXAMPLES} there (tasks/own.py)"

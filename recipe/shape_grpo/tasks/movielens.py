@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from recipe.shape_grpo.common.command import require_positive
 from recipe.shape_grpo.common.files import begin
 from recipe.shape_grpo.tasks.common import (
     Example,
@@ -37,7 +38,6 @@ from recipe.shape_grpo.tasks.common import (
     answer_text,
     is_prepared,
     read_task,
-    require_positive,
     task_stamp,
     verl_row,
     write_task,

@@ -29,13 +29,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from recipe.shape_grpo.common.command import require_positive
 from recipe.shape_grpo.common.files import begin
 from recipe.shape_grpo.tasks.common import (
     Examples,
     Messages,
     answers_to_prompts,
     is_prepared,
-    require_positive,
     task_stamp,
     verl_row,
     write_task,

@@ -1,8 +1,9 @@
-"""A task of one's own, which no module here has made: a folder with its prompts and examples.
+"""A custom task, which no module here has made: a folder with its prompts and examples.
 
-It holds `train.parquet` and `test.parquet`, in verl's columns, and `examples.jsonl`: answers that
-show a policy the form, a line each, as {"prompt": "...", "answer": "<candidate>...</candidate>"}.
-A prompt is text, which the user says, or a list of chat messages. `tasks new` begins such a folder.
+The folder holds `train.parquet` and `test.parquet`, in verl's columns, and `examples.jsonl`:
+answers that show a policy the form, one per line, as
+{"prompt": "...", "answer": "<candidate>...</candidate>"}. A prompt is the user's text, or a list of
+chat messages. `tasks new` begins such a folder.
 """
 
 import json
@@ -15,17 +16,17 @@ from typing import Any
 import numpy as np
 from pyarrow import parquet
 
-from recipe.shape_grpo.common.files import file_hashes
-from recipe.shape_grpo.tasks.common import OWN_EXAMPLES, Example, Examples
+from recipe.shape_grpo.common.files import file_hashes, read_stamp
+from recipe.shape_grpo.tasks.common import OWN_EXAMPLES, Example, Examples, read_task
 from shape_grpo.candidates import parse_candidates
 
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """What its files say.
+    """The settings of a custom task, as its files say them.
 
     Attributes:
-        dataset: its name, which is the `data_source` of its rows.
+        dataset: Name of the task, which is the `data_source` of its rows.
         candidates: K, the number of candidates of most example answers.
     """
 
@@ -33,13 +34,15 @@ class TaskSettings:
     candidates: int
 
 
-def describe(folder: Path) -> dict[str, Any]:
-    """What a stamp would say of the task in `folder`.
+def read_any_task(folder: Path) -> dict[str, Any]:
+    """Return what the task in `folder` was made from; for a custom task, what its files say.
 
     Raises:
-        OSError: One of its files is not there.
-        ValueError: One of them is not as it should be.
+        OSError: There is no task, or one of its files is missing.
+        ValueError: A file of a custom task is not as it should be.
     """
+    if read_stamp(folder) is not None or not (folder / OWN_EXAMPLES).is_file():
+        return read_task(folder)
     answers = [answer for _, answer in read_examples(folder)]
     train = folder / "train.parquet"
     first = next(parquet.ParquetFile(train).iter_batches(1, columns=["data_source"])).to_pylist()[0]
@@ -52,10 +55,10 @@ def describe(folder: Path) -> dict[str, Any]:
 
 
 def read_examples(folder: Path) -> list[Example]:
-    """The prompts and answers of `examples.jsonl`.
+    """Return the prompts and answers of `examples.jsonl`.
 
     Raises:
-        ValueError: A line is no example; names it, and what to write.
+        ValueError: A line is no example; the message names it, and says what to write.
     """
     examples = list(_parse(folder / OWN_EXAMPLES))
     if not examples:
@@ -82,7 +85,7 @@ def _parse(path: Path) -> Iterator[Example]:
 
 
 def example_answers(folder: Path, rng: np.random.Generator) -> Examples:
-    """The examples in `folder`, drawn at random."""
+    """Return the examples in `folder`, to be drawn at random."""
     examples = read_examples(folder)
     texts = {c.text for _, answer in examples for c in parse_candidates(answer)}
 

@@ -21,7 +21,7 @@ def write_run(folder, held_out, training=(), settings=None, **more):
         lines.append(json.dumps({"step": step, "data": data}) + "\n")
     (folder / "metrics.jsonl").write_text("".join(lines))
     facts = {
-        "trainer": "simulate", "task": "films", "method": "grpo", "candidates": 3, "seed": 1,
+        "trainer": "trl", "task": "films", "method": "grpo", "candidates": 3, "seed": 1,
         "learning_rate": 0.001, "steps": steps,
     }  # fmt: skip
     (folder / "settings.json").write_text(json.dumps({**facts, **(settings or {}), **more}))

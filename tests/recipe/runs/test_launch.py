@@ -5,8 +5,8 @@ import pytest
 from rich.console import Console
 
 from recipe.shape_grpo.common.files import write_stamp
+from recipe.shape_grpo.common.run_folder import begin_run, read_metrics, write_metrics
 from recipe.shape_grpo.runs import launch
-from recipe.shape_grpo.runs.folder import begin_run, read_metrics, write_metrics
 
 QUIET = Console(quiet=True)
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from recipe.shape_grpo.runs.folder import read_metrics
+from recipe.shape_grpo.common.run_folder import read_metrics
 from recipe.shape_grpo.sweep.__main__ import main
 from recipe.shape_grpo.sweep.cells import MADE_BY
 
 ROOT = Path(__file__).parents[3]
 SMALL = """
-trainer: simulate
+trainer: catalogue
 tasks: [small]
 methods: [grpo, winner_takes_all, shape_grpo, praise]
 candidates: [2, 3]
@@ -27,7 +27,7 @@ seeds_at_once: true
 overrides: [--items=20, --prompts=8, --prompts_per_step=4, --updates=40]
 """
 FAILING = """
-trainer: simulate
+trainer: catalogue
 tasks: [small, broken]
 methods: [grpo]
 candidates: [2]

@@ -12,7 +12,6 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from recipe.shape_grpo.runs.check import compose_config
-from recipe.shape_grpo.smoke_real import TASK as SMOKE
 from recipe.shape_grpo.tasks import aclsum
 from recipe.shape_grpo.tasks.__main__ import main
 from recipe.shape_grpo.tasks.aclsum import (
@@ -227,10 +226,10 @@ def test_same_settings_are_reused_and_others_are_not(task, tokenizer, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("scale", "settings"), [(["+scale=smoke"], TaskSettings("any", **SMOKE)), ([], SHOWN)]
+    ("scale", "tokens"), [(["+scale=smoke"], 512), ([], SHOWN.max_prompt_tokens)]
 )
-def test_training_takes_prompts_of_this_length(scale, settings):
+def test_training_takes_prompts_of_this_length(scale, tokens):
     config = compose_config(["+task=aclsum_rouge", *scale])
-    assert config.data.max_prompt_length == settings.max_prompt_tokens
+    assert config.data.max_prompt_length == tokens
     longest = config.data.max_prompt_length + config.data.max_response_length
     assert config.actor_rollout_ref.rollout.max_model_len >= longest

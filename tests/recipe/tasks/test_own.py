@@ -15,9 +15,9 @@ from omegaconf import OmegaConf
 
 from recipe.shape_grpo.runs.check import compose_config
 from recipe.shape_grpo.tasks.__main__ import main
-from recipe.shape_grpo.tasks.common import read_task, verl_row
+from recipe.shape_grpo.tasks.common import verl_row
 from recipe.shape_grpo.tasks.new import CONFIGS, new_task
-from recipe.shape_grpo.tasks.own import example_answers
+from recipe.shape_grpo.tasks.own import example_answers, read_any_task
 from shape_grpo.candidates import parse_candidates
 from shape_grpo.verl.cpu import ENVIRONMENT
 
@@ -31,7 +31,7 @@ SIMULATION = [
 
 
 def sha_of(folder):
-    return read_task(folder)["files"]
+    return read_any_task(folder)["files"]
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_the_readmes_commands_run_up_to_the_training(clone):
 
 
 def test_the_new_task_trains_in_one_process(clone):
-    command = "python -m recipe.shape_grpo.simulate language my_task --output run "
+    command = "python -m recipe.shape_grpo.in_process my_task --output run "
     run_bash(command + " ".join(SIMULATION), clone)
     lines = (clone / "run/seed-0/metrics.jsonl").read_text().splitlines()
     assert len(lines) == 3
@@ -125,7 +125,9 @@ def folder(tmp_path):
 
 
 def test_k_is_what_most_examples_have_and_the_name_is_that_of_the_rows(folder):
-    task = read_task(folder(*[{"prompt": "Hi", "answer": answer} for answer in (TWO, ONE, TWO)]))
+    task = read_any_task(
+        folder(*[{"prompt": "Hi", "answer": answer} for answer in (TWO, ONE, TWO)])
+    )
     assert task["candidates"] == 2 and task["dataset"] == "lunch" and task["task"] == "own"
 
 
@@ -157,9 +159,9 @@ def test_a_prompt_is_text_or_chat_messages(folder):
 )
 def test_a_line_that_is_no_example_is_named(folder, line, says):
     with pytest.raises(ValueError, match=says):
-        read_task(folder({"prompt": "Hi", "answer": ONE}, line))
+        read_any_task(folder({"prompt": "Hi", "answer": ONE}, line))
 
 
 def test_no_examples_are_said_to_be_missing(folder):
     with pytest.raises(ValueError, match=r"examples.jsonl is empty"):
-        read_task(folder())
+        read_any_task(folder())

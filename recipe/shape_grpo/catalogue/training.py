@@ -1,0 +1,319 @@
+"""Small policies learn which sets of items to show to users of whom they know a little.
+
+A prompt tells which tastes its user may have, but not which one it is: each group of responses is
+rated by one of them, drawn at random. The best item of a set counts, so a good set serves several
+tastes. Items are written one after another, and one that repeats an earlier one is worth 0.
+
+An item of l tokens is one choice followed by l - 1 tokens that are certain. By the chain rule the
+log-probability of the candidate is that of the choice, so the advantage of its tokens counts once,
+however many they are. Lengths matter for what ``length_correction`` pays, and for how many tokens
+the loss is averaged over.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from recipe.shape_grpo.catalogue.gru_policies import GRUPolicies, clip_gradients
+from recipe.shape_grpo.catalogue.random_streams import RandomStreams
+from recipe.shape_grpo.catalogue.taste_world import TASTE_SIZE, TasteWorld, repeats
+from recipe.shape_grpo.common.command import require_positive, require_seeds
+from recipe.shape_grpo.common.run_folder import RunSettings
+from shape_grpo.advantage import candidate_advantages
+from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.credit import set_utility
+from shape_grpo.registry import check_choice
+
+Metrics = dict[int, dict[str, float]]
+"""Step to names and figures; step 0 is the measurement before training."""
+
+
+@dataclass(frozen=True)
+class CatalogueSettings:
+    """A method, a world and a training.
+
+    Attributes:
+        task: What the world is called.
+        method: What the credit is called. A command takes a file of `config/method`, for which the
+            defaults of utility, allocator, advantage and length_correction are then those of the
+            file. Without it, the name is made of them.
+        utility: The set's score from its candidates' rewards.
+        utility_options: Options of the utility.
+        allocator: How the set's score is split; ``uniform`` is GRPO.
+        allocator_options: Options of the allocator.
+        advantage: How shares become advantages.
+        length_correction: Whether credit accounts for unequal candidate lengths.
+        candidates: Candidates of a response.
+        modes: Tastes that a prompt may have.
+        rewards: ``ratings`` (1 to 5 stars) or ``pass_fail`` (1 for five stars, else 0).
+        lengths: Items have 1 to this many tokens.
+        items: Items to choose from.
+        prompts: Prompts, each seen many times.
+        prompts_per_step: Prompts of one update.
+        group_size: Responses to each of them.
+        updates: Updates of the policy.
+        learning_rate: Of Adam.
+        entropy_coefficient: Weight of the mean entropy of a token in what is maximised.
+        hidden_size: Width of the policy.
+        seeds: Independent runs, each with its own world, policy and draws.
+        validate_every: Updates between two measurements on all prompts.
+        validation_samples: Responses to each prompt in a measurement.
+    """
+
+    task: str = "catalogue"
+    method: str = ""
+    utility: str = "max"
+    utility_options: dict[str, Any] = field(default_factory=dict)
+    allocator: str = "shapley"
+    allocator_options: dict[str, Any] = field(default_factory=dict)
+    advantage: str = "reweight"
+    length_correction: bool = False
+    candidates: int = 3
+    modes: int = 4
+    rewards: Literal["ratings", "pass_fail"] = "ratings"
+    lengths: int = 1
+    items: int = 100
+    prompts: int = 64
+    prompts_per_step: int = 16
+    group_size: int = 8
+    updates: int = 300
+    learning_rate: float = 3e-3
+    entropy_coefficient: float = 0.0
+    hidden_size: int = 32
+    seeds: tuple[int, ...] = tuple(range(1, 21))
+    validate_every: int = 25
+    validation_samples: int = 8
+
+    def __post_init__(self) -> None:
+        require_positive(self)
+        require_seeds(self.seeds)
+        if self.prompts_per_step > self.prompts:
+            raise ValueError(
+                f"prompts_per_step is {self.prompts_per_step}, but there are {self.prompts} "
+                "prompts; use fewer a step or raise prompts"
+            )
+        check_choice("rewards", self.rewards, ("ratings", "pass_fail"))
+        if self.method == "grpo" and self.allocator != "uniform":
+            raise ValueError(
+                f"method grpo with the allocator {self.allocator} is not GRPO; use the allocator "
+                "uniform, or another name"
+            )
+
+    @property
+    def name(self) -> str:
+        """What the credit is called."""
+        if self.method or self.allocator == "uniform":
+            return self.method or "grpo"
+        words = [self.advantage, self.allocator, *map(str, self.allocator_options.values())]
+        return "-".join([*words, "length_correction"] if self.length_correction else words)
+
+    @property
+    def held_out(self) -> str:
+        """The name of the measurement on all prompts."""
+        return f"val-core/{self.task}/reward/mean@{self.validation_samples}"
+
+    def run(self, seed: int) -> RunSettings:
+        """What one seed's run is compared by."""
+        return RunSettings(
+            trainer="catalogue",
+            task=self.task,
+            method=self.name,
+            candidates=self.candidates,
+            seed=seed,
+            learning_rate=self.learning_rate,
+            steps=self.updates,
+        )
+
+
+class Training:
+    """The policies of S seeds, their worlds, and how they learn.
+
+    Args:
+        settings: Two that differ in the method alone give each seed the same world, the same start
+            and the same draws.
+
+    Raises:
+        ValueError: A utility that is unknown, lacks an option, or takes vectors.
+    """
+
+    def __init__(self, settings: CatalogueSettings) -> None:
+        self.settings = settings
+        self.method = ShapeGRPOConfig(
+            utility=settings.utility,
+            utility_options=settings.utility_options,
+            allocator=settings.allocator,
+            allocator_options=settings.allocator_options,
+            advantage=settings.advantage,
+            length_correction=settings.length_correction,
+        ).method
+        if self.method.utility.takes_vectors:
+            raise ValueError(
+                f"utility {settings.utility} takes a vector a candidate, but here a candidate has "
+                "one number; use max, for instance"
+            )
+        self.streams = RandomStreams(settings.seeds)
+        self.world = TasteWorld(
+            self.streams,
+            prompts=settings.prompts,
+            modes=settings.modes,
+            items=settings.items,
+            pass_fail=settings.rewards == "pass_fail",
+            longest=settings.lengths,
+        )
+        self.policies = GRUPolicies(
+            self.streams,
+            features=settings.modes * TASTE_SIZE,
+            items=settings.items,
+            hidden_size=settings.hidden_size,
+        )
+        self.optimizer = torch.optim.Adam(self.policies.parameters(), lr=settings.learning_rate)
+        # The same at every measurement, whose differences are then less noisy.
+        self.validation_draws = self.streams.uniform(
+            settings.prompts * settings.validation_samples, settings.candidates
+        )
+
+    def update(self) -> dict[str, Tensor]:
+        """One update on fresh responses.
+
+        Returns:
+            Names to figures (S,).
+
+        Raises:
+            ValueError: What `candidate_advantages` refuses.
+        """
+        prompts, modes, draws = self.draw_batch()
+        rollout = self.policies(self.world.describe(prompts), draws)
+        rewards = self.world.rate(prompts, modes, rollout.items)
+        lengths = self.world.tokens(rollout.items)
+        scores = set_utility(rewards.flatten(0, 1), utility=self.method.utility).view_as(prompts)
+        advantages = self.advantages(rewards, lengths, scores)
+
+        # verl's policy gradient with one update a step, averaged over tokens. The tokens of an item
+        # after its first have probability 1: they only count.
+        tokens = lengths.sum((1, 2))
+        gain = (advantages * rollout.log_probs).sum((1, 2)) / tokens
+        entropy = rollout.entropy.sum((1, 2)) / tokens
+        self.optimizer.zero_grad()
+        # Summed over seeds, each loss still gives its own seed's parameters their gradient.
+        (-gain - self.settings.entropy_coefficient * entropy).sum().backward()
+        norms = clip_gradients(list(self.policies.parameters()))
+        self.optimizer.step()
+        return {
+            "critic/score/mean": scores.mean(1),
+            "actor/entropy": entropy.detach(),
+            "actor/grad_norm": norms,
+            **candidate_metrics(rollout.items, rewards, lengths),
+        }
+
+    @torch.no_grad()
+    def validate(self) -> Tensor:
+        """(S,): set reward of responses to all prompts, averaged over all tastes of each."""
+        settings = self.settings
+        prompts = torch.arange(settings.prompts).repeat_interleave(settings.validation_samples)
+        prompts = prompts.expand(len(settings.seeds), -1)
+        items = self.policies(self.world.describe(prompts), self.validation_draws).items
+        total = torch.zeros(len(settings.seeds))
+        for mode in range(settings.modes):
+            rewards = self.world.rate(prompts, torch.full_like(prompts, mode), items)
+            scores = set_utility(rewards.flatten(0, 1), utility=self.method.utility)
+            total += scores.view_as(prompts).mean(1)
+        return total / settings.modes
+
+    def draw_batch(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Prompts (S, B), group after group; the taste (S, B) that rates; draws (S, B, K)."""
+        settings, streams = self.settings, self.streams
+        groups, size = settings.prompts_per_step, settings.group_size
+        prompts = streams.sample(settings.prompts, groups).repeat_interleave(size, 1)
+        modes = streams.below(settings.modes, groups).repeat_interleave(size, 1)
+        return prompts, modes, streams.uniform(groups * size, settings.candidates)
+
+    def advantages(self, rewards: Tensor, lengths: Tensor, scores: Tensor) -> Tensor:
+        """Advantages (S, B, K) of candidates, of the groups of all seeds at once.
+
+        Args:
+            rewards: (S, B, K).
+            lengths: (S, B, K) tokens.
+            scores: (S, B) set rewards.
+        """
+        settings = self.settings
+        groups = torch.arange(scores.numel() // settings.group_size)
+        advantages, _ = candidate_advantages(
+            rewards.flatten(0, 1),
+            None,
+            lengths.flatten(0, 1),
+            groups.repeat_interleave(settings.group_size),
+            self.method,
+            scores=scores.flatten(),
+        )
+        return advantages.view_as(rewards)
+
+
+def train(settings: CatalogueSettings, console: Console | None = None) -> dict[int, Metrics]:
+    """Train the policies of all seeds.
+
+    Args:
+        settings: The method, the world and the training.
+        console: Shows progress, if it is a terminal.
+
+    Returns:
+        Seed to its metrics at steps 0 to ``updates``, named as verl names them.
+        ``critic/score/mean`` is the mean set reward of the step's responses;
+        ``val-core/TASK/reward/mean@n`` that of n others to each prompt, averaged over all its
+        tastes; ``timing_s/step`` the time of an update over the number of seeds.
+
+    Raises:
+        ValueError: A setting that is not allowed.
+    """
+    training = Training(settings)
+    history: dict[int, Metrics] = {seed: {} for seed in settings.seeds}
+    steps: Iterable[int] = range(settings.updates + 1)
+    if console is not None and console.is_terminal:
+        steps = track(list(steps), settings.name, console=console, transient=True)
+    for step in steps:
+        metrics: dict[str, Tensor] = {}
+        if step > 0:
+            started = time.perf_counter()
+            metrics = training.update()
+            seconds = (time.perf_counter() - started) / len(history)
+            metrics["timing_s/step"] = torch.full((len(history),), seconds)
+        if step % settings.validate_every == 0 or step == settings.updates:
+            metrics[settings.held_out] = training.validate()
+        columns = {name: figures.tolist() for name, figures in metrics.items()}
+        for place, of_seed in enumerate(history.values()):
+            of_seed[step] = {name: column[place] for name, column in columns.items()}
+    return history
+
+
+def candidate_metrics(items: Tensor, rewards: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+    """Figures (S,), named and computed as in `shape_grpo.advantage.metrics`.
+
+    ``duplicate_candidates`` is the number in a step, the others are means. verl's runs have no
+    ``distinct_candidates``, a response's items that are no repeats. The variation of lengths needs
+    two candidates.
+
+    Args:
+        items: (S, B, K).
+        rewards: (S, B, K).
+        lengths: (S, B, K) tokens.
+    """
+    repeated, tokens = repeats(items), lengths.double()
+    metrics = {
+        "num_candidates": torch.full((len(items),), float(items.shape[-1])),
+        "distinct_candidates": (~repeated).sum(-1).double().mean(1),
+        "duplicate_candidates": repeated.sum((1, 2)).double(),
+        "candidate_reward": rewards.mean((1, 2)),
+        "best_candidate_reward": rewards.amax(-1).mean(1),
+        "candidate_length": tokens.mean((1, 2)),
+    }
+    if items.shape[-1] > 1:
+        variation = tokens.std(-1, correction=0) / tokens.mean(-1)
+        metrics["candidate_length_variation"] = variation.mean(1)
+    return {f"shape_grpo/{name}": values for name, values in metrics.items()}

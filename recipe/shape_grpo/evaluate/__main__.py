@@ -1,0 +1,130 @@
+"""A trained policy: as a Hugging Face model, what it answers, and what that is worth.
+
+    python -m recipe.shape_grpo.evaluate export RUN --output MODEL
+    python -m recipe.shape_grpo.evaluate sample MODEL DATA.parquet
+    python -m recipe.shape_grpo.evaluate score MODEL --task FOLDER --against START
+
+`export` merges the newest checkpoint of a verl run. `sample` shows answers and their candidates.
+`score` scores answers to a task's test prompts by its own reward function, beside another
+model's and beside one set for everybody: the candidates that MODEL names most.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from recipe.shape_grpo.common.command import (
+    CommandParser,
+    add_settings,
+    choose,
+    failing_in_one_line,
+)
+from recipe.shape_grpo.evaluate.sampling import SampleSettings
+from shape_grpo.candidates import FORMATS, CandidateRules
+
+SHOWN = 8
+"""Prompts in the table of `sample`."""
+
+
+def export(arguments: list[str]) -> None:
+    """The command `export`."""
+    from recipe.shape_grpo.evaluate import checkpoint
+
+    parser = CommandParser(
+        prog="evaluate export",
+        description="verl's checkpoint as a Hugging Face model, in bfloat16.",
+    )
+    parser.add_argument(
+        "source", type=Path, metavar="RUN",
+        help="a run's folder, its checkpoints, or one global_step_N",
+    )  # fmt: skip
+    parser.add_argument("--output", type=Path, required=True, help="the model's folder")
+    parser.add_argument("--step", type=int | None, help="without it, the newest that is whole")
+    options = parser.parse_args(arguments)
+    with failing_in_one_line(parser.prog):
+        checkpoint.export(options.source, options.output, Console(), options.step)
+
+
+def sample(arguments: list[str]) -> None:
+    """The command `sample`."""
+    parser = CommandParser(
+        prog="evaluate sample", description="A model's answers, parsed into their candidates."
+    )
+    parser.add_argument("model", metavar="MODEL", help="a folder, or a name on the hub")
+    parser.add_argument("data", type=Path, metavar="DATA.parquet", help="prompts in verl's columns")
+    parser.add_argument(
+        "--format", choices=sorted(FORMATS), default="xml", help="how candidates are written"
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("outputs/samples.jsonl"), help="a line an answer"
+    )
+    add_settings(parser, SampleSettings)
+    values = parser.parse_args(arguments).as_dict()
+    model, data, output = values.pop("model"), values.pop("data"), values.pop("output")
+    rules = CandidateRules(format=values.pop("format"))
+    with failing_in_one_line(parser.prog):
+        from recipe.shape_grpo.evaluate import tables
+        from recipe.shape_grpo.evaluate.sampling import read_prompts, sample_answers
+
+        settings = SampleSettings(**values)
+        prompts = read_prompts(data, settings.prompts)
+        answers = sample_answers(model, prompts, settings, rules)
+        tables.write_answers(output, prompts, answers)
+        console = Console()
+        console.print(tables.answers_table(prompts[:SHOWN], answers))
+        console.print(f"Answers: {output}", soft_wrap=True)
+
+
+def score(arguments: list[str]) -> None:
+    """The command `score`."""
+    parser = CommandParser(
+        prog="evaluate score",
+        description="What a model's answers to a task's test prompts are worth.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="a folder, or a name on the hub")
+    parser.add_argument(
+        "overrides", nargs="*",
+        help="of the task's configuration, as in training: "
+        "reward.custom_reward_function.reward_kwargs.base_url=URL",
+    )  # fmt: skip
+    parser.add_argument("--task", type=Path, required=True, help="folder of the prepared task")
+    parser.add_argument("--against", metavar="MODEL", help="another, such as the start of training")
+    parser.add_argument(
+        "--fixed_set", type=bool, default=True, metavar="{true,false}",
+        help="compare with one set for everybody, too: the K candidates that MODEL names most; K "
+        "calls of the reward function a prompt",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", type=Path, default=Path("outputs/evaluation"), help="folder for the files"
+    )
+    add_settings(parser, SampleSettings)
+    values = parser.parse_args(arguments).as_dict()
+    model, against, output = values.pop("model"), values.pop("against"), values.pop("output")
+    folder, overrides = values.pop("task"), values.pop("overrides")
+    fixed_set = values.pop("fixed_set")
+    with failing_in_one_line(parser.prog):
+        settings = SampleSettings(**values)
+        from recipe.shape_grpo.evaluate import tables
+        from recipe.shape_grpo.evaluate.comparison import compare
+        from recipe.shape_grpo.tasks.prepared_task import load_task_folder
+
+        task = load_task_folder(folder, overrides or [])
+        comparison = compare(task, model, settings, against=against, fixed_set=fixed_set)
+        tables.write_comparison(output, comparison)
+        tables.print_comparison(comparison, Console())
+        print(f"Files: {output}")
+
+
+COMMANDS = {"export": export, "sample": sample, "score": score}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command that is named first."""
+    name, options = choose("evaluate", list(COMMANDS), (__doc__ or "").splitlines()[0], arguments)
+    COMMANDS[name](options)
+
+
+if __name__ == "__main__":
+    main()

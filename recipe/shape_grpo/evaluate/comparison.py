@@ -1,0 +1,105 @@
+"""A model beside another and beside one set for everybody, on the same prompts.
+
+The fixed set are the candidates that most of the model's own answers name. A model that is no
+better than it has learnt what everybody likes, and not what the prompt says. No reward chose it, so
+it has no advantage from the test prompts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from recipe.shape_grpo.evaluate.sampling import Answer, SampleSettings, sample_answers
+from recipe.shape_grpo.evaluate.scoring import (
+    Measures,
+    Scored,
+    most_frequent,
+    score_answers,
+    score_fixed_set,
+)
+from recipe.shape_grpo.report.statistics import Estimate, mean_over_prompts
+from recipe.shape_grpo.tasks.prepared_task import PreparedTask
+from shape_grpo.config import ShapeGRPOConfig
+
+MODEL, AGAINST, FIXED = "model", "against", "fixed set"
+"""What is compared."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What answers to the same prompts are worth.
+
+    Attributes:
+        about: What was compared, and how it was sampled.
+        answers: Of the models, by `MODEL` and `AGAINST`, of each prompt.
+        scored: The same, and the fixed set.
+        fixed_set: Its candidates; empty where there is none.
+    """
+
+    about: dict[str, Any]
+    answers: dict[str, list[list[Answer]]]
+    scored: dict[str, Scored]
+    fixed_set: list[str]
+
+    def estimates(self) -> dict[str, dict[str, Estimate]]:
+        """Of each that is compared, the mean over prompts of each measure."""
+        return {
+            name: {measure: mean_over_prompts(values) for measure, values in measures.items()}
+            for name, measures in self._measures().items()
+        }
+
+    def differences(self) -> dict[str, dict[str, Estimate]]:
+        """What the model has more than each other, the mean over prompts of their differences."""
+        measures = self._measures()
+        ours = measures.pop(MODEL)
+        return {
+            name: {measure: mean_over_prompts(ours[measure] - theirs[measure]) for measure in ours}
+            for name, theirs in measures.items()
+        }
+
+    def _measures(self) -> dict[str, Measures]:
+        return {name: scored.measures() for name, scored in self.scored.items()}
+
+
+def compare(
+    task: PreparedTask,
+    model: str,
+    settings: SampleSettings,
+    *,
+    against: str | None = None,
+    fixed_set: bool = True,
+) -> Comparison:
+    """Sample and score answers to the task's test prompts.
+
+    Args:
+        task: Whose prompts, rules and reward function.
+        model: A folder, or a name on the hub.
+        settings: How it is sampled.
+        against: Another model.
+        fixed_set: Whether the fixed set is compared too.
+
+    Raises:
+        FileNotFoundError: There is no such model.
+        RuntimeError: Too many rewards failed.
+        ValueError: There are fewer than two prompts, or they do not fit the model.
+    """
+    max_tokens = settings.max_tokens or task.config.data.max_response_length
+    settings = replace(settings, max_tokens=max_tokens)
+    rows = task.prompts("test").to_list()[: settings.prompts]
+    if len(rows) < 2:
+        raise ValueError(f"{len(rows)} test prompt: intervals are over prompts, use 2 or more")
+    rules = ShapeGRPOConfig.from_algorithm(task.config.algorithm)
+    prompts = [row["prompt"] for row in rows]
+    models = {MODEL: model} | ({AGAINST: against} if against else {})
+    answers = {
+        name: sample_answers(path, prompts, settings, rules) for name, path in models.items()
+    }
+    scored = {name: score_answers(task, rows, found) for name, found in answers.items()}
+    chosen: list[str] = []
+    if fixed_set:
+        chosen = most_frequent(answers[MODEL], task.config.dataset.candidates)
+        if chosen:
+            scored[FIXED] = score_fixed_set(task, rows, chosen)
+    about = {**models, "task": task.name, "folder": str(task.folder), "prompts": len(rows)}
+    return Comparison({**about, "settings": asdict(settings)}, answers, scored, chosen)

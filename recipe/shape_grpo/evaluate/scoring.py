@@ -1,0 +1,161 @@
+"""What a model's answers are worth on held-out prompts, beside other answers to the same prompts.
+
+Rewards come from the task's own reward function, candidate by candidate, under the rules that
+training has. All intervals are bootstraps over prompts, the differences' of the same prompts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import comb
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recipe.shape_grpo.evaluate.sampling import Answer
+from recipe.shape_grpo.tasks.prepared_task import PreparedTask
+from shape_grpo.advantage import CandidateRecord, stack_rewards
+from shape_grpo.candidates import CandidateSet
+from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.rewards import ErrorBudget, candidate_arguments
+
+Measures = dict[str, NDArray[np.float64]]
+"""Name to one value a prompt, the mean over its answers."""
+
+
+SET = "the set's reward"
+
+
+def best_of(values: Sequence[float], k: int) -> float:
+    """Mean of the best of ``k`` of the values, drawn without replacement; of fewer, the best.
+
+    The i-th smallest of n is the best of C(i - 1, k - 1) of the C(n, k) draws. Where values are 0
+    and 1 this is the unbiased pass@k of Chen et al. (2021, arXiv 2107.03374): 1 - C(n - c, k) /
+    C(n, k), with c ones.
+    """
+    count = len(values)
+    if count <= k:
+        return max(values)
+    draws = (comb(place, k - 1) * value for place, value in enumerate(sorted(values)))
+    return sum(draws) / comb(count, k)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Sets of candidates, scored.
+
+    Attributes:
+        records: Of each prompt, one of each set.
+        options: How a set is scored.
+        size: K, the candidates that the prompts ask for.
+    """
+
+    records: list[list[CandidateRecord]]
+    options: ShapeGRPOConfig
+    size: int
+
+    def measures(self) -> Measures:
+        """What the sets are worth, and what they hold."""
+        rows: dict[str, list[list[float]]] = {}
+        for of_prompt in self.records:
+            for name, values in self._of_prompt(of_prompt).items():
+                rows.setdefault(name, []).append(values)
+        return {
+            name: np.array([fmean(values) for values in of_prompts])
+            for name, of_prompts in rows.items()
+        }
+
+    def _of_prompt(self, records: list[CandidateRecord]) -> dict[str, list[float]]:
+        worth = [self._worth(record) for record in records]
+        found: dict[str, list[float]] = {
+            SET: [self.options.set_score(record.known_rewards) for record in records]
+        }
+        for k in range(1, self.size + 1):
+            found[f"best of {k}"] = [best_of(values, k) for values in worth]
+        found["candidates"] = [float(len(record.rewards)) for record in records]
+        found["distinct candidates"] = [float(record.distinct or 0) for record in records]
+        found["without candidates"] = [float(not record.rewards) for record in records]
+        found["reward errors"] = [float(record.num_errors) for record in records]
+        return found
+
+    def _worth(self, record: CandidateRecord) -> list[float]:
+        """A number a candidate; `floor_reward` stands for a set without any."""
+        known = record.known_rewards
+        if not known:
+            return [self.options.floor_reward]
+        utility = self.options.method.utility
+        stacked = stack_rewards([known], vectors=utility.takes_vectors)
+        numbers: list[float] = utility.ranking(stacked)[0].tolist()
+        return numbers
+
+
+def score_answers(
+    task: PreparedTask, rows: Sequence[Mapping[str, Any]], answers: Sequence[Sequence[Answer]]
+) -> Scored:
+    """Score the candidates of answers as training does.
+
+    Args:
+        task: Whose reward function is asked.
+        rows: The prompts, in verl's columns.
+        answers: Of each prompt.
+
+    Raises:
+        RuntimeError: More rewards failed than ``algorithm.shape_grpo.max_error_share`` allows.
+    """
+    return _score(task, rows, [[answer.found for answer in of_prompt] for of_prompt in answers])
+
+
+def score_fixed_set(
+    task: PreparedTask, rows: Sequence[Mapping[str, Any]], candidates: Sequence[str]
+) -> Scored:
+    """Score one set as the answer to every prompt.
+
+    Args:
+        task: As `score_answers`.
+        rows: As `score_answers`.
+        candidates: Their texts.
+
+    Raises:
+        RuntimeError: As `score_answers`.
+    """
+    fixed = CandidateSet([], list(candidates), [], Counter())
+    return _score(task, rows, [[fixed]] * len(rows))
+
+
+def most_frequent(answers: Sequence[Sequence[Answer]], count: int) -> list[str]:
+    """The candidates that are in most of the answers, at most so many, the most frequent first."""
+    named: Counter[str] = Counter()
+    for answer in (answer for of_prompt in answers for answer in of_prompt):
+        named.update({text.strip() for text in answer.found.texts if text is not None})
+    ranked = sorted(named, key=lambda text: (-named[text], text))
+    # One that differs in case alone is no other candidate.
+    different = {text.casefold(): text for text in reversed(ranked)}
+    return [text for text in ranked if different[text.casefold()] == text][:count]
+
+
+def _score(
+    task: PreparedTask, rows: Sequence[Mapping[str, Any]], sets: Sequence[Sequence[CandidateSet]]
+) -> Scored:
+    options = ShapeGRPOConfig.from_algorithm(task.config.algorithm)
+    records = asyncio.run(_ask(task, rows, sets))
+    flat = [record for of_prompt in records for record in of_prompt]
+    ErrorBudget(options.allowed_error_share, len(flat)).spend(flat, "of the answers")
+    return Scored(records, options, task.config.dataset.candidates)
+
+
+async def _ask(
+    task: PreparedTask, rows: Sequence[Mapping[str, Any]], sets: Sequence[Sequence[CandidateSet]]
+) -> list[list[CandidateRecord]]:
+    async def records(row: Mapping[str, Any], answers: Sequence[CandidateSet]) -> Any:
+        arguments = partial(candidate_arguments, row)
+        scored = (task.reward_function.score_set(found, arguments) for found in answers)
+        return [record for record, _ in await asyncio.gather(*scored)]
+
+    pairs = zip(rows, sets, strict=True)
+    return list(await asyncio.gather(*(records(*pair) for pair in pairs)))
