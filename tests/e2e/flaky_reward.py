@@ -1,6 +1,6 @@
 """The films' reward, out of order for one title."""
 
-from reward_fns.movielens import compute_score as rating
+from reward_fns.films import compute_score as rating
 
 
 def compute_score(solution_str, **arguments):

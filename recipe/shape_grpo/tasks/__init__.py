@@ -2,7 +2,8 @@
 
 A task is a module of this package, and its name is one of `TASKS`. The task's file in
 `config/task` and its reward function in `reward_fns` go by the same name. The module gives what
-`Task` lists; `common.py` helps with it.
+`Task` lists; `common.py` helps with it. `movielens` and `netflix` are one task with two sources:
+`films.py` prepares both, and `reward_fns/films.py` scores both.
 
 Beside them, `own.py` reads a folder of somebody's own prompts and examples, which `new.py` begins.
 """

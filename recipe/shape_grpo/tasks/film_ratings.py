@@ -1,6 +1,4 @@
-"""Ratings that nobody gave, predicted from those that were given (lenskit), and what sets of films
-would earn.
-"""
+"""Prediction of missing ratings from known ones (lenskit), and what sets of films would earn."""
 
 import json
 import math
@@ -19,8 +17,8 @@ HELD_OUT = 0.1  # share of the ratings that predictions are tested on
 
 
 def models(factors: int, epochs: int) -> dict[str, Any]:
-    """What predicts: "factorisation", a biased matrix factorisation by alternating least squares,
-    and "means", those of viewers and films alone, to compare it with.
+    """Return the predictors: "factorisation", a biased matrix factorisation by alternating least
+    squares, and "means", those of viewers and films alone, to compare it with.
     """
     from lenskit.als import BiasedMFScorer
     from lenskit.basic import BiasScorer
@@ -56,16 +54,6 @@ def fit_and_predict(
     return np.nan_to_num(scores, nan=stars.mean()).clip(stars.min(), stars.max())
 
 
-def root_mean_square_error(
-    predicted: np.ndarray, viewers: list[Any], films: list[Any], held_out: pd.DataFrame
-) -> float:
-    """Of `predicted`, (viewers, films), over the ratings of `held_out`, all of them in it."""
-    rows = pd.Index(viewers).get_indexer(held_out["user_id"])
-    columns = pd.Index(films).get_indexer(held_out["item_id"])
-    errors = predicted[rows, columns] - held_out["rating"].to_numpy()
-    return float(np.sqrt((errors**2).mean()))
-
-
 def rate_everything(
     ratings: pd.DataFrame,
     viewers: list[Any],
@@ -74,36 +62,40 @@ def rate_everything(
     epochs: int,
     seed: int,
 ) -> tuple[np.ndarray, pd.DataFrame, dict[str, float]]:
-    """Stars of every viewer for every film: the known ones, else predictions.
+    """Return the stars of every viewer for every film: the known ones, else predictions.
 
     The predictions come from a factorisation of all ratings but a tenth of those in the table, on
     which they are tested.
 
     Args:
-        ratings: columns user_id, item_id and rating, each viewer and film once.
-        viewers: those of the table; others' ratings are learnt from.
-        films: those of the table; ratings of others are learnt from.
-        factors: width of the factorisation.
-        epochs: its passes over the ratings.
-        seed: of the ratings held out, and of the factorisation.
+        ratings: Columns user_id, item_id and rating, one row per viewer and film.
+        viewers: Viewers of the table; others' ratings are learnt from.
+        films: Films of the table; ratings of others are learnt from.
+        factors: Width of the factorisation.
+        epochs: Number of its passes over the ratings.
+        seed: Seed of the choice of ratings held out, and of the factorisation.
 
     Returns:
         (viewers, films) float32; the ratings held out, with a column `predicted`; root mean square
         errors on them, of the factorisation and of viewer and film means alone.
     """
+    rows, columns = pd.Index(viewers), pd.Index(films)
+
+    def cells(some: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        return rows.get_indexer(some["user_id"]), columns.get_indexer(some["item_id"])
+
     own = ratings[ratings["user_id"].isin(viewers) & ratings["item_id"].isin(films)]
     held_out = own.sample(frac=HELD_OUT, random_state=seed)
     rest = ratings.drop(held_out.index)
     predicted, errors = {}, {}
     for name, model in models(factors, epochs).items():
         predicted[name] = fit_and_predict(model, rest, viewers, films, seed)
-        errors[name] = root_mean_square_error(predicted[name], viewers, films, held_out)
+        differences = predicted[name][cells(held_out)] - held_out["rating"].to_numpy()
+        errors[name] = float(np.sqrt((differences**2).mean()))
 
     table = predicted["factorisation"].astype(np.float32)
-    rows, columns = pd.Index(viewers), pd.Index(films)
-    at = rows.get_indexer(held_out["user_id"]), columns.get_indexer(held_out["item_id"])
-    held_out = held_out.assign(predicted=table[at])
-    table[rows.get_indexer(own["user_id"]), columns.get_indexer(own["item_id"])] = own["rating"]
+    held_out = held_out.assign(predicted=table[cells(held_out)])
+    table[cells(own)] = own["rating"]
     return table, held_out, errors
 
 
@@ -114,14 +106,15 @@ def best_of_set_levels(
     viewers: list[str],
     candidates: int,
 ) -> dict[str, float]:
-    """What a set of films earns over prompts: drawn at random, fixed for all, ideal.
+    """Compute what the best film of a set earns over prompts: of a set drawn at random, of one set
+    fixed for all prompts, and of the ideal set.
 
     Args:
         ratings: (viewers, films) stars.
-        titles: of the films.
-        rows: prompts in verl's columns; a film of a prompt's history earns nothing.
-        viewers: their ids.
-        candidates: films in a set.
+        titles: Titles of the films.
+        rows: Prompts in verl's columns; a film of a prompt's history earns nothing.
+        viewers: Ids of the viewers.
+        candidates: Number of films in a set.
     """
     row_of = {viewer: row for row, viewer in enumerate(viewers)}
     scores = ratings[[row_of[row["reward_model"]["ground_truth"]] for row in rows]].copy()
@@ -141,23 +134,8 @@ def best_of_set_levels(
     }
 
 
-def write_ratings(
-    output: Path, table: np.ndarray, viewers: list[str], titles: list[str], **more: Any
-) -> None:
-    """Write `ratings.npz`, from which films are scored: stars (viewers, films) in float16,
-    and `more` arrays.
-    """
-    np.savez_compressed(
-        output / "ratings.npz",
-        ratings=table.astype(np.float16),
-        viewers=np.array(viewers),
-        titles=np.array(titles),
-        **more,
-    )
-
-
 def read_titles(folder: Path) -> list[str]:
-    """The films that can be suggested, from the `ratings.npz` of a prepared task."""
+    """Return the films that can be suggested, from the `ratings.npz` of a prepared task."""
     with np.load(folder / "ratings.npz") as table:
         return table["titles"].tolist()
 

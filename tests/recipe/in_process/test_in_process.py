@@ -13,7 +13,7 @@ from recipe.shape_grpo.common.files import read_stamp
 from recipe.shape_grpo.in_process.__main__ import main
 from recipe.shape_grpo.report.credit_map import map_step
 from recipe.shape_grpo.tasks.prepared_task import as_trl_reward, load_prepared_task
-from reward_fns.movielens import compute_score
+from reward_fns.films import compute_score
 from shape_grpo.candidates import parse_candidates
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.rewards import RewardFunction

@@ -157,9 +157,7 @@ def test_refused(overrides, says):
         check_config(compose_config(overrides))
 
 
-@pytest.mark.parametrize(
-    "path", ["pkg://reward_fns.netflix", f"file://{ROOT}/reward_fns/netflix.py"]
-)
+@pytest.mark.parametrize("path", ["pkg://reward_fns.films", f"file://{ROOT}/reward_fns/films.py"])
 def test_reward_functions_are_found_as_verl_finds_them(path):
     override = f"reward.custom_reward_function.path={path}"
     check_config(compose_config(["+task=netflix", override]))
@@ -173,7 +171,7 @@ def test_the_check_reads_a_configuration_as_hydra_hands_it_over():
             "reward": {
                 "reward_model": {"enable": False},
                 "custom_reward_function": {
-                    "path": "reward_fns/netflix.py",
+                    "path": "reward_fns/films.py",
                     "reward_kwargs": {"ratings": "${dataset.folder}/ratings.npz"},
                 },
             },

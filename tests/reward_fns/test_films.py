@@ -5,8 +5,8 @@ import inspect
 import numpy as np
 import pytest
 
-from reward_fns import netflix
-from reward_fns.netflix import compute_score, load_catalogue, split_title, title_key
+from reward_fns import films
+from reward_fns.films import compute_score, load_catalogue, split_title, title_key
 
 # Most popular first, as the rating table has them.
 TITLES = [
@@ -56,7 +56,7 @@ NO_YEAR, XMEN, REC, SUNRISE, BC = range(29, 34)
 @pytest.fixture(scope="module")
 def ratings(tmp_path_factory):
     """Viewer 7 gives every film another number of stars, viewer 12 ten more."""
-    path = tmp_path_factory.mktemp("netflix") / "ratings.npz"
+    path = tmp_path_factory.mktemp("films") / "ratings.npz"
     stars = np.arange(1, len(TITLES) + 1) / 8
     np.savez(
         path,
@@ -192,14 +192,46 @@ def test_the_viewer_decides(ratings):
     assert score(ratings, "Alien", viewer=12) == 10.25, "an id that parquet made a number"
 
 
+@pytest.mark.parametrize("exact", [False, True])
 @pytest.mark.parametrize("history", [["Alien (1979)"], np.array(["Alien (1979)"], dtype=object)])
-def test_films_of_the_history_score_what_the_config_says(ratings, history):
+def test_films_of_the_history_score_what_the_config_says(ratings, history, exact):
     extra = {"history": history, "index": 3}
+    keywords = {"extra_info": extra, "ratings": ratings, "exact": exact}
     for written in ("Alien", "ALIEN (1980)"):
-        assert compute_score("n", written, "7", extra, ratings=ratings) == 0.0
-        assert compute_score("n", written, "7", extra, ratings=ratings, seen_reward=-0.5) == -0.5
-    assert compute_score("n", "Rocky III", "7", extra, ratings=ratings) == 5 / 8
+        assert compute_score("n", written, "7", **keywords) == 0.0
+        assert compute_score("n", written, "7", **keywords, seen_reward=-0.5) == -0.5
+    assert compute_score("n", "Rocky III", "7", **keywords) == 5 / 8
     assert compute_score("n", "King Kong", "7", {"history": ["King Kong (1933)"]}, ratings) > 0
+
+
+def test_extra_information_is_optional(ratings):
+    for extra in (None, {}, {"history": None}):
+        assert compute_score("n", "Alien", "7", extra, ratings=ratings) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("written", "film", "reason"),
+    [
+        ("Usual Suspects, The (1995)", SUSPECTS, "as the table has it"),
+        ("Usual Suspects, The", SUSPECTS, "the year may be left out"),
+        ("Usual Suspects, The (1931)", SUSPECTS, "or be another"),
+        ("  usual\n SUSPECTS, the ", SUSPECTS, "case and white space do not matter"),
+        ("Mise\u0301rables, Les", MISERABLES, "the accent as a combining mark"),
+        ("2001: A Space Odyssey", SPACE, "a year at the start is the title's"),
+        ("The Usual Suspects", None, "the article elsewhere"),
+        ("Usual Suspects", None, "no article"),
+        ("A Space Odyssey", None, "half a title"),
+        ("Miserables, Les", None, "no accent"),
+        ("Casablnca", None, "a letter lost"),
+        ("Alien and Casablanca", None, "two titles"),
+        ("Plan 9 from Outer Space", None, "not in the catalogue"),
+        ("", None, "empty"),
+    ],
+)
+def test_exact_titles(ratings, written, film, reason):
+    reward = score(ratings, written, exact=True)
+    assert type(reward) is float
+    assert reward == (-1.0 if film is None else (film + 1) / 8), reason
 
 
 def test_inventions_score_what_the_config_says(ratings):
@@ -241,6 +273,12 @@ def test_a_name_halfway_between_two_films_is_neither(tmp_path):
 @pytest.mark.parametrize(
     ("text", "name", "others", "year"),
     [
+        ("Toy Story (1995)", "Toy Story", [], 1995),
+        ("Usual Suspects, The (1995)", "The Usual Suspects", [], 1995),
+        ("Usual Suspects, The", "The Usual Suspects", [], None),
+        ("Bug's Life, A (1998)", "A Bug's Life", [], 1998),
+        ("  Ice  Storm, The ", "The Ice Storm", [], None),
+        ("2001: A Space Odyssey (1968)", "2001: A Space Odyssey", [], 1968),
         ("Seven (a.k.a. Se7en) (1995)", "Seven", ["Se7en"], 1995),
         ("Butcher Boy, The (Boucher, Le) (1997)", "The Butcher Boy", ["Le Boucher"], 1997),
         ("Fawlty Towers (1975-1979)", "Fawlty Towers", [], 1975),
@@ -268,7 +306,7 @@ def test_called_as_verl_calls_it(ratings):
         {
             "reward": {
                 "custom_reward_function": {
-                    "path": inspect.getfile(netflix),
+                    "path": inspect.getfile(films),
                     "name": "compute_score",
                     "reward_kwargs": {"ratings": ratings, "unknown_reward": 0.25},
                 }
@@ -285,10 +323,10 @@ def test_called_as_verl_calls_it(ratings):
 
 def test_table_is_read_once_a_process(ratings):
     load_catalogue(ratings)
-    before = netflix._read_catalogue.cache_info().misses
+    before = films._read_catalogue.cache_info().misses
     for title in ("Alien", "nothing"):
         score(ratings, title)
-    assert netflix._read_catalogue.cache_info().misses == before
+    assert films._read_catalogue.cache_info().misses == before
 
 
 def test_errors_say_what_to_do(ratings, tmp_path):
@@ -296,8 +334,9 @@ def test_errors_say_what_to_do(ratings, tmp_path):
         compute_score("netflix", "Alien", "7")
     with pytest.raises(FileNotFoundError, match=r"shape_grpo\.tasks netflix"):
         compute_score("netflix", "Alien", "7", ratings=str(tmp_path / "none.npz"))
-    with pytest.raises(ValueError, match=r"viewer '99' is not in .*ratings\.npz"):
-        compute_score("netflix", "Alien", "99", ratings=ratings)
+    for task in ("movielens", "netflix"):
+        with pytest.raises(ValueError, match=rf"'99' is not in .*ratings\.npz.* `tasks {task}`"):
+            compute_score(task, "Alien", "99", ratings=ratings)
     for threshold in (0, 0.85 * 1000, -1):
         with pytest.raises(ValueError, match=r"reward_kwargs\.threshold="):
             compute_score("netflix", "Alien", "7", ratings=ratings, threshold=threshold)
