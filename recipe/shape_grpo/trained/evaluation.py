@@ -142,9 +142,7 @@ def most_frequent(answers: Sequence[Sequence[Answer]], count: int) -> list[str]:
         for text in texts:
             spellings.setdefault(comparable_text(text), Counter())[text] += 1
     ranked = sorted(named, key=lambda name: (-named[name], name))[:count]
-    return [
-        min(spellings[name], key=lambda text: (-spellings[name][text], text)) for name in ranked
-    ]
+    return [spellings[name].most_common(1)[0][0] for name in ranked]
 
 
 def _score(
