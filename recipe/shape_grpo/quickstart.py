@@ -73,31 +73,41 @@ def reward_table(
         study: Runs of other seeds.
         levels: Name to reward of random, fixed and ideal sets.
     """
-    rows, spreads = [], []
-    with_grpo = BASELINE in results.methods
-    for setup, method, runs in results.cells():
-        curve = results.steps_of(runs).set_index("step")["held_out"].dropna()
-        midway = curve.index[abs(curve.index - curve.index[-1] / 2).argmin()]
-        row = {"task": setup, "method": method}
-        for name, step in (("start", curve.index[0]), ("midway", midway), ("end", curve.index[-1])):
-            row[f"held-out, {name}"] = f"{curve[step]:.3f}"
+    rows = []
+    for setup, method, _ in results.cells():
+        curve = results.curves(setup, method, "held_out").iloc[:, 0]
+        midway = abs(curve.index - curve.index[-1] / 2).argmin()
+        row = {
+            "task": setup,
+            "method": method,
+            "held-out, start": f"{curve.iloc[0]:.3f}",
+            "held-out, midway": f"{curve.iloc[midway]:.3f}",
+            "held-out, end": f"{curve.iloc[-1]:.3f}",
+        }
         if study is not None:
-            ends = study.runs.loc[study.runs["method"] == method, "final"]
-            band = "-"
-            if len(ends) > 1:
-                mean = mean_over_seeds(ends)
-                band = f"{mean.low:.2f} to {mean.high:.2f}"
-                spreads.append((ends.std(), len(ends)))
-            row["end over seeds, 95%"] = band
-        if with_grpo:
+            mean = mean_over_seeds(ends) if len(ends := _ends(study, method)) > 1 else None
+            row["end over seeds, 95%"] = f"{mean.low:.2f} to {mean.high:.2f}" if mean else "-"
+        if BASELINE in results.methods:
             reached = steps_to_baseline(results, setup, method)
             row["training: steps to GRPO's final value"] = median_step(reached)
         rows.append(row)
+    caption = _how_to_read(results, study, levels)
+    return Table("quickstart", "Best-of-set reward", caption, pd.DataFrame(rows))
+
+
+def _ends(study: Results, method: str) -> pd.Series:
+    return study.runs.loc[study.runs["method"] == method, "final"]
+
+
+def _how_to_read(
+    results: Results, study: Results | None, levels: Mapping[str, float] | None
+) -> str:
+    """Return what the table's numbers are, and what one seed of them can show."""
     words = [
         "Held-out: sampled answers to test prompts. All methods start from one policy; their start "
         "values differ by sampling alone."
     ]
-    if with_grpo:
+    if BASELINE in results.methods:
         words.append(f"Training: the mean of the last {WINDOW} steps' rollouts.")
     if levels:
         known = ", ".join(f"{name} {reward:.2f}" for name, reward in levels.items())
@@ -105,14 +115,15 @@ def reward_table(
             f"For comparison, sets that are {known} (fixed: the best one set for all test viewers, "
             "chosen with their ratings; ideal: the best film of each viewer)."
         )
-    if spreads:
-        spread, seeds = max(spreads)
+    compared = [_ends(study, method) for method in results.methods] if study else []
+    if any(len(ends) > 1 for ends in compared):
+        spread = max(ends.std() for ends in compared if len(ends) > 1)
         words.append(
             f"One seed shows that a method learns. Runs of one method scatter by {spread:.2f} "
-            f"(standard deviation), so which method learns faster can only be seen over {seeds} "
-            "seeds: the bands of the picture."
+            "(standard deviation), so which method learns faster can only be seen over "
+            f"{max(map(len, compared))} seeds: the bands of the picture."
         )
-    return Table("quickstart", "Best-of-set reward", " ".join(words), pd.DataFrame(rows))
+    return " ".join(words)
 
 
 def draw_curves(results: Results, output: Path, study: Results | None = None) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from recipe.shape_grpo.report.results import BASELINE, WINDOW, Results
@@ -50,8 +49,7 @@ def convergence_rows(results: Results) -> list[dict[str, str]]:
     """Return one row per setup and method that has training curves."""
     rows = []
     for setup, method, runs in results.cells():
-        steps = results.steps_of(runs)
-        curves = _training_curves(steps)
+        curves = results.curves(setup, method, "training_mean")
         if curves.empty:
             continue
         reached = steps_to_baseline(results, setup, method)
@@ -61,7 +59,7 @@ def convergence_rows(results: Results) -> list[dict[str, str]]:
         ahead = None
         if method != BASELINE:
             ahead = paired_difference(runs, results.of(setup, BASELINE), "over_training")
-        norms = steps.groupby("run")["gradient_norm"]
+        norms = results.steps_of(runs).groupby("run")["gradient_norm"]
         variation = (norms.std() / norms.mean()).dropna()
         several = curves.shape[1] > 1
         rows.append(
@@ -77,9 +75,3 @@ def convergence_rows(results: Results) -> list[dict[str, str]]:
             }
         )
     return rows
-
-
-def _training_curves(steps: pd.DataFrame) -> pd.DataFrame:
-    """Return the running mean of the training reward, (steps, seeds)."""
-    known = steps.dropna(subset=["training_mean", "seed"])
-    return known.pivot(index="step", columns="seed", values="training_mean").dropna()

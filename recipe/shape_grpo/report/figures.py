@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ class Painter:
         results: The runs.
         folder: Folder of the files.
         source: The command and the runs, written under each figure.
-        study: Runs of other seeds, whose bands are drawn around the curves of single runs.
+        study: Runs of other seeds in one setup, whose bands are drawn with single runs' curves.
     """
 
     results: Results
@@ -137,7 +137,7 @@ class Painter:
             else "step (the mean over its responses: there are runs without rollouts)"
         )
         return self._grid(
-            name, title, self._setups(samples), draw,
+            name, title, sorted({setup for setup, _ in samples}), draw,
             f"Cumulative, all seeds, one value per {unit}: the standard deviation of the "
             "candidates' lengths in tokens over their mean. 0: equal lengths, where reweighting is "
             "unbiased.",
@@ -169,21 +169,12 @@ class Painter:
             axes.invert_yaxis()
 
         return self._grid(
-            name, title, self._setups(needed), draw,
+            name, title, sorted({setup for setup, _ in needed}), draw,
             f"One dot per run: the first step whose training reward (mean of {WINDOW} steps) is at "
             f"{BASELINE}'s last one, median of its seeds. Bars: medians.",
             needs=f"runs of {BASELINE} with {WINDOW} training steps or more",
             legend=False,
         )  # fmt: skip
-
-    def _setups(self, cells: Container[tuple[str, str]]) -> list[str]:
-        """Return the setups that have a cell for at least one method."""
-        methods = self.results.methods
-        return [
-            setup
-            for setup in self.results.setups
-            if any((setup, method) in cells for method in methods)
-        ]
 
     def _curves(self, name: str, title: str, panels: dict[str, str], caption: str) -> Figure:
         """Draw one row per setup and one column per metric."""
@@ -205,14 +196,13 @@ class Painter:
 
     def _draw_curve(self, axes: Axes, setup: str, method: str, metric: str) -> None:
         """Draw mean and band over seeds, at the steps that all seeds have."""
-        seeds = _by_seed(self.results.steps_of(self.results.of(setup, method)), metric)
+        seeds = _thinned(self.results.curves(setup, method, metric))
         if seeds.empty:
             return
         line = self._line(method)
         axes.plot(seeds.index, seeds.mean(axis=1), **line)
         if seeds.shape[1] == 1 and self.study is not None:
-            others = self.study.steps
-            seeds = _by_seed(others[others["method"] == method], metric)
+            seeds = _thinned(self.study.curves(self.study.setups[0], method, metric))
         if seeds.shape[1] > 1:
             low, high = intervals_of_means(seeds.to_numpy())
             axes.fill_between(seeds.index, low, high, color=line["color"], alpha=0.18, lw=0)
@@ -269,8 +259,6 @@ class Painter:
         return Figure(name, title, caption, svg[svg.index("<svg") :].replace(INK, "currentColor"))
 
 
-def _by_seed(steps: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return a metric of one method's runs, (steps, seeds), at no more than `POINTS` steps."""
-    seeds = steps.pivot(index="step", columns="run", values=metric).dropna()
-    kept = np.linspace(0, len(seeds) - 1, POINTS).round().astype(int)
-    return seeds.iloc[np.unique(kept)] if len(seeds) else seeds
+def _thinned(curves: pd.DataFrame) -> pd.DataFrame:
+    kept = np.linspace(0, len(curves) - 1, min(POINTS, len(curves))).round().astype(int)
+    return curves.iloc[kept]

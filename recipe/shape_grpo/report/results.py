@@ -99,6 +99,11 @@ class Results:
         """Return the steps of some of the runs."""
         return self.steps[self.steps["run"].isin(runs.index)]
 
+    def curves(self, setup: str, method: str, metric: str) -> pd.DataFrame:
+        """Return a metric (steps, runs) at the steps that all runs of the method have."""
+        steps = self.steps_of(self.of(setup, method))
+        return steps.pivot(index="step", columns="run", values=metric).dropna()
+
     def cells(self) -> Iterator[tuple[str, str, pd.DataFrame]]:
         """Iterate over every setup and method that has runs, with its runs."""
         for setup, method in itertools.product(self.setups, self.methods):
