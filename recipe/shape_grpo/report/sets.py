@@ -51,18 +51,19 @@ def print_sets(run: Path, console: Console) -> None:
     table.add_column("in most responses")
     for step, rollouts in steps.items():
         found = [written_texts(rollout, rules) for rollout in rollouts]
-        spelling = {comparable_text(text): text for texts in reversed(found) for text in texts}
-        sets = [frozenset(map(comparable_text, texts)) for texts in found]
-        named = Counter(text for texts in sets for text in texts)
+        texts = [text for of_response in found for text in of_response]
+        first_spelling = {comparable_text(text): text for text in reversed(texts)}
+        sets = [frozenset(map(comparable_text, of_response)) for of_response in found]
+        named = Counter(name for of_response in sets for name in of_response)
         most = sorted(named.items(), key=lambda item: (-item[1], item[0]))[:NAMED]
         table.add_row(
             str(step),
             str(len(rollouts)),
             f"{fmean(rollout['score'] for rollout in rollouts):.3f}",
             str(len(set(sets))),
-            f"{1 - sum(named.values()) / max(sum(map(len, found)), 1):.0%}",
+            f"{1 - sum(named.values()) / max(len(texts), 1):.0%}",
             *(count_right(rollouts, rules) if pass_or_fail else ()),
-            "; ".join(f"{spelling[text]} {times}" for text, times in most),
+            "; ".join(f"{first_spelling[name]} {times}" for name, times in most),
         )
     console.print(table)
 
