@@ -119,9 +119,9 @@ def _how_to_read(
     if any(len(ends) > 1 for ends in compared):
         spread = max(ends.std() for ends in compared if len(ends) > 1)
         words.append(
-            f"One seed shows that a method learns. Runs of one method scatter by {spread:.2f} "
-            "(standard deviation), so which method learns faster can only be seen over "
-            f"{max(map(len, compared))} seeds: the bands of the picture."
+            "One seed shows that a method learns, and not which method learns faster: runs of one "
+            f"method scatter by {spread:.2f} (standard deviation over {max(map(len, compared))} "
+            "seeds). The bands of the picture show the mean of these seeds."
         )
     return " ".join(words)
 

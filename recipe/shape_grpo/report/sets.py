@@ -18,7 +18,7 @@ from recipe.shape_grpo.common.files import read_stamp
 from recipe.shape_grpo.report.results import credit_settings
 from recipe.shape_grpo.report.rollouts import RECORD, read_rollouts, rollout_files
 from recipe.shape_grpo.runs.folder import BEGUN
-from shape_grpo.candidates import CandidateRules, comparable_text, judge_candidates
+from shape_grpo.candidates import CandidateRules, check_candidates, comparable_text
 
 NAMED = 4
 """Number of candidates that a row names."""
@@ -83,8 +83,8 @@ def candidate_rules(run: Path) -> CandidateRules:
 
 def written_texts(rollout: dict[str, Any], rules: CandidateRules) -> list[str]:
     """Return the texts of a response's candidates, with the repeats that the rules may drop."""
-    judged = judge_candidates(rollout["output"], rules, cut=False)
-    return [one.candidate.text for one in judged if one.counts or one.problem == "duplicate"]
+    checked = check_candidates(rollout["output"], rules, cut=False)
+    return [one.candidate.text for one in checked if one.counts or one.problem == "duplicate"]
 
 
 def count_right(rollouts: list[dict[str, Any]], rules: CandidateRules) -> tuple[str, str, str]:
@@ -109,8 +109,8 @@ def right_texts(rollout: dict[str, Any], rules: CandidateRules) -> set[str] | No
     """
     rewards = rollout[RECORD]["rewards"]
     for cut in (False, True):
-        judged = judge_candidates(rollout["output"], rules, cut=cut)
-        texts = [comparable_text(one.candidate.text) for one in judged if one.counts]
+        checked = check_candidates(rollout["output"], rules, cut=cut)
+        texts = [comparable_text(one.candidate.text) for one in checked if one.counts]
         if len(texts) == len(rewards):
             return {text for text, reward in zip(texts, rewards, strict=True) if reward == 1}
     return None

@@ -52,7 +52,7 @@ def test_the_table_is_read_with_what_seeds_and_fixed_sets_give(results, study):
     table.print(console)
     text = " ".join(console.export_text().split())
     assert "random 3.92, fixed 4.63" in text
-    assert "scatter by 0.71 (standard deviation)" in text and "over 2 seeds" in text
+    assert "scatter by 0.71 (standard deviation over 2 seeds)" in text
     assert "32.500" in text
 
 
