@@ -3,7 +3,8 @@
 - ``metrics.jsonl``: one line a step, ``{"step": 3, "data": {"critic/score/mean": 4.1, ...}}``, as
   verl's file logger writes it; step 0 is the validation before training.
 - ``settings.json``, written last: `RunSettings`, and what the run was made from. Without it the run
-  is not whole. The block ``shape_grpo`` says how candidates were found and credited.
+  is not whole. The block ``shape_grpo`` says how candidates were found and credited, and
+  ``norm_by_std`` (verl) whether advantages were divided by the group's standard deviation.
 - ``metrics.samples.md``: some responses with their credit, every few steps (verl).
 - ``begun.json``, written first: the same of the run that was begun.
 - ``metrics-before.jsonl``, until it is whole: the steps before verl went on from a checkpoint.

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from recipe.shape_grpo.evaluate.sampling import Answer
 from recipe.shape_grpo.tasks.prepared_task import PreparedTask
 from shape_grpo.advantage import CandidateRecord, stack_rewards
-from shape_grpo.candidates import CandidateSet
+from shape_grpo.candidates import CandidateSet, comparable_text
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.rewards import ErrorBudget, candidate_arguments
 
@@ -129,14 +129,20 @@ def score_fixed_set(
 
 
 def most_frequent(answers: Sequence[Sequence[Answer]], count: int) -> list[str]:
-    """The candidates that are in most of the answers, at most so many, the most frequent first."""
+    """Return the candidates that are in most of the answers, the most frequent first.
+
+    Spellings that differ in case or white space are one candidate, as in training; the most
+    frequent spelling stands for it.
+    """
     named: Counter[str] = Counter()
+    spellings: dict[str, Counter[str]] = {}
     for answer in (answer for of_prompt in answers for answer in of_prompt):
-        named.update({text.strip() for text in answer.found.texts if text is not None})
-    ranked = sorted(named, key=lambda text: (-named[text], text))
-    # One that differs in case alone is no other candidate.
-    different = {text.casefold(): text for text in reversed(ranked)}
-    return [text for text in ranked if different[text.casefold()] == text][:count]
+        texts = [text.strip() for text in answer.found.texts if text is not None]
+        named.update({comparable_text(text) for text in texts})
+        for text in texts:
+            spellings.setdefault(comparable_text(text), Counter())[text] += 1
+    ranked = sorted(named, key=lambda name: (-named[name], name))[:count]
+    return [spellings[name].most_common(1)[0][0] for name in ranked]
 
 
 def _score(

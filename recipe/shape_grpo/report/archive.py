@@ -2,9 +2,9 @@
 
     python -m recipe.shape_grpo.report archive RUNS ... --output FOLDER
 
-writes ``runs.jsonl.gz``, the facts of each run, and ``steps.parquet``, what the report shows of
-each step, in four significant digits. The report takes FOLDER in the place of RUNS, and so does
-this command: an archive and new runs give a larger one. A run that both hold is taken once.
+writes ``runs.jsonl.gz``, the facts of each run, and ``steps.parquet``, the report's metrics of each
+step in four significant digits. The report takes FOLDER in the place of RUNS, and so does this
+command: an archive and new runs give a larger archive. A run that both hold is taken once.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ FACTS = "runs.jsonl.gz"
 STEPS = "steps.parquet"
 DIGITS = 4
 PARTS = 4
-"""Of an absolute path: in a sweep task, method, learning rate and seed."""
+"""Parts kept of an absolute path: in a sweep task, method, learning rate and seed."""
 
 
 def write_archive(
     facts: list[dict[str, Any]], curves: list[pd.DataFrame], output: Path, every: int = 1
 ) -> int:
-    """Write both files; the number of runs in them.
+    """Write both files, and return the number of runs in them.
 
     Args:
-        facts: Of each run, what `recipe.shape_grpo.report.results` reads from its folder.
-        curves: A row for each step of the same runs.
-        output: The folder.
-        every: Keep the steps that are a multiple of it, and those with a held-out reward.
+        facts: Facts of each run, as `recipe.shape_grpo.report.results` reads them.
+        curves: One row per step of the same runs.
+        output: Folder of the files.
+        every: Keep the steps that are a multiple of this, and those with a held-out reward.
     """
     output.mkdir(parents=True, exist_ok=True)
     runs: dict[str, tuple[str, pd.DataFrame]] = {}
     for fact, curve in zip(facts, curves, strict=True):
-        # What is read from an archive names it before the folder.
+        # The folder of a run from an archive begins with the archive's.
         bare = {**fact, "folder": fact["folder"].split(": ")[-1]}
         short = {key: _short(value) for key, value in bare.items()}
         # Two runs that have all settings, the seed and the last reward in common are one.
@@ -56,25 +56,25 @@ def write_archive(
 
 
 def _short(value: Any) -> Any:
-    """A fact; of an absolute path the end, since its beginning is a machine's."""
+    """Return a fact; of an absolute path only the end, because its beginning names a machine."""
     if isinstance(value, str) and Path(value).is_absolute():
         return str(Path(*Path(value).parts[-PARTS:]))
     return value
 
 
 def read_archive(folder: Path) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
-    """What was written, a curve for each run in the same order."""
+    """Return facts and curves of the runs, in the same order."""
     with gzip.open(folder / FACTS, "rt") as lines:
         facts = [json.loads(line) for line in lines]
     steps = pd.read_parquet(folder / STEPS).astype({"step": int})
     curves = [curve.drop(columns="run") for _, curve in steps.groupby("run", sort=True)]
     figures = curves[0].columns.drop("step")
-    # As decimal figures: 4.418 and not the float32 that is nearest to it.
+    # As decimal numbers: 4.418, and not the float32 that is nearest to it.
     return facts, [curve.assign(**_rounded(curve[figures].astype(float))) for curve in curves]
 
 
 def _rounded(figures: pd.DataFrame) -> pd.DataFrame:
-    """To `DIGITS` significant digits."""
+    """Return the numbers in `DIGITS` significant digits."""
     values = figures.to_numpy(dtype=float)
     with np.errstate(divide="ignore", invalid="ignore"):
         exponent = np.floor(np.log10(np.abs(values)))

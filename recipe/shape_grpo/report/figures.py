@@ -17,47 +17,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 
-from recipe.shape_grpo.report import statistics
 from recipe.shape_grpo.report.convergence import steps_to_baseline
-from recipe.shape_grpo.report.curves import WINDOW
-from recipe.shape_grpo.report.results import BASELINE, Results
+from recipe.shape_grpo.report.results import BASELINE, WINDOW, Results
 from recipe.shape_grpo.report.rollouts import FILES_READ, length_samples
-from recipe.shape_grpo.report.statistics import ONE_SEED, mean_over_seeds
+from recipe.shape_grpo.report.statistics import ONE_SEED, intervals_of_means, mean_over_seeds
+from recipe.shape_grpo.report.style import INK, STYLE, method_line
 
 matplotlib.use("Agg")
 
-INK = "#1b1c1e"
-"""The colour of text and axes, and of nothing else: in a page it becomes the page's own."""
-
-BASELINE_COLOUR = "#808285"
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's colours that show on white and on black."""
-
-LINES = ("-", "--", ":", "-.")
 POINTS = 80
-"""Steps at which a curve is drawn, at most."""
-
-STYLE: Any = {
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.labelsize": 9,
-    "legend.fontsize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.2,
-    "grid.linewidth": 0.5,
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "figure.constrained_layout.use": True,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "grid.color": INK,
-}
+"""Maximum number of steps at which a curve is drawn."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +34,11 @@ class Figure:
     """A figure of the report.
 
     Attributes:
-        name: Of its files.
-        title: What it shows.
+        name: Name of its files, without the ending.
+        title: Subject of the figure.
         caption: How it was made.
-        svg: For a page: a clear background, and text in the page's colour; None where the runs do
-            not hold what the figure needs, which the caption then says.
+        svg: SVG for a page, with a clear background and text in the page's colour; None where the
+            runs do not hold what the figure needs, which the caption then says.
     """
 
     name: str
@@ -83,59 +52,50 @@ class Painter:
     """Draws the figures of one report.
 
     Attributes:
-        results: What is drawn.
-        folder: Where the files go.
+        results: The runs.
+        folder: Folder of the files.
         source: The command and the runs, written under each figure.
+        study: Runs of other seeds in one setup, whose bands are drawn with single runs' curves.
     """
 
     results: Results
     folder: Path
     source: str
+    study: Results | None = None
 
     count = 5
 
     def figures(self) -> Iterator[Figure]:
-        """All figures, drawn one after another."""
-        paint = (self.lengths, self.rewards, self.candidates, self.steps_needed, self.health)
-        for draw in paint:
-            with matplotlib.rc_context(STYLE):
-                yield draw()
+        """Draw all figures, one after another."""
+        for draw in (self.lengths, self.rewards, self.candidates, self.steps_needed, self.health):
+            yield draw()
 
-    def rewards(self) -> Figure:
-        """The paper's figure 3."""
-        panels = {"held_out": "held-out reward", "training_mean": "training reward"}
+    def rewards(self, name: str = "figure3_curves") -> Figure:
+        """Draw the paper's figure 3."""
         return self._curves(
-            "figure3_curves",
+            name,
             "Figure 3: reward over training",
-            panels,
+            {"held_out": "held-out reward", "training_mean": "training reward"},
             f"Left: held-out prompts; right: the rollouts of training, mean of {WINDOW} steps.",
         )
 
     def health(self) -> Figure:
-        """Entropy, gradient norm and distinct candidates over training."""
-        panels = {
-            "entropy": "entropy",
-            "gradient_norm": "gradient norm",
-            "distinct_candidates": "distinct candidates",
-        }
+        """Draw entropy, gradient norm and distinct candidates over training."""
+        metrics = ("entropy", "gradient_norm", "distinct_candidates")
         return self._curves(
             "health",
             "Entropy, gradient norm and distinct candidates",
-            panels,
-            "Where entropy is gone, nothing more is learnt.",
+            {metric: metric.replace("_", " ") for metric in metrics},
+            "A policy without entropy learns nothing more.",
         )
 
     def candidates(self) -> Figure:
-        """The paper's figure 4."""
+        """Draw the paper's figure 4."""
         name, title = "figure4_candidates", "Figure 4: reward against the number of candidates"
         runs = self.results.runs.dropna(subset="candidates").copy()
         runs["setup"] = runs["setup"].str.replace(r", K=\d+", "", regex=True)
         several = runs.groupby(["setup", "method"])["candidates"].transform("nunique") > 1
         runs = runs[several]
-        if runs.empty:
-            return Figure(
-                name, title, "Needs runs of one method at several K; there are none.", None
-            )
 
         def draw(axes: Axes, setup: str) -> None:
             for method in self.results.methods:
@@ -143,71 +103,60 @@ class Painter:
                 if of.empty:
                     continue
                 means = {k: mean_over_seeds(x["final"]) for k, x in of.groupby("candidates")}
-                values = [mean.value for mean in means.values()]
-                ends = [
-                    [0 if mean.low is None else mean.value - mean.low for mean in means.values()],
-                    [0 if mean.high is None else mean.high - mean.value for mean in means.values()],
-                ]
+                values = np.array([mean.value for mean in means.values()])
+                # With one seed there is no interval.
+                lows = [mean.value if mean.low is None else mean.low for mean in means.values()]
                 style = {**self._line(method), "marker": "o", "ms": 4, "capsize": 2}
-                axes.errorbar(list(means), values, yerr=ends, **style)
+                axes.errorbar(list(means), values, yerr=values - lows, **style)
             axes.set(title=setup, xlabel="candidates K", ylabel="held-out reward")
             axes.set_xticks(sorted(runs.loc[runs["setup"] == setup, "candidates"].unique()))
 
         return self._grid(
             name, title, sorted(runs["setup"].unique()), draw,
-            "Final held-out reward, mean over seeds; bars: 95% bootstrap intervals.",
+            "Final held-out reward, mean over seeds; bars: 95% intervals by Student's t.",
+            needs="runs of one method at several K; there are none",
         )  # fmt: skip
 
     def lengths(self) -> Figure:
-        """The paper's figure 2."""
+        """Draw the paper's figure 2."""
         name, title = "figure2_lengths", "Figure 2: how unequal the lengths of candidates are"
         samples, per_response = length_samples(self.results)
-        if not samples:
-            needs = "Needs RUN/rollouts/ or the metric shape_grpo/candidate_length_variation."
-            return Figure(name, title, needs, None)
         levels = np.linspace(0, 1, 101)
 
         def draw(axes: Axes, setup: str) -> None:
             for method in self.results.methods:
-                sample = samples.get((setup, method))
-                if sample is not None:
-                    axes.plot(np.quantile(sample, levels), levels, **self._line(method))
+                if (setup, method) in samples:
+                    sample = np.quantile(samples[setup, method], levels)
+                    axes.plot(sample, levels, **self._line(method))
             axes.set(title=setup, xlabel="coefficient of variation of at most", ylabel="share")
             axes.set_xlim(left=0)
 
-        setups = [setup for setup in self.results.setups if any(setup == of for of, _ in samples)]
-        what = (
-            f"a response, of the last {FILES_READ} steps with rollouts"
+        unit = (
+            f"response, of the last {FILES_READ} steps with rollouts"
             if per_response
-            else "a step (the mean over its responses: there are runs without rollouts)"
+            else "step (the mean over its responses: there are runs without rollouts)"
         )
         return self._grid(
-            name, title, setups, draw,
-            f"Cumulative, all seeds, one value {what}: the standard deviation of the candidates' "
-            "lengths in tokens over their mean. 0: equal lengths, where reweighting is unbiased.",
+            name, title, sorted({setup for setup, _ in samples}), draw,
+            f"Cumulative, all seeds, one value per {unit}: the standard deviation of the "
+            "candidates' lengths in tokens over their mean. 0: equal lengths, where reweighting is "
+            "unbiased.",
+            needs="RUN/rollouts/ or the metric shape_grpo/candidate_length_variation",
         )  # fmt: skip
 
     def steps_needed(self) -> Figure:
-        """How soon each method earns what GRPO earns in the end."""
+        """Draw how soon each method earns GRPO's final reward."""
         name, title = "steps_to_grpo", f"Steps to {BASELINE}'s final training reward"
-        needed = {
+        steps = self.results.steps
+        cells = {
             (setup, method): steps_to_baseline(self.results, setup, method)
-            for setup in self.results.setups
-            for method in self.results.methods
+            for setup, method, _ in self.results.cells()
         }
-        setups = [
-            setup
-            for setup in self.results.setups
-            if any(len(steps) for (of, _), steps in needed.items() if of == setup)
-        ]
-        if not setups:
-            needs = f"Needs runs of {BASELINE} with {WINDOW} training steps or more."
-            return Figure(name, title, needs, None)
+        needed = {cell: reached for cell, reached in cells.items() if len(reached)}
 
         def draw(axes: Axes, setup: str) -> None:
-            steps = self.results.steps
             end = steps.loc[steps["setup"] == setup, "step"].max()
-            methods = [method for method in self.results.methods if len(needed[setup, method])]
+            methods = [method for of, method in needed if of == setup]
             for place, method in enumerate(methods):
                 reached = np.minimum(needed[setup, method], 1.08 * end)
                 colour = self._line(method)["color"]
@@ -220,33 +169,43 @@ class Painter:
             axes.invert_yaxis()
 
         return self._grid(
-            name, title, setups, draw,
-            f"A dot a run: the first step whose training reward (mean of {WINDOW} steps) is at "
+            name, title, sorted({setup for setup, _ in needed}), draw,
+            f"One dot per run: the first step whose training reward (mean of {WINDOW} steps) is at "
             f"{BASELINE}'s last one, median of its seeds. Bars: medians.",
+            needs=f"runs of {BASELINE} with {WINDOW} training steps or more",
             legend=False,
         )  # fmt: skip
 
     def _curves(self, name: str, title: str, panels: dict[str, str], caption: str) -> Figure:
-        """A row a setup, a column a metric."""
+        """Draw one row per setup and one column per metric."""
         steps = self.results.steps
         panels = {metric: label for metric, label in panels.items() if steps[metric].notna().any()}
         setups = self.results.setups
         if not panels:
             return Figure(name, title, "The runs did not log these metrics.", None)
-        drawing, grid = plt.subplots(
-            len(setups), len(panels), squeeze=False,
-            figsize=(3.7 * len(panels), 2.5 * len(setups) + 0.7),
-        )  # fmt: skip
-        for setup, row in zip(setups, grid, strict=True):
-            for (metric, label), axes in zip(panels.items(), row, strict=True):
-                for method in self.results.methods:
-                    of = steps[(steps["setup"] == setup) & (steps["method"] == method)]
-                    _draw_curve(axes, of, metric, self._line(method), method)
-                axes.set(title=setup, xlabel="step", ylabel=label)
-        bands = (
-            f"Mean over seeds; bands: 95% bootstrap intervals ({statistics.RESAMPLES_OF_A_BAND} "
-        )
-        return self._finish(drawing, name, title, f"{caption} {bands}resamples).")
+        with matplotlib.rc_context(STYLE):
+            size = (3.7 * len(panels), 2.5 * len(setups) + 0.7)
+            drawing, grid = plt.subplots(len(setups), len(panels), squeeze=False, figsize=size)
+            for setup, row in zip(setups, grid, strict=True):
+                for (metric, label), axes in zip(panels.items(), row, strict=True):
+                    for method in self.results.methods:
+                        self._draw_curve(axes, setup, method, metric)
+                    axes.set(title=setup, xlabel="step", ylabel=label)
+            bands = "Mean over seeds; bands: 95% intervals by Student's t."
+            return self._finish(drawing, name, title, f"{caption} {bands}")
+
+    def _draw_curve(self, axes: Axes, setup: str, method: str, metric: str) -> None:
+        """Draw mean and band over seeds, at the steps that all seeds have."""
+        seeds = _thinned(self.results.curves(setup, method, metric))
+        if seeds.empty:
+            return
+        line = self._line(method)
+        axes.plot(seeds.index, seeds.mean(axis=1), **line)
+        if seeds.shape[1] == 1 and self.study is not None:
+            seeds = _thinned(self.study.curves(self.study.setups[0], method, metric))
+        if seeds.shape[1] > 1:
+            low, high = intervals_of_means(seeds.to_numpy())
+            axes.fill_between(seeds.index, low, high, color=line["color"], alpha=0.18, lw=0)
 
     def _grid(
         self,
@@ -255,31 +214,30 @@ class Painter:
         setups: Sequence[str],
         draw: Callable[[Axes, str], None],
         caption: str,
+        needs: str,
         legend: bool = True,
     ) -> Figure:
-        """A panel a setup, two in a row."""
+        """Draw one panel per setup, two in a row; without setups, say what the figure needs."""
+        if not setups:
+            return Figure(name, title, f"Needs {needs}.", None)
         columns = min(2, len(setups))
         rows = -(-len(setups) // columns)
         size = (3.7 * columns if columns > 1 else 5.0, 2.7 * rows + 0.7)
-        drawing, grid = plt.subplots(rows, columns, squeeze=False, figsize=size)
-        for axes, setup in zip(grid.flat, setups, strict=False):
-            draw(axes, setup)
-        for axes in grid.flat[len(setups) :]:
-            axes.remove()
-        return self._finish(drawing, name, title, caption, legend)
+        with matplotlib.rc_context(STYLE):
+            drawing, grid = plt.subplots(rows, columns, squeeze=False, figsize=size)
+            for axes, setup in zip(grid.flat, setups, strict=False):
+                draw(axes, setup)
+            for axes in grid.flat[len(setups) :]:
+                axes.remove()
+            return self._finish(drawing, name, title, caption, legend)
 
     def _line(self, method: str) -> dict[str, Any]:
-        """The colour and the line of a method, the same in every figure."""
-        if method == BASELINE:
-            return {"color": BASELINE_COLOUR, "ls": "-", "lw": 1.8}
-        others = [other for other in self.results.methods if other != BASELINE]
-        place = others.index(method)
-        line = LINES[place // len(COLOURS) % len(LINES)]
-        return {"color": COLOURS[place % len(COLOURS)], "ls": line, "lw": 1.5}
+        return method_line(method, self.results.methods)
 
     def _finish(
         self, drawing: Drawing, name: str, title: str, caption: str, legend: bool = True
     ) -> Figure:
+        """Write the files, with the source under the drawing."""
         if legend:
             methods = self.results.methods
             lines = [Line2D([], [], **self._line(method)) for method in methods]
@@ -301,16 +259,6 @@ class Painter:
         return Figure(name, title, caption, svg[svg.index("<svg") :].replace(INK, "currentColor"))
 
 
-def _draw_curve(
-    axes: Axes, steps: pd.DataFrame, metric: str, line: dict[str, Any], method: str
-) -> None:
-    """Mean and band over the seeds of one method, at the steps that all of them have."""
-    seeds = steps.pivot(index="step", columns="run", values=metric).dropna()
-    if seeds.empty:
-        return
-    kept = np.unique(np.linspace(0, len(seeds) - 1, POINTS).round().astype(int))
-    seeds = seeds.iloc[kept]
-    axes.plot(seeds.index, seeds.mean(axis=1), label=method, **line)
-    if seeds.shape[1] > 1:
-        low, high = statistics.band(seeds.to_numpy())
-        axes.fill_between(seeds.index, low, high, color=line["color"], alpha=0.18, lw=0)
+def _thinned(curves: pd.DataFrame) -> pd.DataFrame:
+    kept = np.linspace(0, len(curves) - 1, min(POINTS, len(curves))).round().astype(int)
+    return curves.iloc[kept]

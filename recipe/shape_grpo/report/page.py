@@ -1,4 +1,4 @@
-"""One HTML file that opens without a network."""
+"""The report's HTML pages: single files that open without a network."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recipe.shape_grpo.report.results import Results
 from recipe.shape_grpo.report.tables import Table
 
 if TYPE_CHECKING:
-    # It brings torch, which a report without rollouts does without.
+    # It imports torch, which a report without rollouts does without.
     from recipe.shape_grpo.report.credit_map import GroupMap, StepMap
 
 
@@ -31,7 +31,7 @@ def _environment() -> Environment:
 
 
 def _number(value: Any) -> str:
-    """A reward or an advantage, shortly; rewards may be vectors, or unknown."""
+    """Return a reward or an advantage in three digits; rewards may be vectors, or unknown."""
     if value is None:
         return "unknown"
     if isinstance(value, list | bytes):
@@ -51,10 +51,10 @@ def write_report(
     """Write the report's page.
 
     Args:
-        path: The file.
-        results: What it is made from; its runs are listed at the end.
-        tables: In their order.
-        figures: In their order.
+        path: File of the page.
+        results: The runs, which are listed at the end.
+        tables: Tables, in their order.
+        figures: Figures, in their order.
         maps: Title, step and chosen responses of each credit map.
         source: The command and the runs.
     """

@@ -1,4 +1,4 @@
-"""The learning rate that each method is compared at: of those that it was tried at, its best."""
+"""The learning rate that each method is compared at: the best one that it was tried at."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import pandas as pd
 
 
 def at_best_rates(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The runs of each setup and method at its best learning rate.
+    """Return the runs of each setup and method at its best learning rate.
 
-    The best is the one with the highest held-out reward averaged over training, which notices what
-    is slow and what collapses; over the seeds that all its rates have, if there are any.
+    The best rate has the highest held-out reward averaged over training, which slow learning and
+    collapses both lower; over the seeds that all rates of the method have, if there are any.
 
     Args:
-        runs: One row a run, with ``setup``, ``method``, ``learning_rate``, ``seed``, ``final`` and
-            ``over_training``, the mean of the held-out rewards after step 0.
+        runs: One row per run, with ``setup``, ``method``, ``learning_rate``, ``seed``, ``final``
+            and ``over_training``, the mean of the held-out rewards after step 0.
 
     Returns:
-        Those runs, and one row for each setup, method and rate: these three, ``seeds`` (a number),
-        ``over_training`` and ``final`` (means over all of the rate's seeds), ``tried`` (at how many
-        rates the method was) and ``best``.
+        Those runs, and one row per setup, method and rate: these three, ``seeds`` (their number),
+        ``over_training`` and ``final`` (means over all seeds of the rate), ``tried`` (the number of
+        rates of the method) and ``best``.
     """
     kept, rows = [], []
     for (setup, method), of in runs.groupby(["setup", "method"], sort=False):

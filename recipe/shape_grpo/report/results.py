@@ -1,7 +1,7 @@
-"""Run folders to one table: a row for each step of each run.
+"""Run folders to one table, with one row per step of each run.
 
 A run is a folder with ``metrics.jsonl`` (verl's file logger) and ``settings.json``, which is
-written when the run is whole. A run of verl that somebody started by hand has neither, but may have
+written when the run is whole. A run of verl that was started by hand has neither, but may have
 TensorBoard's event files: its task, K and method are read from its name, and its seed is unknown.
 """
 
@@ -22,11 +22,13 @@ from recipe.shape_grpo.common.files import STAMP
 from recipe.shape_grpo.common.methods import METHODS, credit_options
 from recipe.shape_grpo.common.run_folder import METRICS, held_out_reward, read_metrics
 from recipe.shape_grpo.report.archive import FACTS, read_archive
-from recipe.shape_grpo.report.curves import WINDOW
 from recipe.shape_grpo.report.rates import at_best_rates
 
 BASELINE = "grpo"
-"""The method that the others are compared with."""
+"""Method that the others are compared with."""
+
+WINDOW = 8
+"""Training steps that the running mean of the training reward covers."""
 
 COLUMNS = {
     "critic/score/mean": "training",
@@ -40,7 +42,7 @@ COLUMNS = {
 
 CREDIT = ("utility", "utility_options", "allocator", "allocator_options", "advantage",
           "length_correction")  # fmt: skip
-"""Settings of ``algorithm.shape_grpo`` that say what a method is."""
+"""Settings of ``algorithm.shape_grpo`` that define a method."""
 
 _MEASURED = ("folder", "final", "over_training")
 _EVENTS = "events.out.tfevents."
@@ -58,18 +60,19 @@ _FACTS: dict[str, tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class Results:
-    """What the report is made from.
+    """The runs that a report is made from.
 
     Attributes:
-        runs: One row a run: the facts of its settings, ``setup`` (what its method and seed are
-            compared under), ``folder``, ``final``, the last held-out reward, and ``over_training``,
-            the mean of those after step 0.
-        steps: One row a step of a run: the columns of ``runs``, ``run`` (its index there), ``step``
-            (0: before training), ``held_out``, the columns of `COLUMNS`, and ``training_mean``, the
-            running mean of ``training`` over `WINDOW` steps. NaN where nothing was logged.
-        rates: Of `recipe.shape_grpo.report.rates`: what each method did at each learning rate.
-            ``runs`` and ``steps`` are those at its best.
-        left_out: Why folders were left out, with the folders.
+        runs: One row per run: the facts of its settings, ``setup`` (methods and seeds are compared
+            within it), ``folder``, ``final``, the last held-out reward, and ``over_training``, the
+            mean of those after step 0.
+        steps: One row per step of a run: the columns of ``runs``, ``run`` (its index there),
+            ``step`` (0: before training), ``held_out``, the columns of `COLUMNS`, and
+            ``training_mean``, the running mean of ``training`` over `WINDOW` steps. NaN where
+            nothing was logged.
+        rates: Rewards of each method at each learning rate (`at_best_rates`). ``runs`` and
+            ``steps`` are those at its best rate.
+        left_out: Reason to the folders that were left out for it.
     """
 
     runs: pd.DataFrame
@@ -79,28 +82,37 @@ class Results:
 
     @property
     def setups(self) -> list[str]:
-        """What methods and seeds are compared under, in the order of the runs."""
+        """The setups, in the order of the runs."""
         return list(self.runs["setup"].unique())
 
     @property
     def methods(self) -> list[str]:
-        """All methods, the baseline first."""
+        """All methods, with the baseline first."""
         return sorted(self.runs["method"].unique(), key=lambda method: (method != BASELINE, method))
 
     def of(self, setup: str, method: str) -> pd.DataFrame:
-        """The runs of one method in one setup."""
+        """Return the runs of one method in one setup."""
         runs = self.runs
         return runs[(runs["setup"] == setup) & (runs["method"] == method)]
 
+    def steps_of(self, runs: pd.DataFrame) -> pd.DataFrame:
+        """Return the steps of some of the runs."""
+        return self.steps[self.steps["run"].isin(runs.index)]
+
+    def curves(self, setup: str, method: str, metric: str) -> pd.DataFrame:
+        """Return a metric (steps, runs) at the steps that all runs of the method have."""
+        steps = self.steps_of(self.of(setup, method))
+        return steps.pivot(index="step", columns="run", values=metric).dropna()
+
     def cells(self) -> Iterator[tuple[str, str, pd.DataFrame]]:
-        """Every setup and method that has runs, with them."""
+        """Iterate over every setup and method that has runs, with its runs."""
         for setup, method in itertools.product(self.setups, self.methods):
             if len(runs := self.of(setup, method)):
                 yield setup, method, runs
 
 
 def read_results(roots: Iterable[Path], split_by: Iterable[str] = ()) -> Results:
-    """Read all runs below ``roots``; of each method those at its best learning rate.
+    """Read all runs below ``roots``, and keep those at each method's best learning rate.
 
     Args:
         roots: Folders.
@@ -109,7 +121,7 @@ def read_results(roots: Iterable[Path], split_by: Iterable[str] = ()) -> Results
 
     Raises:
         FileNotFoundError: A root does not exist, or no run is whole.
-        ValueError: A file that cannot be read, or two runs that the report could not tell apart.
+        ValueError: A file cannot be read, or the report could not tell two runs apart.
     """
     roots = list(roots)
     facts, curves, left_out = read_runs(roots)
@@ -122,14 +134,13 @@ def read_results(roots: Iterable[Path], split_by: Iterable[str] = ()) -> Results
     # TensorBoard's files do not know all facts.
     runs = pd.DataFrame([{**dict.fromkeys(_FACTS), **fact} for fact in facts])
     runs["setup"] = _setups(runs, split_by)
-    runs["is_baseline"] = runs["method"] == BASELINE
-    order = ["setup", "is_baseline", "method", "seed", "folder"]
-    runs = runs.sort_values(order, ascending=[True, False, True, True, True])
+    runs["compared"] = runs["method"] != BASELINE
+    runs = runs.sort_values(["setup", "compared", "method", "seed", "folder"])
     _check_distinct(runs)
     runs["over_training"] = [curves[run]["held_out"].iloc[1:].mean() for run in runs.index]
     runs, rates = at_best_rates(runs)
     curves = [curves[old].assign(run=new) for new, old in enumerate(runs.index)]
-    runs = runs.drop(columns="is_baseline").reset_index(drop=True)
+    runs = runs.drop(columns="compared").reset_index(drop=True)
     steps = pd.concat(curves, ignore_index=True).merge(runs, left_on="run", right_index=True)
     return Results(runs, steps, rates, left_out)
 
@@ -137,11 +148,11 @@ def read_results(roots: Iterable[Path], split_by: Iterable[str] = ()) -> Results
 def read_runs(
     roots: Iterable[Path],
 ) -> tuple[list[dict[str, Any]], list[pd.DataFrame], dict[str, list[Path]]]:
-    """The facts and the curve of each whole run or archive below ``roots``, and what is left out.
+    """Return facts and curves of all whole runs and archives, and the folders that are left out.
 
     Raises:
         FileNotFoundError: A root does not exist.
-        ValueError: A file that cannot be read.
+        ValueError: A file cannot be read.
     """
     facts: list[dict[str, Any]] = []
     curves: list[pd.DataFrame] = []
@@ -166,11 +177,11 @@ def read_runs(
 
 
 class _NotARun(Exception):
-    """Why a folder is left out."""
+    """A folder is left out; the message says why."""
 
 
 def _run_folders(roots: Iterable[Path]) -> Iterator[tuple[Path, list[str]]]:
-    """Folders that hold metrics of any form, once each, with the names of their files."""
+    """Iterate over folders with metrics of any form, once each, with the names of their files."""
     seen = set()
     for root in roots:
         if not root.is_dir():
@@ -211,10 +222,10 @@ def _read_facts(folder: Path, files: list[str]) -> dict[str, Any]:
 
 
 def credit_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """What a run set of ``algorithm.shape_grpo``.
+    """Return a run's settings of ``algorithm.shape_grpo``.
 
     Its ``settings.json`` may hold the block ``shape_grpo``, or single settings of `CREDIT`; the
-    method's file in `config/method` says the rest.
+    rest comes from the method's file in `config/method`.
     """
     method = settings.get("method")
     of_method = credit_options(method) if method in METHODS else {}
@@ -223,7 +234,7 @@ def credit_settings(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_curve(folder: Path, files: list[str]) -> pd.DataFrame:
-    """One row a step, as `Results` describes them."""
+    """Return one row per step, as `Results` describes them."""
     try:
         metrics = read_metrics(folder) if METRICS in files else _read_events(folder)
     except json.JSONDecodeError as error:
@@ -241,7 +252,7 @@ def _read_curve(folder: Path, files: list[str]) -> pd.DataFrame:
 
 
 def _read_events(folder: Path) -> dict[int, dict[str, float]]:
-    """Scalars of TensorBoard's event files, by step."""
+    """Return the scalars of TensorBoard's event files, by step."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
@@ -254,7 +265,7 @@ def _read_events(folder: Path) -> dict[int, dict[str, float]]:
 
 
 def _setups(runs: pd.DataFrame, split_by: Iterable[str]) -> list[str]:
-    """The task of each run, and what else is not the same in all of them."""
+    """Return the task of each run, with the settings that are not the same in all runs."""
     unknown = [name for name in split_by if name not in runs]
     if unknown:
         known = ", ".join(name for name in runs if name not in _MEASURED)
@@ -264,17 +275,14 @@ def _setups(runs: pd.DataFrame, split_by: Iterable[str]) -> list[str]:
     varies = {name: text for name, text in shown.items() if runs[name].astype(str).nunique() > 1}
     labels = []
     for _, run in runs.iterrows():
-        parts = [text.format(run[name]) for name, text in varies.items() if not _missing(run[name])]
+        known = run.notna()
+        parts = [text.format(run[name]) for name, text in varies.items() if known[name]]
         labels.append(", ".join([run["task"], *parts]))
     return labels
 
 
-def _missing(value: Any) -> bool:
-    return bool(value is None or value != value)
-
-
 def _check_distinct(runs: pd.DataFrame) -> None:
-    """Two runs of one method, seed and setup would be counted as two seeds."""
+    """Raise a ValueError for two runs that would be counted as two seeds but are one."""
     same = ["setup", "method", "learning_rate", "seed"]
     known = runs.dropna(subset="seed").groupby(same, dropna=False)
     for (setup, method, _, seed), twins in known:

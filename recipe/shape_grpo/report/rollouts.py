@@ -1,7 +1,7 @@
-"""Responses of a run: ``RUN/rollouts/STEP.jsonl``, as verl's ``trainer.rollout_data_dir``.
+"""Responses of a run: ``RUN/rollouts/STEP.jsonl``, as in verl's ``trainer.rollout_data_dir``.
 
-A line is one response: ``input``, ``output``, ``score``, ``step``, in verl its ``uid``, and under
-``shape_grpo`` the JSON of a `shape_grpo.advantage.CandidateRecord`.
+Each line is one response: ``input``, ``output``, ``score``, ``step``, in verl its ``uid``, and
+under ``shape_grpo`` the JSON of a `shape_grpo.advantage.CandidateRecord`.
 """
 
 from __future__ import annotations
@@ -19,26 +19,25 @@ from recipe.shape_grpo.report.results import Results
 RECORD = "shape_grpo"
 """`shape_grpo.verl.checks.RECORD_KEY`, which cannot be imported without torch."""
 
-
 FILES_READ = 4
-"""Steps of a run whose responses figure 2 shows: the last ones."""
+"""Number of steps, the last of a run, whose responses figure 2 shows."""
 
 
 def rollout_files(run: Path) -> dict[int, Path]:
-    """The files of a run's rollouts, by step."""
+    """Return the files of a run's rollouts, by step."""
     files = {int(file.stem): file for file in (run / ROLLOUTS).glob("*.jsonl")
              if file.stem.isdecimal()}  # fmt: skip
     return dict(sorted(files.items()))
 
 
 def read_rollouts(file: Path) -> list[dict[str, Any]]:
-    """The responses in one file that have a record of their candidates, parsed.
+    """Return the responses in one file that have a record of their candidates.
 
     Others are padding, earlier outputs of a rollout, or not from this package's trainer. A last
     line that is still being written is ignored.
 
     Raises:
-        ValueError: A line that is not JSON.
+        ValueError: A line is not JSON.
     """
     rollouts = []
     # Not by splitlines: verl leaves a line separator within a response (U+2028) as it is.
@@ -54,8 +53,9 @@ def read_rollouts(file: Path) -> list[dict[str, Any]]:
 
 
 def length_variations(rollouts: list[dict[str, Any]]) -> NDArray[np.float64]:
-    """Standard deviation (ddof 0) over mean of the candidates' lengths in tokens, one a response of
-    two or more candidates with a reward.
+    """Return standard deviation (ddof 0) over mean of the candidates' lengths in tokens.
+
+    One value per response that has two or more candidates with a reward.
     """
     variations = []
     for rollout in rollouts:
@@ -68,9 +68,9 @@ def length_variations(rollouts: list[dict[str, Any]]) -> NDArray[np.float64]:
 
 
 def length_samples(results: Results) -> tuple[dict[tuple[str, str], Any], bool]:
-    """Coefficients of variation by setup and method, and whether they are of single responses.
+    """Return coefficients of variation by setup and method, and whether they are per response.
 
-    Where a run has no rollouts, all are taken from the metrics, so that like is set beside like.
+    If any run has no rollouts, all values come from the metrics, which have one value per step.
     """
     cells = results.runs.groupby(["setup", "method"])
     responses = {}

@@ -1,4 +1,4 @@
-"""What a run's responses consist of: distinct sets, repeats, and the candidates named most.
+"""The candidates in a run's responses: distinct sets, repeats, and the most frequent ones.
 
 Where each candidate is right or wrong, also how many are right.
 """
@@ -15,25 +15,26 @@ from rich.console import Console
 from rich.table import Table
 
 from recipe.shape_grpo.common.files import read_stamp
+from recipe.shape_grpo.common.run_folder import BEGUN
 from recipe.shape_grpo.report.results import credit_settings
 from recipe.shape_grpo.report.rollouts import RECORD, read_rollouts, rollout_files
-from recipe.shape_grpo.report.segments import find_segments
-from shape_grpo.candidates import CandidateRules, parse_candidates
+from shape_grpo.candidates import CandidateRules, check_candidates, comparable_text
 
 NAMED = 4
-"""Candidates that a row names."""
+"""Number of candidates that a row names."""
 
 RIGHT = ("right", "distinct right", "in all")
 
 
 def print_sets(run: Path, console: Console) -> None:
-    """A row for each step that has rollouts.
+    """Print one row per step that has rollouts.
 
-    Where all rewards are 0 or 1 it says how many candidates are right: their share, and the
-    different texts among them, in a response on average and in all the step's responses.
+    Texts are compared as training compares them: white space and case do not matter. Where all
+    rewards are 0 or 1, three columns say how many candidates are right: their share, and the
+    distinct texts among them, per response and in all responses of the step.
 
     Raises:
-        FileNotFoundError: There are none.
+        FileNotFoundError: The run has no rollouts.
     """
     files = rollout_files(run)
     if not files:
@@ -49,60 +50,67 @@ def print_sets(run: Path, console: Console) -> None:
         table.add_column(heading, justify="right")
     table.add_column("in most responses")
     for step, rollouts in steps.items():
-        candidates = [[c.text for c in parse_candidates(r["output"])] for r in rollouts]
-        named = Counter(text for of_response in candidates for text in set(of_response))
-        count = sum(map(len, candidates))
-        distinct = sum(named.values())
+        found = [written_texts(rollout, rules) for rollout in rollouts]
+        texts = [text for of_response in found for text in of_response]
+        first_spelling = {comparable_text(text): text for text in reversed(texts)}
+        sets = [frozenset(map(comparable_text, of_response)) for of_response in found]
+        named = Counter(name for of_response in sets for name in of_response)
         most = sorted(named.items(), key=lambda item: (-item[1], item[0]))[:NAMED]
         table.add_row(
             str(step),
             str(len(rollouts)),
             f"{fmean(rollout['score'] for rollout in rollouts):.3f}",
-            str(len(set(map(frozenset, candidates)))),
-            f"{1 - distinct / max(count, 1):.0%}",
+            str(len(set(sets))),
+            f"{1 - sum(named.values()) / max(len(texts), 1):.0%}",
             *(count_right(rollouts, rules) if pass_or_fail else ()),
-            "; ".join(f"{text} {times}" for text, times in most),
+            "; ".join(f"{first_spelling[name]} {times}" for name, times in most),
         )
     console.print(table)
 
 
 def known_rewards(rollouts: list[dict[str, Any]]) -> list[Any]:
-    """The rewards of all candidates of the responses, less those that could not be had."""
+    """Return the rewards of all candidates, without those that the reward function failed on."""
     rewards = [reward for rollout in rollouts for reward in rollout[RECORD]["rewards"]]
     return [reward for reward in rewards if reward is not None]
 
 
 def candidate_rules(run: Path) -> CandidateRules:
-    """By which rules the run found its candidates."""
-    settings = credit_settings(read_stamp(run) or {})
+    """Return the rules by which the run found its candidates; the default where it names none."""
+    settings = credit_settings(read_stamp(run) or read_stamp(run, BEGUN) or {})
     names = [field.name for field in fields(CandidateRules)]
     return CandidateRules(**{name: settings[name] for name in names if name in settings})
 
 
-def count_right(rollouts: list[dict[str, Any]], rules: CandidateRules) -> tuple[str, str, str]:
-    """What the columns `RIGHT` say of a step's responses, all of whose rewards are 0 or 1.
+def written_texts(rollout: dict[str, Any], rules: CandidateRules) -> list[str]:
+    """Return the texts of a response's candidates, with the repeats that the rules may drop."""
+    checked = check_candidates(rollout["output"], rules, cut=False)
+    return [one.candidate.text for one in checked if one.counts or one.problem == "duplicate"]
 
-    Which texts are right is not known ("-") where these rules find other candidates than the run
-    did: until a run is whole, its own are not written down.
+
+def count_right(rollouts: list[dict[str, Any]], rules: CandidateRules) -> tuple[str, str, str]:
+    """Return the cells of the columns `RIGHT` for a step whose rewards are all 0 or 1.
+
+    The texts are unknown ("-") where the rules find other candidates than the run did.
     """
     rewards = known_rewards(rollouts)
     share = f"{sum(rewards) / max(len(rewards), 1):.0%}"
-    found = [right_candidates(rollout, rules) for rollout in rollouts]
+    found = [right_texts(rollout, rules) for rollout in rollouts]
     right = [texts for texts in found if texts is not None]
     if len(right) < len(found):
         return share, "-", "-"
     return share, f"{fmean(map(len, right)):.2f}", str(len(set().union(*right)))
 
 
-def right_candidates(rollout: dict[str, Any], rules: CandidateRules) -> set[str] | None:
-    """The texts of a response's candidates whose reward is 1; None if the record has others."""
-    record = rollout[RECORD]
-    spans = list(zip(record["starts"], record["ends"], strict=True))
-    segments, difference = find_segments(rollout["output"], spans, rules, tokenizer=None)
-    if difference:
-        return None
-    return {
-        segment.text
-        for segment in segments
-        if segment.candidate is not None and record["rewards"][segment.candidate] == 1
-    }
+def right_texts(rollout: dict[str, Any], rules: CandidateRules) -> set[str] | None:
+    """Return the distinct texts whose reward is 1; None if the record has other candidates.
+
+    The record does not say whether the response was cut off, which decides whether the last item of
+    a numbered list is one of the set: the answer that agrees with the record is taken.
+    """
+    rewards = rollout[RECORD]["rewards"]
+    for cut in (False, True):
+        checked = check_candidates(rollout["output"], rules, cut=cut)
+        texts = [comparable_text(one.candidate.text) for one in checked if one.counts]
+        if len(texts) == len(rewards):
+            return {text for text, reward in zip(texts, rewards, strict=True) if reward == 1}
+    return None

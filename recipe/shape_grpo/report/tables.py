@@ -1,4 +1,4 @@
-"""The report's tables: the main one, one over all tasks, the ablations, the cost."""
+"""The report's tables: final rewards, all tasks together, speed, rates, ablations, cost."""
 
 from __future__ import annotations
 
@@ -22,18 +22,15 @@ from recipe.shape_grpo.report.statistics import (
 
 NOTHING = "-"
 NARROW = 105
-"""Terminals below this width have no room for two intervals and a probability."""
+"""Width of a terminal that has room for two intervals and a probability."""
 
-INTERVALS = (
-    f"In brackets: 95% percentile bootstrap intervals over seeds (scipy.stats.bootstrap, "
-    f"{statistics.RESAMPLES} resamples); with five seeds or fewer they are too narrow."
-)
+INTERVALS = "In brackets: 95% intervals of the mean over seeds, by Student's t."
 FACTORS = {
-    "advantage": ("reading", "reweight"),
+    "advantage": ("advantage", "reweight"),
     "allocator": ("allocator", "shapley"),
     "length_correction": ("length correction", "False"),
 }
-"""Settings that the ablations vary, their names in the table, and the paper's choice."""
+"""Settings that the ablations vary, with their names in the table and the paper's choice."""
 
 
 @dataclass(frozen=True)
@@ -41,19 +38,21 @@ class Table:
     """A table of the report.
 
     Attributes:
-        name: Of its files.
-        title: What it shows.
+        name: Name of its files, without the ending.
+        title: Subject of the table.
         caption: How its numbers were made.
         rows: Text, ready to print; empty where the runs do not hold what the table needs.
+        wide: Column that a narrow terminal has no room for.
     """
 
     name: str
     title: str
     caption: str
     rows: pd.DataFrame
+    wide: str | None = None
 
     def write(self, folder: Path) -> None:
-        """Write it as Markdown and as LaTeX (package booktabs)."""
+        """Write the table as Markdown and as LaTeX (package booktabs)."""
         if self.rows.empty:
             return
         lines = [list(self.rows), ["---"] * len(self.rows.columns), *self.rows.values.tolist()]
@@ -66,14 +65,15 @@ class Table:
         (folder / f"{self.name}.tex").write_text(latex)
 
     def print(self, console: Console) -> None:
-        """Print it, a table a task, on a narrow terminal without the last column."""
-        shown = self.rows if console.width >= NARROW else self.rows.iloc[:, :-1]
+        """Print one table per task, and the caption."""
+        shown = self.rows
+        if self.wide is not None and console.width < NARROW:
+            shown = shown.drop(columns=self.wide)
         for task, rows in shown.groupby("task", sort=False):
             title = f"{self.title}: {task}"
             table = RichTable(title=title, title_justify="left", box=box.SIMPLE_HEAD)
             for place, heading in enumerate(rows.columns[1:]):
-                left = place == 0
-                table.add_column(heading, justify="left" if left else "right", no_wrap=left)
+                table.add_column(heading, justify="right" if place else "left", no_wrap=not place)
             for row in rows.values.tolist():
                 table.add_row(*row[1:])
             console.print(table)
@@ -81,104 +81,104 @@ class Table:
 
 
 def all_tables(results: Results) -> list[Table]:
-    """The tables of a report, in its order."""
-    tables = [
+    """Return the tables of a report, in its order."""
+    over_tasks = [overall_table(results)] if len(results.setups) > 1 else []
+    return [
         main_table(results),
-        overall_table(results),
+        *over_tasks,
         convergence_table(results),
         rate_table(results),
         ablation_table(results),
         cost_table(results),
     ]
-    return tables if len(results.setups) > 1 else [tables[0], *tables[2:]]
 
 
 def main_table(results: Results) -> Table:
-    """Each method in each setup: the final held-out reward, and how it compares with GRPO."""
+    """Return the final held-out reward of each method in each setup, compared with GRPO."""
+    chance = f"P(better than {BASELINE})"
     rows = []
     for setup, method, runs in results.cells():
+        row = {
+            "task": setup,
+            "method": method,
+            "seeds": str(len(runs)),
+            "held-out reward": mean_over_seeds(runs["final"]).text(),
+            f"minus {BASELINE}, same seeds": NOTHING,
+            chance: NOTHING,
+        }
         baseline = results.of(setup, BASELINE)
-        difference = chance = NOTHING
         if method != BASELINE and len(baseline):
             paired = paired_difference(runs, baseline, "final")
-            difference = "no seed in common" if paired is None else paired.text("+.3f")
-            chance = probability_of_improvement(runs["final"], baseline["final"]).text(".2f")
-        rows.append(
-            {
-                "task": setup,
-                "method": method,
-                "seeds": str(len(runs)),
-                "held-out reward": mean_over_seeds(runs["final"]).text(),
-                f"minus {BASELINE}, same seeds": difference,
-                f"P(better than {BASELINE})": chance,
-            }
-        )
+            difference = paired.text("+.3f") if paired else "no seed in common"
+            row[f"minus {BASELINE}, same seeds"] = difference
+            better = probability_of_improvement(runs["final"], baseline["final"])
+            row[chance] = better.text(".2f")
+        rows.append(row)
     caption = (
         "Best-of-set reward on held-out prompts after the last step, mean over seeds. "
-        f"{INTERVALS} P: the part of all pairs of runs in which the method's is the better one "
-        f"(Mann-Whitney, {statistics.RESAMPLES_OVER_TASKS} resamples)."
+        f"{INTERVALS} P: share of all pairs of runs in which the method's run is the better one "
+        "(Mann-Whitney), with a 95% percentile bootstrap interval over seeds "
+        f"({statistics.RESAMPLES_OVER_TASKS} resamples)."
     )
     lacking = [setup for setup in results.setups if results.of(setup, BASELINE).empty]
     if lacking:
         caption += f" There is no run of {BASELINE} to compare with for: {'; '.join(lacking)}."
-    return Table("main", "Final held-out reward", caption, pd.DataFrame(rows))
+    return Table("main", "Final held-out reward", caption, pd.DataFrame(rows), wide=chance)
 
 
 def overall_table(results: Results) -> Table:
-    """Each method over all setups, by rliable; of the seeds that all its runs and GRPO's share."""
-    scores = {method: _scores(results, method) for method in results.methods}
-    rows = []
-    if scores.get(BASELINE) is not None:
-        whole = {method: of for method, of in scores.items() if of is not None}
-        pairs = {}
-        relative = {}
-        for method, finals in whole.items():
-            seeds = finals.index.intersection(whole[BASELINE].index)
-            if len(seeds):
-                ours, theirs = finals.loc[seeds].to_numpy(), whole[BASELINE].loc[seeds].to_numpy()
-                pairs[method] = (ours, theirs)
-                relative[method] = ours / whole[BASELINE].mean().to_numpy()
-        # A ratio of rewards says something only where GRPO's are positive.
-        positive = bool((whole[BASELINE].mean() > 0).all())
-        means = statistics.interquartile_means(relative) if positive else {}
-        others = {method: pair for method, pair in pairs.items() if method != BASELINE}
-        chances = statistics.improvements_over_tasks(others)
-        for method, pair in pairs.items():
-            one = len(pair[0]) == 1
-            rows.append(
-                {
-                    "method": method,
-                    "tasks x seeds": f"{pair[0].shape[1]} x {pair[0].shape[0]}",
-                    f"interquartile mean, {BASELINE} = 1": _without_interval(means[method], one)
-                    if means
-                    else NOTHING,
-                    f"P(better than {BASELINE})": _without_interval(chances[method], one, ".2f")
-                    if method in chances
-                    else NOTHING,
-                }
-            )
+    """Return each method over all setups, by rliable, for the seeds that it shares with GRPO."""
     caption = (
         f"Final held-out rewards, divided by {BASELINE}'s mean of the same task, over all tasks: "
         f"rliable's interquartile mean and probability of improvement, averaged over tasks, with "
         f"95% stratified bootstrap intervals ({statistics.RESAMPLES_OVER_TASKS} resamples). "
         "Methods that have runs of every task, and their seeds that are there for every task."
     )
+    finals = {method: _finals(results, method) for method in results.methods}
+    baseline = finals.get(BASELINE, pd.DataFrame())
+    shared = {method: of.index.intersection(baseline.index) for method, of in finals.items()}
+    pairs = {
+        method: (finals[method].loc[seeds].to_numpy(), baseline.loc[seeds].to_numpy())
+        for method, seeds in shared.items()
+        if len(seeds)
+    }
+    level = baseline.mean().to_numpy()
+    # A ratio of rewards says something only where GRPO's are positive.
+    positive = pairs if (level > 0).all() else {}
+    relative = {method: ours / level for method, (ours, _) in positive.items()}
+    means = statistics.interquartile_means(relative)
+    chances = statistics.improvements_over_tasks(
+        {method: pair for method, pair in pairs.items() if method != BASELINE}
+    )
+
+    def cell(estimates: dict[str, Estimate], method: str, form: str) -> str:
+        if method not in estimates:
+            return NOTHING
+        estimate = estimates[method]
+        one_seed = len(shared[method]) == 1
+        return (Estimate(estimate.value) if one_seed else estimate).text(form)
+
+    rows = [
+        {
+            "method": method,
+            "tasks x seeds": f"{ours.shape[1]} x {ours.shape[0]}",
+            f"interquartile mean, {BASELINE} = 1": cell(means, method, ".3f"),
+            f"P(better than {BASELINE})": cell(chances, method, ".2f"),
+        }
+        for method, (ours, _) in pairs.items()
+    ]
     return Table("overall", "Over all tasks", caption, pd.DataFrame(rows))
 
 
 def convergence_table(results: Results) -> Table:
-    """How soon each method earns what GRPO earns in the end, and how steadily."""
+    """Return how soon each method earns GRPO's final reward, and how steadily."""
+    rows = pd.DataFrame(convergence.convergence_rows(results))
     caption = f"{convergence.CAPTION} {INTERVALS}"
-    return Table(
-        "convergence",
-        "Speed and steadiness",
-        caption,
-        pd.DataFrame(convergence.convergence_rows(results)),
-    )
+    return Table("convergence", "Speed and steadiness", caption, rows)
 
 
 def rate_table(results: Results) -> Table:
-    """What each method did at each learning rate, where it was tried at several."""
+    """Return the rewards at each learning rate, for methods that were tried at several."""
     several = results.rates[results.rates["tried"] > 1]
     rows = pd.DataFrame(
         {
@@ -192,48 +192,45 @@ def rate_table(results: Results) -> Table:
         }
     )
     caption = (
-        "Every method is compared at its own best rate: that with the highest held-out reward, "
-        "averaged over training, of the seeds that all its rates have."
+        "Every method is compared at its own best rate: the one with the highest held-out reward, "
+        "averaged over training and over the seeds that all its rates have."
     )
     return Table("rates", "Learning rates tried", caption, rows)
 
 
 def ablation_table(results: Results) -> Table:
-    """Methods that differ in one thing: the reading, the allocator or the length correction."""
+    """Return methods that differ in one thing: advantage, allocator or length correction."""
     runs = results.runs
     rows = []
     named = runs.reindex(columns=list(CREDIT)).notna().any(axis=1)
     known = runs[(runs["method"] != BASELINE) & named]
     known = known.assign(**{f"chosen {name}": _choices(known, name) for name in FACTORS})
     for factor in FACTORS:
-        fixed = [name for name in FACTORS if name != factor]
-        for key, group in known.groupby(["setup", *(f"chosen {name}" for name in fixed)]):
+        others = [name for name in FACTORS if name != factor]
+        for key, group in known.groupby(["setup", *(f"chosen {name}" for name in others)]):
             if group[f"chosen {factor}"].nunique() > 1:
-                held = ", ".join(
-                    f"{FACTORS[name][0]} {value}"
-                    for name, value in zip(fixed, key[1:], strict=True)
-                )
-                rows += _compared(group, factor, held)
+                values = zip(others, key[1:], strict=True)
+                same = ", ".join(f"{FACTORS[name][0]} {value}" for name, value in values)
+                rows += _compared(group, factor, same)
     caption = (
-        "Final held-out reward of methods that differ in one setting; the difference is to the "
+        "Final held-out reward of methods that differ in one setting. The difference is to the "
         f"first row of each block, over the same seeds. {INTERVALS}"
     )
     return Table("ablation", "One thing changed at a time", caption, pd.DataFrame(rows))
 
 
 def cost_table(results: Results) -> Table:
-    """Seconds a step, and the time of a whole run."""
+    """Return the seconds per step, and the minutes per run."""
     rows = []
     for setup, method, runs in results.cells():
-        steps = results.steps[results.steps["run"].isin(runs.index)].groupby("run")
-        seconds = steps["seconds"].median().dropna()
-        total = steps["seconds"].sum(min_count=1).dropna() / 60
+        steps = results.steps_of(runs).groupby("run")["seconds"]
+        seconds, total = steps.median().dropna(), steps.sum(min_count=1).dropna() / 60
         rows.append(
             {
                 "task": setup,
                 "method": method,
-                "seconds a step": mean_over_seeds(seconds).text() if len(seconds) else NOTHING,
-                "minutes a run": f"{total.mean():.1f}" if len(total) else NOTHING,
+                "seconds per step": mean_over_seeds(seconds).text() if len(seconds) else NOTHING,
+                "minutes per run": f"{total.mean():.1f}" if len(total) else NOTHING,
             }
         )
     caption = (
@@ -243,16 +240,15 @@ def cost_table(results: Results) -> Table:
     return Table("cost", "Cost", caption, pd.DataFrame(rows))
 
 
-def _scores(results: Results, method: str) -> pd.DataFrame | None:
-    """Final rewards (seeds, setups) of the seeds that are there in every setup."""
+def _finals(results: Results, method: str) -> pd.DataFrame:
+    """Return final rewards (seeds, setups) for the seeds that have runs in every setup."""
     runs = results.runs[results.runs["method"] == method]
     table = runs.dropna(subset="seed").pivot(index="seed", columns="setup", values="final")
-    table = table.reindex(columns=results.setups).dropna()
-    return table if len(table) else None
+    return table.reindex(columns=results.setups).dropna()
 
 
 def _choices(runs: pd.DataFrame, name: str) -> pd.Series:
-    """The setting ``name`` as text, an allocator with its options; the default where not named."""
+    """Return a setting as text, with an allocator's options; the default where not named."""
     settings = runs.reindex(columns=[name, "allocator_options"])
     texts = settings[name].where(settings[name].notna(), FACTORS[name][1]).astype(str)
     if name != "allocator":
@@ -263,34 +259,28 @@ def _choices(runs: pd.DataFrame, name: str) -> pd.Series:
     return texts + options
 
 
-def _compared(group: pd.DataFrame, factor: str, held: str) -> list[dict[str, str]]:
-    """Rows of one block, the paper's choice first."""
+def _compared(group: pd.DataFrame, factor: str, same: str) -> list[dict[str, str]]:
+    """Return the rows of one block, the paper's choice first."""
     name, papers = FACTORS[factor]
-    chosen = f"chosen {factor}"
-    methods = group.groupby([chosen, "method"])
-    keys = sorted(methods.groups, key=lambda key: (key[0] != papers, key))
-    first = methods.get_group(keys[0])
+    methods = group.groupby([f"chosen {factor}", "method"])
+    blocks = sorted(methods, key=lambda block: (block[0][0] != papers, block[0]))
+    first = blocks[0][1]
     rows = []
-    for key in keys:
-        runs = methods.get_group(key)
-        difference = None if key == keys[0] else paired_difference(runs, first, "final")
+    for (value, method), runs in blocks:
+        difference = None if runs is first else paired_difference(runs, first, "final")
         rows.append(
             {
                 "task": group["setup"].iloc[0],
                 "varied": name,
-                "value": key[0],
-                "method": key[1],
-                "the same": held,
+                "value": value,
+                "method": method,
+                "the same": same,
                 "seeds": str(len(runs)),
                 "held-out reward": mean_over_seeds(runs["final"]).text(),
                 "minus the first": difference.text("+.3f") if difference else NOTHING,
             }
         )
     return rows
-
-
-def _without_interval(estimate: Estimate, one_seed: bool, form: str = ".3f") -> str:
-    return (Estimate(estimate.value) if one_seed else estimate).text(form)
 
 
 def _escaped(text: str) -> str:

@@ -160,9 +160,9 @@ def _check_begun(run: Path, wanted: dict[str, Any]) -> None:
 
 
 def _causes(config: DictConfig) -> dict[str, Any]:
-    """What else a run was made from: the whole configuration, the data, and the policy's folder.
+    """Return what else a run was made from: the configuration, the data, and the policy's folder.
 
-    Credit maps read ``shape_grpo`` and ``tokenizer``.
+    Credit maps read ``shape_grpo``, ``norm_by_std`` and ``tokenizer``.
     """
     text = OmegaConf.to_yaml(config, sort_keys=True)
     policy = config.actor_rollout_ref.model.path
@@ -171,6 +171,7 @@ def _causes(config: DictConfig) -> dict[str, Any]:
         "data": read_stamp(Path(config.dataset.folder)) or _own_files(config),
         "made_policy": read_stamp(Path(policy)),
         "shape_grpo": OmegaConf.to_container(config.algorithm.shape_grpo),
+        "norm_by_std": config.algorithm.norm_adv_by_std_in_grpo,
         "tokenizer": policy,
     }
 

@@ -111,6 +111,9 @@ def test_the_fixed_set_is_what_most_answers_name_and_is_scored_for_every_prompt(
     # In 4 answers b, in 3 c, in 2 a; a repeat counts once.
     assert most_frequent(answers, 3) == ["b", "c", "a"]
     assert most_frequent([[answer()]], 3) == []
+    # Three spellings of one film are one film, by the rule that training has for duplicates.
+    spelled = [[answer(text) for text in ("Heat", "heat", "HEAT ", "X", "X")]]
+    assert most_frequent(spelled, 2) == ["Heat", "X"]
 
     prepared = load_task_folder(task)
     rows = prepared.prompts("test").to_list()

@@ -7,14 +7,14 @@ GROUP_REWARDS = [[5.0, 4.0, 3.0], [1.0, 2.0, 2.0], [4.0, 4.0, 1.0]]
 
 
 def write_run(folder, held_out, training=(), settings=None, **more):
-    """A run of task films whose held-out reward goes over ``held_out``, and whose training reward
-    is ``training`` from step 1 on."""
+    """A run of task films whose held-out reward is ``held_out`` from step 0 on (None: not
+    measured), and whose training reward is ``training`` from step 1 on."""
     folder.mkdir(parents=True)
     steps = max(len(training), len(held_out) - 1)
     lines = []
     for step in range(steps + 1):
         data = {"timing_s/step": 2.0} if step else {}
-        if step < len(held_out):
+        if step < len(held_out) and held_out[step] is not None:
             data[HELD_OUT] = held_out[step]
         if 1 <= step <= len(training):
             data["critic/score/mean"] = training[step - 1]
@@ -29,7 +29,7 @@ def write_run(folder, held_out, training=(), settings=None, **more):
 
 
 def write_runs(root, finals, **more):
-    """One run a method and seed; ``finals`` is method to seed to final held-out reward."""
+    """One run per method and seed; ``finals`` is method to seed to final held-out reward."""
     for method, seeds in finals.items():
         for seed, final in seeds.items():
             write_run(root / f"{method}-{seed}", [0.0, final], method=method, seed=seed, **more)

@@ -66,7 +66,7 @@ def test_tables_and_pictures_are_there_and_the_console_is_silent(browser, pages)
     rows = browser.execute_script(
         "return [...document.querySelectorAll('#main tbody tr:not(.task)')].map(tr => tr.innerText)"
     )
-    assert len(rows) == 4 and "grpo" in rows[0] and "0.450 [0.300, 0.600]" in rows[0]
+    assert len(rows) == 4 and "grpo" in rows[0] and "0.450 [-1.456, 2.356]" in rows[0]
     drawn = browser.execute_script(
         "return [...document.querySelectorAll('figure svg')].map(svg => [svg.clientWidth, "
         "svg.clientHeight, svg.querySelectorAll('path').length])"

@@ -3,18 +3,20 @@ import struct
 import numpy as np
 import pytest
 from run_folders import write_rollouts, write_run, write_runs
+from scipy.stats import ttest_1samp
 
-from recipe.shape_grpo.report.figures import INK, Painter
+from recipe.shape_grpo.report.figures import Painter
 from recipe.shape_grpo.report.results import read_results
 from recipe.shape_grpo.report.rollouts import length_samples
-from recipe.shape_grpo.report.statistics import band
+from recipe.shape_grpo.report.statistics import intervals_of_means
+from recipe.shape_grpo.report.style import INK, KNOWN, method_line
 
 FINALS = {"grpo": {1: 1.0, 2: 2.0}, "praise": {1: 2.0, 2: 4.0}}
 
 
 def figures_of(results, folder):
     folder.mkdir(exist_ok=True)
-    painter = Painter(results, folder, "4 runs, 2 seeds a method. Made by: a command")
+    painter = Painter(results, folder, "4 runs, 2 seeds per method. Made by: a command")
     figures = {figure.name: figure for figure in painter.figures()}
     assert len(figures) == painter.count
     return figures
@@ -74,8 +76,8 @@ def test_one_seed_is_called_an_anecdote(tmp_path):
 
 
 def test_a_method_has_one_colour_in_all_figures(results, tmp_path):
-    painter = Painter(results, tmp_path, "")
-    colours = {method: painter._line(method)["color"] for method in results.methods}
+    methods = results.methods
+    colours = {method: method_line(method, methods)["color"] for method in methods}
     assert len(set(colours.values())) == 2
     for figure in figures_of(results, tmp_path / "out").values():
         if figure.svg:
@@ -83,10 +85,15 @@ def test_a_method_has_one_colour_in_all_figures(results, tmp_path):
 
 
 def test_more_methods_than_colours_differ_in_their_lines(tmp_path):
-    methods = {f"m{number:02}": {1: 1.0} for number in range(14)}
-    painter = Painter(read_results([write_runs(tmp_path, methods)]), tmp_path, "")
-    lines = [painter._line(method) for method in methods]
-    assert len({(line["color"], line["ls"]) for line in lines}) == 14
+    methods = ["grpo", "praise", *(f"m{number:02}" for number in range(14))]
+    lines = [method_line(method, methods) for method in methods]
+    assert len({(line["color"], line["ls"]) for line in lines}) == 16
+
+
+def test_a_method_has_one_colour_in_all_reports():
+    every = ["grpo", *KNOWN, "mine"]
+    for method in every[:-1]:
+        assert method_line(method, ["grpo", method]) == method_line(method, every)
 
 
 def test_lengths_are_of_single_responses_where_there_are_rollouts(tmp_path):
@@ -99,10 +106,18 @@ def test_lengths_are_of_single_responses_where_there_are_rollouts(tmp_path):
     assert samples["films", "grpo"] == pytest.approx(expected)
 
 
-def test_a_band_is_the_interval_of_each_step():
-    values = np.array([[1.0, 2.0, 3.0, 4.0, 5.0], [2.0, 2.0, 2.0, 2.0, 2.0]])
-    low, high = band(values)
+def test_a_band_is_the_t_interval_of_each_step():
+    values = np.array([[1.0, 2.0, 3.0, 4.0, 5.0], [2.0, 2.0, 2.0, 2.0, 2.0], [0.0, 9.0, 1, 1, 1]])
+    low, high = intervals_of_means(values)
     assert low[1] == high[1] == 2.0
-    # Five seeds of standard deviation sqrt(2): the mean of a resample has sqrt(2 / 5).
-    assert low[0] == pytest.approx(3 - 1.96 * (2 / 5) ** 0.5, abs=0.2)
-    assert high[0] == pytest.approx(3 + 1.96 * (2 / 5) ** 0.5, abs=0.2)
+    for step in (0, 2):
+        expected = ttest_1samp(values[step], 0).confidence_interval(0.95)
+        assert (low[step], high[step]) == pytest.approx((expected.low, expected.high))
+
+
+def test_single_runs_are_drawn_with_the_bands_of_a_study(tmp_path):
+    one = read_results([write_runs(tmp_path / "one", {"grpo": {9: 1.0}})])
+    study = read_results([write_runs(tmp_path / "study", FINALS)])
+    with_bands = Painter(one, tmp_path, "", study).rewards("with")
+    without = Painter(one, tmp_path, "").rewards("without")
+    assert (with_bands.svg.count("PolyCollection"), without.svg.count("PolyCollection")) == (1, 0)

@@ -25,7 +25,7 @@ def page(runs, tmp_path):
 
 
 def test_the_page_holds_its_tables_figures_maps_and_runs(page, tmp_path):
-    assert "3.000 [2.000, 4.000]" in page and "+1.500 [+1.000, +2.000]" in page
+    assert "3.000 [-9.706, 15.706]" in page and "+1.500 [-4.853, +7.853]" in page
     assert page.count("<svg") == 2  # curves, and lengths from the rollouts
     assert "praise on films, step 1 of" in page
     assert "winner takes all" in page
@@ -48,8 +48,8 @@ def test_what_a_policy_wrote_is_text_and_no_html(page):
 def test_the_command_prints_the_table_and_where_the_page_is(runs, tmp_path, capsys):
     main([str(runs), "--output", str(tmp_path / "out")])
     printed = capsys.readouterr().out
-    assert "3.000 [2.000, 4.000]" in printed
-    assert "+1.500 [+1.000, +2.000]" in printed
+    assert "3.000 [-9.706, 15.706]" in printed
+    assert "+1.500 [-4.853, +7.853]" in printed
     assert printed.endswith(f"Page: {tmp_path / 'out/report.html'}\n")
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"main.md", "main.tex", "figure3_curves.png", "figure3_curves.svg"} <= names

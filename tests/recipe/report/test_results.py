@@ -3,10 +3,10 @@ import json
 import pytest
 from run_folders import write_run, write_runs
 
-from recipe.shape_grpo.report.results import read_results
+from recipe.shape_grpo.report.results import WINDOW, read_results
 
 
-def test_a_run_has_a_row_a_step(tmp_path):
+def test_a_run_has_one_row_per_step(tmp_path):
     write_run(tmp_path / "a", [0.1, 0.2, 0.3], training=[1.0, 2.0])
     results = read_results([tmp_path])
     steps = results.steps
@@ -15,6 +15,13 @@ def test_a_run_has_a_row_a_step(tmp_path):
     assert steps["training"].tolist()[1:] == [1.0, 2.0] and steps["training"].isna()[0]
     assert results.runs["final"].tolist() == [0.3]
     assert results.setups == ["films"]
+
+
+def test_the_training_curve_is_a_running_mean(tmp_path):
+    write_run(tmp_path / "a", [0.1], training=[float(n) for n in range(1, 17)])
+    curve = read_results([tmp_path]).steps.set_index("step")["training_mean"].dropna()
+    assert curve.index.tolist() == list(range(WINDOW, 17))
+    assert (curve[8], curve[16]) == (4.5, 12.5)
 
 
 def test_a_half_written_last_line_is_ignored(tmp_path):

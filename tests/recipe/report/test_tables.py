@@ -1,11 +1,11 @@
 import io
-import itertools
 
 import numpy as np
 import pytest
 from rich.console import Console
 from rliable import metrics
 from run_folders import write_run, write_runs
+from scipy.stats import ttest_1samp, ttest_rel
 
 from recipe.shape_grpo.report.results import read_results
 from recipe.shape_grpo.report.statistics import probability_of_improvement
@@ -24,10 +24,9 @@ FINALS = {
 }
 
 
-def percentile_interval(values):
-    """From all resamples of a few seeds, which a bootstrap draws from."""
-    means = [np.mean(draw) for draw in itertools.product(values, repeat=len(values))]
-    return np.percentile(means, [2.5, 97.5], method="inverted_cdf")
+def t_interval(values):
+    interval = ttest_1samp(values, 0).confidence_interval(0.95)
+    return interval.low, interval.high
 
 
 def numbers(text):
@@ -45,11 +44,14 @@ def test_means_and_paired_differences_with_their_intervals(tmp_path):
     for method, finals in FINALS.items():
         mean, *interval = numbers(rows[method]["held-out reward"])
         assert mean == pytest.approx(np.mean(list(finals.values())), abs=5e-4)
-        assert interval == pytest.approx(percentile_interval(list(finals.values())), abs=0.02)
+        assert interval == pytest.approx(t_interval(list(finals.values())), abs=5e-4)
     # By seed: 1.5, 0.25, 1.0.
     difference, *interval = numbers(rows["praise"]["minus grpo, same seeds"])
     assert difference == pytest.approx(2.75 / 3, abs=5e-4)
-    assert interval == pytest.approx(percentile_interval([1.5, 0.25, 1.0]), abs=0.02)
+    assert interval == pytest.approx(t_interval([1.5, 0.25, 1.0]), abs=5e-4)
+    ours, theirs = (list(FINALS[method].values()) for method in ("praise", "grpo"))
+    paired = ttest_rel(ours, theirs).confidence_interval(0.95)
+    assert interval == pytest.approx([paired.low, paired.high], abs=5e-4)
     # Better in 2 + 2 + 3 of 9 pairs.
     assert numbers(rows["praise"]["P(better than grpo)"])[0] == pytest.approx(7 / 9, abs=5e-3)
     assert rows["grpo"]["P(better than grpo)"] == "-"
@@ -140,8 +142,8 @@ def test_an_ablation_changes_one_thing(tmp_path):
     write_runs(tmp_path, {"grpo": {1: 0.0, 2: 0.0}}, settings={"shape_grpo": choices["shape"]})
     rows = ablation_table(read_results([tmp_path])).rows
     assert rows[["varied", "value", "method"]].values.tolist() == [
-        ["reading", "reweight", "shape"],
-        ["reading", "contrast", "contrasted"],
+        ["advantage", "reweight", "shape"],
+        ["advantage", "contrast", "contrasted"],
         ["length correction", "False", "shape"],
         ["length correction", "True", "corrected"],
     ]
@@ -152,8 +154,8 @@ def test_an_ablation_changes_one_thing(tmp_path):
 def test_the_cost_of_a_run(tmp_path):
     write_run(tmp_path / "p1", [0.0], [1.0] * 16, method="praise")
     row = rows_of(cost_table(read_results([tmp_path])))["praise"]
-    assert row["seconds a step"].startswith("2.000")
-    assert row["minutes a run"] == "0.5"
+    assert row["seconds per step"].startswith("2.000")
+    assert row["minutes per run"] == "0.5"
 
 
 def test_learning_rates_are_listed_where_several_were_tried(tmp_path):
@@ -172,11 +174,13 @@ def test_tables_are_written_as_markdown_and_latex_and_printed(tmp_path):
     for table in all_tables(results):
         table.write(tmp_path)
     text = (tmp_path / "main.md").read_text()
-    assert "| films | grpo | 3 | 2.000 [1.000, 3.000] | - | - |" in text
+    assert "| films | grpo | 3 | 2.000 [-0.484, 4.484] | - | - |" in text
     latex = (tmp_path / "main.tex").read_text()
     assert "\\toprule" in latex and "\\label{tab:main}" in latex and "95\\%" in latex
-    # No run names a reading, so there is no ablation.
+    # No run names an advantage, so there is no ablation.
     assert not (tmp_path / "ablation.md").exists()
-    console = Console(record=True, width=160, file=io.StringIO())
-    main_table(results).print(console)
-    assert "praise" in console.export_text()
+    for width, has_room in ((160, True), (80, False)):
+        console = Console(record=True, width=width, file=io.StringIO())
+        main_table(results).print(console)
+        printed = console.export_text()
+        assert "praise" in printed and ("P(better than" in printed) == has_room

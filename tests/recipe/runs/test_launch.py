@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from recipe.shape_grpo.common.files import write_stamp
+from recipe.shape_grpo.common.files import read_stamp, write_stamp
 from recipe.shape_grpo.common.run_folder import begin_run, read_metrics, write_metrics
 from recipe.shape_grpo.runs import launch
 
@@ -47,6 +47,12 @@ def test_the_same_run_is_used_again(task, started):
         train(task)
     assert started == ["movielens by shape_grpo"]
     assert read_metrics(task.parent / "run") == {1: {"critic/score/mean": 4.0}}
+
+
+@pytest.mark.parametrize("divided", [True, False])
+def test_a_run_keeps_whether_advantages_are_divided_by_the_deviation(task, started, divided):
+    train(task, f"algorithm.norm_adv_by_std_in_grpo={divided}")
+    assert read_stamp(task.parent / "run")["norm_by_std"] is divided
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,59 @@
+"""Colours, lines and fonts of the report's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+from typing import Any
+
+from recipe.shape_grpo.common.methods import METHODS
+from recipe.shape_grpo.report.results import BASELINE
+
+INK = "#1b1c1e"
+"""The colour of text and axes, and of nothing else: in a page it becomes the page's own."""
+
+LINES = ("-", "--", ":", "-.")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito's colours that show on white and on black."""
+
+FIRST = ("shape_grpo", "praise", "contrast", "reweight_positive", "winner_takes_all")
+KNOWN = (*FIRST, *(method for method in METHODS if method not in (BASELINE, *FIRST)))
+"""Methods whose colour is the same in every report."""
+
+STYLE: dict[str, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "legend.fontsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.2,
+    "grid.linewidth": 0.5,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "figure.constrained_layout.use": True,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": INK,
+}
+
+
+def method_line(method: str, methods: Sequence[str]) -> dict[str, Any]:
+    """Return colour and line of one of a report's methods, the same in every figure.
+
+    Methods that are not `KNOWN` take the places that the report's known methods leave free.
+    """
+    if method == BASELINE:
+        return {"color": "#808285", "ls": "-", "lw": 1.8}
+    others = [other for other in methods if other != BASELINE]
+    taken = {KNOWN.index(other) for other in others if other in KNOWN}
+    free = (place for place in count() if place not in taken)
+    places = dict(zip((other for other in others if other not in KNOWN), free, strict=False))
+    place = places[method] if method in places else KNOWN.index(method)
+    line = LINES[place // len(COLOURS) % len(LINES)]
+    return {"color": COLOURS[place % len(COLOURS)], "ls": line, "lw": 1.5}
