@@ -258,8 +258,8 @@ for folder in ("/tmp", "/dev/shm", os.getcwd()):
 """
 
 
-def test_answers_held_by_the_parent_or_a_running_judge_are_out_of_reach(sandbox):
-    """As in DS-1000's tests: a judge that knows the answers waits while a candidate runs."""
+def test_answers_held_by_the_parent_or_a_running_scorer_are_out_of_reach(sandbox):
+    """As in DS-1000's tests: a scorer that knows the answers waits while a candidate runs."""
     token = secrets.token_hex(16)
     found = []
 
@@ -269,7 +269,7 @@ def test_answers_held_by_the_parent_or_a_running_judge_are_out_of_reach(sandbox)
         found.extend(achieved(sandbox, THIEF, **inputs))
         return b"done"
 
-    judge = "keep = token * 1000\nopen('answers', 'w').write(token)\nreply = ask(b'go')"
-    outcome = sandbox.run(judge, inputs={"token": token}, outputs=["reply"], answer=answer)
+    scorer = "keep = token * 1000\nopen('answers', 'w').write(token)\nreply = ask(b'go')"
+    outcome = sandbox.run(scorer, inputs={"token": token}, outputs=["reply"], answer=answer)
     assert outcome.values() == {"reply": b"done"}
     assert found == []

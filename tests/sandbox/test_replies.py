@@ -129,16 +129,16 @@ held = []
 for path in ("/dev/ptmx", "/dev/pts/ptmx"):
     try: held.append(os.open(path, os.O_RDWR))
     except OSError: pass
-if judge: ask(b"")
+if waits: ask(b"")
 seen = [os.listdir("/dev/pts"), os.listdir("/proc"), os.listdir("/dev/shm")]
 """
     others = []
 
     def answer(_):
-        others.append(sandbox.run(code, inputs={"judge": False}, outputs=["seen"]).values())
+        others.append(sandbox.run(code, inputs={"waits": False}, outputs=["seen"]).values())
         return b""
 
-    outcome = sandbox.run(code, inputs={"judge": True}, outputs=["seen"], answer=answer)
+    outcome = sandbox.run(code, inputs={"waits": True}, outputs=["seen"], answer=answer)
     assert [outcome.values(), *others] == 2 * [{"seen": [[], [], []]}]
 
 
