@@ -1,1 +1,1 @@
-"""Benchmarks: each prints its figures beside a reference measured in the same run."""
+"""Benchmarks for maintainers: each prints figures beside a reference measured in the same run."""

@@ -1,4 +1,4 @@
-"""``python -m recipe.shape_grpo.bench NAME``, of `BENCHMARKS`."""
+"""``python -m recipe.shape_grpo.bench NAME``: run one of `BENCHMARKS`."""
 
 import argparse
 
@@ -26,7 +26,7 @@ BENCHMARKS = {
 
 
 def main() -> None:
-    """Run the benchmark that is named."""
+    """Run the named benchmark."""
     parser = argparse.ArgumentParser(prog="python -m recipe.shape_grpo.bench")
     commands = parser.add_subparsers(dest="benchmark", required=True)
     for name, module in BENCHMARKS.items():
