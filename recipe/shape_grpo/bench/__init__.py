@@ -1,1 +1,1 @@
-"""Benchmarks for maintainers: each prints figures beside a reference measured in the same run."""
+"""Benchmarks: each prints its figures beside a reference measured in the same run."""

@@ -1,4 +1,4 @@
-"""``python -m recipe.shape_grpo.bench NAME``: run one of `BENCHMARKS`."""
+"""``python -m recipe.shape_grpo.bench NAME``, of `BENCHMARKS`."""
 
 import argparse
 
