@@ -137,7 +137,7 @@ def read_task(folder: Path) -> dict[str, Any]:
 
 
 def is_prepared(output: Path, stamp: dict[str, Any], files: Iterable[str]) -> bool:
-    """Whether the very task is in `output` already; if so, says it."""
+    """Return whether `output` holds the same task; if so, print that it is reused."""
     if current := is_current(output, stamp, files):
         print(f"task: reusing {output}")
     return current
@@ -146,7 +146,7 @@ def is_prepared(output: Path, stamp: dict[str, Any], files: Iterable[str]) -> bo
 def write_task(
     output: Path, stamp: dict[str, Any], train: list[dict[str, Any]], test: list[dict[str, Any]]
 ) -> None:
-    """Write the prompts and, last, the stamp: all other files must be there by then."""
+    """Write the prompts and then the stamp; all other files must exist by then."""
     for split, rows in (("train", train), ("test", test)):
         pd.DataFrame(rows).to_parquet(output / f"{split}.parquet")
     write_stamp(output, stamp)
