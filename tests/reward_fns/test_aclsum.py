@@ -54,7 +54,7 @@ def test_rouge_takes_the_place_of_a_judge_that_fails_if_asked_to(caplog):
     for text, result in list(zip(texts, results, strict=True))[1:]:
         assert result == {"score": pytest.approx(1 + 4 * rouge("", text, REFERENCE)), "fallback": 1}
     # One line per kind of failure.
-    assert caplog.text.count("ROUGE takes its place") == 2
+    assert caplog.text.count("ROUGE replaces it") == 2
 
 
 def test_rouge_does_not_hide_a_row_without_an_aspect():
