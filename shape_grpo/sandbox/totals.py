@@ -19,11 +19,7 @@ SECONDS_BETWEEN_CHECKS = 0.1
 
 
 class Totals:
-    """Memory total of one run's processes: a first one and its descendants.
-
-    Args:
-        pid: the first process.
-        limit: the limit.
+    """Memory total of one run's processes: the first one, `pid`, and its descendants.
 
     Attributes:
         cgroup: the run's cgroup, if there is one.

@@ -1,9 +1,8 @@
 """Stop a run whose workers have died and for which verl would wait for ever (verl 0.9.1).
 
-verl's trainer waits for responses, and for vLLM to take weights, without checking whether its
-workers are alive. A thread checks that, and interrupts the trainer. The death of a reward worker is
-no reason to stop: verl continues with the others, and without any it ends because no response
-comes; then this module adds the reason to the message.
+verl's trainer waits for responses, and for vLLM to take weights, even if its workers are dead. A
+thread checks them and interrupts the trainer. A dead reward worker does not stop the run: verl goes
+on with the others; if none is left, it ends without responses, and this module adds the reason.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ SECONDS_BETWEEN_CHECKS = 20
 SECONDS_TO_ANSWER = 5
 NO_RESPONSE = "no materializable trajectories"
 """Part of verl's message for a step without any response."""
-HOW_TO_CONTINUE = (
+RESUME = (
     "The same command continues the run from its last checkpoint, if there is one "
     "(trainer.save_freq; trainer.resume_mode=auto)."
 )
@@ -110,7 +109,7 @@ def stopping_when_workers_die(trainer: Any) -> Iterator[None]:
     except KeyboardInterrupt:
         if not reasons:
             raise
-        raise RuntimeError(f"{reasons[0]} verl would wait for ever. {HOW_TO_CONTINUE}") from None
+        raise RuntimeError(f"{reasons[0]} verl would wait for ever. {RESUME}") from None
     finally:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         ended.set()
@@ -136,8 +135,6 @@ def explain_missing_responses(buffer: Any, trainer: Any) -> None:
             rewards = trainer.reward_loop_manager.reward_loop_worker_handles or ()
             reason = find_dead({**waited_for(trainer), "A reward worker": rewards})
             reason = reason or "verl's log has the reason: Error in _run_prompt."
-            raise RuntimeError(
-                f"No response of this step came. {reason} {HOW_TO_CONTINUE}"
-            ) from error
+            raise RuntimeError(f"No response of this step came. {reason} {RESUME}") from error
 
     buffer.sample = sample_with_reason

@@ -321,7 +321,7 @@ def test_solutions_do_not_see_the_environment(monkeypatch):
             "do not run: .*generate_test_case",
         ),
         ("x = (", "do not run: .*SyntaxError"),
-        (MAXIMA.code_context.replace("range(2)", "range(0)"), "do not run: .*never calls exec_test"),
+        (MAXIMA.code_context.replace("range(2)", "range(0)"), "never calls exec_test"),
     ],
 )
 def test_a_broken_problem_is_an_error(context, what):

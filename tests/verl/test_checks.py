@@ -195,10 +195,7 @@ BATCHES = {
         {"data.train_batch_size": 64, f"{ACTOR}.ppo_mini_batch_size": 48},
         "train_batch_size=64 is not a multiple of .*ppo_mini_batch_size=48",
     ),
-    "responses do not divide": (
-        {"trainer.n_gpus_per_node": 3},
-        "do not divide evenly among 3 GPUs",
-    ),
+    "responses do not divide": ({"trainer.n_gpus_per_node": 3}, "divide evenly among 3 GPUs"),
     "three nodes": ({"trainer.n_gpus_per_node": 8, "trainer.nnodes": 3}, "among 24 GPUs"),
     "micro-batches leave a rest": (
         {f"{ACTOR}.ppo_micro_batch_size_per_gpu": 24},

@@ -52,13 +52,7 @@ class Channel:
 
 
 def serve(incoming: int, outgoing: int, *, limited: bool) -> None:
-    """Report that the sandbox is ready, then run one job.
-
-    Args:
-        incoming: descriptor of the job.
-        outgoing: descriptor of the reply.
-        limited: whether the limits of resources are already set.
-    """
+    """Report that the sandbox is ready, then run one job; `limited`: its limits are already set."""
     channel = Channel(incoming, outgoing)
     channel.send(b"+", b"")
     job = pickle.loads(channel.receive())
