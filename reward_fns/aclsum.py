@@ -1,7 +1,7 @@
-"""Reward of one summary: a language model's score of it, 1 to 5, against the reference.
+"""Reward of one summary: a language model's score, from 1 to 5, against the reference.
 
-Written as every verl reward function is, async, and called once per candidate. The judge is any
-OpenAI-compatible server, or verl's own generative reward model (`reward.reward_model`):
+An async verl reward function, called once per candidate. The judge is any OpenAI-compatible server,
+or verl's own generative reward model (`reward.reward_model`):
 
     reward.custom_reward_function.path=reward_fns/aclsum.py
     +reward.custom_reward_function.reward_kwargs.base_url=http://localhost:8000/v1
@@ -54,10 +54,10 @@ logged_failures: set[type[Exception]] = set()
 
 
 def judge_messages(summary: str, reference: str, aspect: str, answer: str) -> list[dict[str, str]]:
-    """The question to the judge; whatever `summary` holds, it cannot leave its delimiters.
+    """Return the question to the judge, in which no `summary` can leave its delimiters.
 
-    Brackets are escaped with the delimiters, since servers read `<|im_end|>` or `[INST]` in a
-    message as the chat format's own.
+    Brackets are escaped as well, because servers read `<|im_end|>` or `[INST]` in a message as part
+    of the chat format.
     """
 
     def as_data(text: str) -> str:
@@ -79,7 +79,7 @@ def check_reward_kwargs(kwargs: dict[str, Any], has_reward_model: bool) -> None:
     """Check `reward_kwargs` before a run starts.
 
     Raises:
-        ValueError: As `JudgeSettings`, or there is no judge.
+        ValueError: The settings are wrong, or there is no judge.
     """
     if JudgeSettings.from_kwargs(kwargs).base_url is None and not has_reward_model:
         raise ValueError(
@@ -97,7 +97,7 @@ async def compute_score(
     reward_model_tokenizer: Any = None,
     **kwargs: Any,
 ) -> dict[str, float]:
-    """Score one summary by the judge.
+    """Return the judge's score of one summary.
 
     Args:
         data_source: Not used; verl passes it.
@@ -109,18 +109,18 @@ async def compute_score(
         **kwargs: `JudgeSettings`.
 
     Returns:
-        "score", a whole number from 1 to 5, and "fallback", 1 where ROUGE gave it (then from 1 to
-        5, not whole) and else 0.
+        "score", a whole number from 1 to 5, and "fallback", 0; if ROUGE replaced the judge, "score"
+        is a fraction from 1 to 5 and "fallback" is 1.
 
     Raises:
-        ValueError: Wrong settings, a row without an aspect, or an answer that is no score.
-        openai.OpenAIError: The judge gave no answer.
+        ValueError: The settings are wrong, the row has no aspect, or the answer is not a score.
+        openai.OpenAIError: The judge did not answer.
     """
     settings = JudgeSettings.from_kwargs(kwargs)
     aspect = (extra_info or {}).get("aspect")
     if aspect not in ASPECTS:
         raise ValueError(
-            f"extra_info.aspect is {aspect!r}, and must be one of {', '.join(ASPECTS)}: make the "
+            f"extra_info.aspect is {aspect!r}, but must be one of {', '.join(ASPECTS)}: make the "
             "prompt file with `python -m recipe.shape_grpo.tasks aclsum`"
         )
     judge = find_judge(settings, reward_router_address)
@@ -132,6 +132,6 @@ async def compute_score(
             raise
         if type(error) not in logged_failures:
             logged_failures.add(type(error))
-            logger.error("The judge failed, ROUGE takes its place: %s", error)
+            logger.error("The judge failed; ROUGE replaces it: %s", error)
         rouge = rouge_score(data_source, solution_str, ground_truth)
         return {"score": 1 + 4 * rouge, "fallback": 1.0}

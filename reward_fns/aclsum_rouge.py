@@ -1,6 +1,6 @@
-"""Reward of one summary: its ROUGE against the reference summary of that paper and aspect.
+"""Reward of one summary: its ROUGE against the reference summary of the same paper and aspect.
 
-Written as every verl reward function is, and called once per candidate. Point verl at it with
+A verl reward function, called once per candidate. Set it with
 
     reward.custom_reward_function.path=reward_fns/aclsum_rouge.py
 
@@ -18,7 +18,7 @@ ROUGE = ("rouge1", "rouge2", "rougeL")
 
 @cache
 def rouge_scorer() -> RougeScorer:
-    """The scorer, with Porter stemming, once per process."""
+    """Return the process's scorer, with Porter stemming."""
     return RougeScorer(ROUGE, use_stemmer=True)
 
 
@@ -29,7 +29,7 @@ def compute_score(
     extra_info: dict[str, Any] | None = None,
     **kwargs: Any,
 ) -> float:
-    """Mean of the F1 scores of ROUGE-1, ROUGE-2 and ROUGE-L, from 0 to 1.
+    """Return the mean F1 of ROUGE-1, ROUGE-2 and ROUGE-L, from 0 to 1.
 
     Args:
         data_source: not used; verl passes it.
@@ -39,13 +39,13 @@ def compute_score(
         **kwargs: not used; verl may pass more.
 
     Raises:
-        ValueError: the reference has no words that ROUGE could count.
+        ValueError: the reference has no words that ROUGE counts.
     """
-    # rouge_score drops every other character, so that the score could only be zero.
+    # rouge_score drops all other characters, so the score would always be zero.
     if not re.search("[a-z0-9]", ground_truth.lower()):
         raise ValueError(
-            f"the reference summary {ground_truth!r} has no Latin letters or digits, the only ones "
-            "ROUGE counts: check reward_model.ground_truth in the prompt file"
+            f"the reference summary {ground_truth!r} has no Latin letters or digits, which are all "
+            "that ROUGE counts: check reward_model.ground_truth in the prompt file"
         )
     scores = rouge_scorer().score(ground_truth, solution_str)
     return sum(score.fmeasure for score in scores.values()) / len(scores)

@@ -1,27 +1,26 @@
 """Reward of one solution to a DS-1000 problem: 1 if it passes the problem's tests, else 0.
 
-Written as every verl reward function is, and called once per candidate. Point verl at it with
+A verl reward function, called once per candidate. Set it with
 
     reward.custom_reward_function.path=reward_fns/ds1000.py
 
 `python -m recipe.shape_grpo.tasks ds1000` writes the prompts. Needs a sandbox
 (`shape_grpo.sandbox`).
 
-A problem's `code_context` holds its tests, and with them the answers: it runs in a sandbox of its
-own, the judge. Where it calls `exec` on the program with the candidate inserted, that program runs
-in another sandbox, which gets the test's input and gives back the variable `result` as plain data.
-So the candidate's code never shares a process with answers, comparison or verdict. That other
-sandbox may be a Sandbox Fusion server (`reward_fns/sandbox_fusion.py`), by
-`reward.sandbox_fusion.url`.
+A problem's `code_context` holds its tests and thus the answers: it runs in a separate sandbox, the
+scorer's. Where it calls `exec` on the program with the candidate inserted, that program runs in
+another sandbox, which gets the test's input and returns the variable `result` as plain data. So the
+candidate's code never shares a process with answers, comparison or verdict. This other sandbox may
+be a Sandbox Fusion server (`reward_fns/sandbox_fusion.py`), set by `reward.sandbox_fusion.url`.
 
-What a solution causes is a 0: an end of any kind, a result that is none or unlike the answer. What
-the machine or the problem causes is an error: a sandbox or server that runs nothing, tests that
-fail or do not end without any solution (`algorithm.shape_grpo.on_error` says what an error costs).
+Failures that the solution causes score 0: an early end, no result, or a result unlike the answer.
+Failures of the machine or the problem are errors: a sandbox or server that runs no program, tests
+that fail or do not end even without a solution (see `algorithm.shape_grpo.on_error`).
 
-What cannot be given back as plain data (a figure, a fitted model, a generator) is wrong. Tests of
-Matplotlib problems look at the interpreter's state, which cannot be split so: such problems run
-whole in one sandbox, where a candidate could patch its tests, and only if `together` names their
-library.
+A result that is not plain data (a figure, a fitted model, a generator) is wrong. Tests of
+Matplotlib problems read the interpreter's state, which cannot be split in this way: such problems
+run whole in one sandbox, where a candidate could patch its tests, and only if `together` names
+their library.
 """
 
 import json
@@ -40,7 +39,7 @@ logger = logging.getLogger(__name__)
 _lock = threading.Lock()
 _announced: list[Sandbox] = []
 
-# What most problems import, once for all runs of a process.
+# Modules that most problems import; warm sandboxes import them once per process.
 WARM = (
     *("numpy", "pandas", "scipy.stats", "scipy.sparse", "scipy.optimize", "scipy.interpolate"),
     *("sklearn.linear_model", "sklearn.preprocessing", "sklearn.feature_extraction.text"),
@@ -52,22 +51,22 @@ exec(compile(program, "<solution>", "exec"), variables)
 result = variables["result"]
 """
 
-JUDGE = (
-    Path(__file__).with_name("ds1000_judge.py").read_text()
+SCORER = (
+    Path(__file__).with_name("ds1000_scorer.py").read_text()
     + """
-passed = judge(code_context, solution, together, share, ask)
+passed = count_passed(code_context, solution, together, share, ask)
 """
 )
 
 
 def strip_fence(solution: str) -> str:
-    """The code of a solution that is one fenced block, any other solution as it is."""
+    """Return the code of a solution that is one fenced block; any other solution unchanged."""
     fenced = FENCE.match(solution)
     return fenced[1] if fenced else solution
 
 
 def run_untrusted(sandbox: Sandbox | SandboxFusion, code: str, **options: Any) -> Outcome:
-    """As `sandbox.run`; also "died" where that fails of this code, and not of another.
+    """Run code as `sandbox.run` does; "died" also if the sandbox fails with this code alone.
 
     Raises:
         SandboxError: the sandbox did not start.
@@ -93,15 +92,15 @@ def run_tests(
     together: bool = False,
     share: bool = False,
 ) -> float:
-    """The share of a problem's tests that a solution passes; without `share`, 1.0 or 0.0.
+    """Return the share of a problem's tests that a solution passes; without `share`, 1.0 or 0.0.
 
     Args:
-        sandbox: where the judge runs, and without `server` the candidate's program too.
+        sandbox: sandbox of the scorer and, without `server`, of the candidate's program.
         code_context: DS-1000's field of that name.
-        solution: code to be put in the place of `[insert]`; indented where that needs it.
-        server: where the candidate's program runs; with `together`, the judge too.
-        together: the judge runs the candidate's program itself, unprotected from it.
-        share: go on after a test that fails.
+        solution: code that replaces `[insert]`; indented if necessary.
+        server: server that runs the candidate's program and, with `together`, the scorer.
+        together: the scorer runs the candidate's program in its own process, unprotected.
+        share: continue after a test that fails.
 
     Raises:
         SandboxError: the sandbox did not start, or the server ran nothing.
@@ -112,12 +111,12 @@ def run_tests(
 
     def answer(question: bytes) -> bytes:
         nonlocal tests
-        if not tests:  # the first, told before the judge looks at the solution
+        if not tests:  # the first question is their number, sent before the solution runs
             tests = int(question)
             return b""
         if together:
             return b""
-        # The pickle comes from the judge, and is opened only in the candidate's sandbox.
+        # The pickle comes from the scorer, and is loaded only in the candidate's sandbox.
         return run_untrusted(programs, CANDIDATE, inputs=question, outputs=["result"]).reply
 
     def answer_nothing(question: bytes) -> bytes:
@@ -125,7 +124,7 @@ def run_tests(
         tests = tests or int(question)
         return b"{}"
 
-    def judge(solution: str, answer: Callable[[bytes], bytes]) -> Outcome:
+    def run_scorer(solution: str, answer: Callable[[bytes], bytes]) -> Outcome:
         inputs = {
             "code_context": code_context,
             "solution": solution,
@@ -134,35 +133,35 @@ def run_tests(
         }
         return run_untrusted(
             programs if together else sandbox,
-            JUDGE,
+            SCORER,
             inputs=inputs,
             outputs=["passed"],
             answer=answer,
         )
 
-    judged = judge(solution, answer)
-    if judged.status == "done" and tests:
-        passed = read_verdict(judged.reply, tests)
+    outcome = run_scorer(solution, answer)
+    if outcome.status == "done" and tests:
+        passed = read_verdict(outcome.reply, tests)
         return passed / tests if share else float(passed == tests)
-    # Whose doing was that? Not the solution's, if the tests do not end without it either.
-    idle = judge("", answer_nothing)
+    # The solution is not the cause if the tests do not end without it either.
+    idle = run_scorer("", answer_nothing)
     if not tests:
         raise ValueError(f"the problem's tests do not run: {idle.detail[-500:]}")
     if idle.status != "done":
         raise SandboxError(
-            f"the problem's tests did not end ({judged.status}: {judged.detail[-300:]}), nor "
+            f"the problem's tests did not end ({outcome.status}: {outcome.detail[-300:]}), nor "
             f"without a solution ({idle.status}: {idle.detail[-300:]}): the machine is short of "
-            "time or memory; give reward_kwargs.seconds and memory_gb more"
+            "time or memory; write larger reward_kwargs.seconds and memory_gb"
         )
     return 0.0
 
 
 remembered_tests = lru_cache(maxsize=4096)(run_tests)
-"""`run_tests`, which knows a problem and solution again. What it raised it forgets."""
+"""`run_tests` with its results cached by problem and solution; errors are not cached."""
 
 
 def read_verdict(reply: bytes, tests: int) -> int:
-    """The number of tests passed, 0 if that is none: with `together`, a candidate may write it."""
+    """Return the number of tests passed; 0 if invalid: with `together`, code can forge it."""
     try:
         passed = json.loads(reply)["passed"] if len(reply) < 100 else 0
     except (ValueError, KeyError, TypeError):
@@ -171,7 +170,7 @@ def read_verdict(reply: bytes, tests: int) -> int:
 
 
 def find_sandbox(backend: str, warm: bool, limits: Limits, unsafe: bool) -> Sandbox:
-    """The process's sandbox of these options; the first time, the log says which it is.
+    """Return the process's sandbox with these options; log its description the first time.
 
     Raises:
         SandboxError: no backend works.
@@ -181,15 +180,15 @@ def find_sandbox(backend: str, warm: bool, limits: Limits, unsafe: bool) -> Sand
     with _lock:
         if sandbox not in _announced:
             _announced.append(sandbox)
-            # A warning, since Ray's workers show nothing less.
+            # A warning, because Ray's workers show no lower level.
             logger.warning("DS-1000: programs run in %s", sandbox.description)
     return sandbox
 
 
 @cache
 def find_server(url: str, seconds: float, memory: int, max_concurrent: int) -> SandboxFusion:
-    """The process's client of a server."""
-    logger.warning("DS-1000: solutions run on %s, their results are compared here", url)
+    """Return the process's client of a server."""
+    logger.warning("DS-1000: solutions run on %s, and their results are compared here", url)
     return SandboxFusion(url, seconds=seconds, memory=memory, max_concurrent=max_concurrent)
 
 
@@ -211,39 +210,39 @@ def compute_score(
     memory_limit_mb: int = 8192,
     **kwargs: Any,
 ) -> float:
-    """1.0 if the solution passes all tests, else 0.0; or the share of tests it passes.
+    """Return 1.0 if the solution passes all tests, else 0.0; with `share`, the share passed.
 
     Args:
         data_source: not used; verl passes it.
-        solution_str: one candidate, the code; a code fence around it is taken off.
+        solution_str: one candidate, the code; a code fence around it is removed.
         ground_truth: the problem's `code_context`.
         extra_info: the row's extra information; its "library" is compared with `together`.
         share: return the share of tests passed.
         together: libraries whose problems run whole in one sandbox (see above).
-        seconds: for the solution, in each test.
-        memory_gb: address space of a process.
-        backend: of the sandbox.
-        warm: fork runs from a process that has imported NumPy and the like, where that holds.
+        seconds: time limit of the solution in each test.
+        memory_gb: address space per process.
+        backend: the sandbox's backend.
+        warm: fork runs from a process that has imported NumPy and the like, where that works.
         unsafe: run without isolation where no backend works.
-        remember: run a problem's solution once and give its score again after that: for a policy
-            that writes few programs. One that draws random numbers keeps its first score.
-        sandbox_fusion_url: a Sandbox Fusion server that runs the solutions. The judge still runs
-            here: in a sandbox where one holds, else, since no solution's code is in it, without.
-        max_concurrent: requests of a process to that server, at a time.
-        memory_limit_mb: as `memory_gb`, on that server.
+        remember: run each solution of a problem once and reuse its score, for a policy that writes
+            few programs. A program that draws random numbers keeps its first score.
+        sandbox_fusion_url: a Sandbox Fusion server that runs the solutions. The scorer still runs
+            here: in a sandbox if one works, else without, because it contains no solution's code.
+        max_concurrent: concurrent requests per process to that server.
+        memory_limit_mb: address space per process on that server.
         **kwargs: not used; verl may pass more.
 
     Raises:
         SandboxError: no backend works, or the sandbox did not start, or the server ran nothing.
-        ValueError: the problem's tests do not run, or belong to Matplotlib and not to `together`;
-            the server's address is none.
+        ValueError: the problem's tests do not run; its library is Matplotlib, which `together` does
+            not name; or the server's address is invalid.
     """
     library = str((extra_info or {}).get("library", ""))
     if library == "Matplotlib" and library not in together:
         raise ValueError(
-            "the tests of a Matplotlib problem look into the interpreter that ran the solution: "
-            "leave such problems out (`tasks ds1000` does), or, where a solution may be trusted "
-            "not to patch its tests, set reward_kwargs.together=[Matplotlib]"
+            "the tests of a Matplotlib problem read the state of the interpreter that ran the "
+            "solution: leave such problems out (as `tasks ds1000` does) or, if you trust solutions "
+            "not to patch their tests, set reward_kwargs.together=[Matplotlib]"
         )
     limits = Limits(seconds=float(seconds), memory=int(float(memory_gb) * (1 << 30)))
     server = None

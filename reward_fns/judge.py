@@ -1,7 +1,7 @@
 """A language model as a judge: one score from 1 to 5, from any OpenAI-compatible server.
 
-What is asked is the task's business (`reward_fns/aclsum.py`); here are the server, the retries, the
-cache on disk and the strict reading of the answer.
+This module has the client, the retries, the cache on disk and the strict parser of the answer; the
+task writes the question (`reward_fns/aclsum.py`).
 """
 
 import asyncio
@@ -27,7 +27,7 @@ SCHEMA = {
     "additionalProperties": False,
 }
 SCORE_FORMAT = {"name": "score", "strict": True, "schema": SCHEMA}
-# How the answer is asked for: the last words of the instructions, and fields of the request.
+# Last words of the instructions, and fields of the request, per form of answer.
 ANSWERS: dict[str, tuple[str, dict[str, Any]]] = {
     "json_schema": (
         'Answer with {"score": N}, N from 1 to 5, and nothing else.',
@@ -45,22 +45,22 @@ ANSWER = re.compile(r'\s*(?:([1-5])|\{\s*"score"\s*:\s*([1-5])\s*\})\s*')
 
 @dataclass(frozen=True)
 class JudgeSettings:
-    """The keys of `reward.custom_reward_function.reward_kwargs`.
+    """Keys of `reward.custom_reward_function.reward_kwargs`.
 
     Attributes:
-        base_url: The server, up to and with its "/v1". None: verl's reward-model server.
-        model: The name that the server knows the judge by. None: the server's only model.
+        base_url: The server's address up to and including "/v1". None: verl's reward-model server.
+        model: The judge's name on the server. None: the server's only model.
         api_key_env: Name of the environment variable that holds the server's key. None: no key.
-        answer: `json_schema`: the server is held to the schema by `response_format`; `choice`: to
-            the five digits by vLLM's `structured_outputs`; `text`: it is only asked to.
-        request: Further fields of the request, over `REQUEST`; a field of None is left out. A
-            Qwen3 judge takes `{chat_template_kwargs: {enable_thinking: false}}`.
-        concurrency: Requests at a time of one of verl's `reward.num_workers` processes.
-        timeout: Seconds without an answer, or a further part of it, that end one attempt.
+        answer: How the form of the answer is enforced. `json_schema`: by `response_format`;
+            `choice`: by vLLM's `structured_outputs`; `text`: by the instructions alone.
+        request: Fields that override those of `REQUEST`; a field of None is omitted. A Qwen3 judge
+            takes `{chat_template_kwargs: {enable_thinking: false}}`.
+        concurrency: Concurrent requests per process of verl's `reward.num_workers`.
+        timeout: Seconds without an answer, or a further part of it, after which an attempt ends.
         retries: Further attempts after a timeout, a lost connection, or the statuses 408, 409, 429
-            and 5xx, with exponential backoff from 0.5 to 8 seconds, or as long as the server says.
-        cache: File (SQLite) that keeps the scores, by everything in the request; one for all
-            processes of a machine, on a local disk. None: no cache.
+            and 5xx, with exponential backoff from 0.5 to 8 seconds, or the server's own delay.
+        cache: SQLite file that stores scores by the whole request; shared by all processes of a
+            machine, on a local disk. None: no cache.
         on_failure: `raise`: a summary without a score fails, which the reward manager counts in
             shape_grpo/reward_errors. `rouge`: it gets 1 + 4 times its ROUGE (aclsum_rouge.py),
             counted in shape_grpo/fallback_candidates.
@@ -90,14 +90,14 @@ class JudgeSettings:
             "retries": (self.retries >= 0, "0 or more"),
             "on_failure": (self.on_failure in ("raise", "rouge"), "raise or rouge"),
         }
-        for name, (is_right, what) in allowed.items():
-            if not is_right:
-                raise ValueError(f"reward_kwargs.{name}={getattr(self, name)!r}: write {what}")
+        for name, (is_valid, values) in allowed.items():
+            if not is_valid:
+                raise ValueError(f"reward_kwargs.{name}={getattr(self, name)!r}: write {values}")
         if self.api_key_env is not None and not re.fullmatch(r"[A-Za-z_]\w*", self.api_key_env):
-            # It may be the key, and messages end up in logs.
+            # Without the value, which may be the key itself: logs keep messages.
             raise ValueError(
-                "reward_kwargs.api_key_env is not the name of an environment variable; write the "
-                "name of one that holds the key, never the key itself: verl prints its settings"
+                "reward_kwargs.api_key_env is not the name of an environment variable: write the "
+                "name of the one that holds the key, not the key itself (verl prints its settings)"
             )
         if self.api_key_env is not None and not os.environ.get(self.api_key_env):
             raise ValueError(
@@ -107,10 +107,10 @@ class JudgeSettings:
 
     @classmethod
     def from_kwargs(cls, kwargs: Mapping[str, Any]) -> "JudgeSettings":
-        """The settings, checked.
+        """Return checked settings.
 
         Raises:
-            ValueError: An unknown key or a value that is not allowed; the message names what is.
+            ValueError: A key or value is unknown; the message names the allowed ones.
         """
         known = [entry.name for entry in fields(cls)]
         for name in kwargs:
@@ -126,10 +126,10 @@ class JudgeSettings:
 
 
 def parse_score(answer: str) -> int:
-    """The score out of "4" or '{"score": 4}'.
+    """Return the score in "4" or '{"score": 4}'.
 
     Raises:
-        ValueError: The answer is anything else, though it may hold a score.
+        ValueError: The answer is anything else, even if it contains a score.
     """
     match = ANSWER.fullmatch(answer)
     if match is None:
@@ -140,18 +140,18 @@ def parse_score(answer: str) -> int:
 
 
 class ScoreCache:
-    """Scores on disk, for any number of processes of one machine.
+    """Cache of scores on disk, shared by the processes of one machine.
 
     Raises:
-        sqlite3.DatabaseError: The file is no cache; says so with its name.
+        sqlite3.DatabaseError: The file is not a cache; the message names it.
     """
 
     def __init__(self, path: str) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        # Autocommit: no process ever holds the lock for longer than one statement.
+        # Autocommit, so that no process holds the lock for longer than one statement.
         self.connection = sqlite3.connect(path, timeout=60, isolation_level=None)
         try:
-            # Waiting for the disk would hold up the event loop, and scores can be had again.
+            # Waiting for the disk would delay the event loop, and lost scores are no harm.
             self.connection.execute("PRAGMA synchronous = OFF")
             self.connection.execute(
                 "CREATE TABLE IF NOT EXISTS scores (request TEXT PRIMARY KEY, score INTEGER)"
@@ -162,18 +162,18 @@ class ScoreCache:
             ) from error
 
     def get(self, request: str) -> int | None:
-        """The score that the request got, if it was asked."""
+        """Return the stored score of a request; None if there is none."""
         query = "SELECT score FROM scores WHERE request = ?"
         row = self.connection.execute(query, (request,)).fetchone()
         return None if row is None else row[0]
 
     def put(self, request: str, score: int) -> None:
-        """Keep the score of a request."""
+        """Store the score of a request."""
         self.connection.execute("INSERT OR REPLACE INTO scores VALUES (?, ?)", (request, score))
 
 
 class Judge:
-    """A server that scores summaries. Belongs to the event loop that it was made in."""
+    """Client of a server that scores summaries, for the event loop in which it was made."""
 
     def __init__(self, settings: JudgeSettings, base_url: str) -> None:
         self.settings = settings
@@ -189,11 +189,11 @@ class Judge:
         self.model = settings.model
 
     async def score(self, messages: Any) -> int:
-        """The judge's score, from 1 to 5.
+        """Return the judge's score, from 1 to 5.
 
         Raises:
-            openai.OpenAIError: The server gave no answer, all attempts included.
-            ValueError: It gave an answer that is no score.
+            openai.OpenAIError: The server did not answer in any attempt.
+            ValueError: The answer is not a score.
         """
         options = {**REQUEST, **self.settings.request, **ANSWERS[self.settings.answer][1]}
         options = {name: value for name, value in options.items() if value is not None}
@@ -212,18 +212,18 @@ class Judge:
         return score
 
     async def find_model(self) -> str:
-        """The judge's name; if it was not given, the server is asked."""
+        """Return the judge's name, which the server tells if the settings do not."""
         if self.model is None:
             async with self.slots:
-                # Somebody may have found it meanwhile.
+                # Another task may have found it meanwhile.
                 self.model = self.model or await self.only_model()
         return self.model
 
     async def only_model(self) -> str:
-        """The name of the server's only model.
+        """Return the name of the server's only model.
 
         Raises:
-            ValueError: It has none, or several.
+            ValueError: The server has none, or several.
         """
         names = [model.id async for model in self.client.models.list()]
         if len(names) != 1:
@@ -234,10 +234,10 @@ class Judge:
 
 
 def answer_text(completion: Any) -> str:
-    """The text of a whole answer.
+    """Return the text of a complete answer.
 
     Raises:
-        ValueError: The server sent something else, or cut the answer off.
+        ValueError: The server sent no answer, or an incomplete one.
     """
     try:
         choice = completion.choices[0]
@@ -246,7 +246,7 @@ def answer_text(completion: Any) -> str:
         raise ValueError(f"the judge's server sent {str(completion)[:200]!r}") from None
     if reason != "stop" or not isinstance(text, str):
         raise ValueError(
-            f"the judge's answer {text!r} is not whole (finish_reason={reason!r}); if it is cut "
+            f"the judge's answer {text!r} is incomplete (finish_reason={reason!r}); if it is cut "
             "off, write a larger reward_kwargs.request.max_completion_tokens"
         )
     return text
@@ -256,7 +256,7 @@ judges: dict[tuple[asyncio.AbstractEventLoop, str], Judge] = {}
 
 
 def find_judge(settings: JudgeSettings, router: str | None) -> Judge:
-    """The judge of this event loop with these settings, made at the first call."""
+    """Return this event loop's judge with these settings, which the first call makes."""
     if settings.base_url is None and router is None:
         raise ValueError(
             "no judge: write +reward.custom_reward_function.reward_kwargs.base_url=http://.../v1, "

@@ -1,17 +1,17 @@
-"""Untrusted code on a Sandbox Fusion server instead of this machine, as `Sandbox.run` runs it.
+"""Client that runs untrusted code on a Sandbox Fusion server instead of this machine.
 
-verl's own client (`verl/utils/reward_score/sandbox_fusion`) gives a program 0 where the server
-fails. Here the two are told apart:
+verl's own client (`verl/utils/reward_score/sandbox_fusion`) scores a program 0 if the server fails.
+This client separates failures of the server from failures of the program:
 
-- What the server refuses to run (no connection, 429, 503, any 4xx), or cannot run because its
-  libraries do not read the input, is a `SandboxError`, after retries with backoff.
-- A program with which the server fails while it runs it (500, no or half an answer, its status
-  "SandboxError") is sent once more. Then the server is given another program: it fails with that
-  too (`SandboxError`), or the program is at fault ("died").
-- All else that follows the line by which the program says that it starts, is the program's doing.
+- If the server refuses the program (no connection, 429, 503, any 4xx), or cannot run it because its
+  libraries cannot read the input, a `SandboxError` is raised, after retries with backoff.
+- If the server fails while the program runs (500, no complete answer, its status "SandboxError"),
+  the program is sent once more. If that fails too, the server gets another program: if it fails
+  again, that is a `SandboxError`, else the program is the cause ("died").
+- Any other failure after the line by which the program reports its start is the program's.
 
-The server's `Limits` are its own; of a run here are its time and memory. Its output, and with it a
-result, is cut off by the server (1 MiB in its present version).
+A run here sets only time and memory; all other limits are the server's. It cuts off output, and
+with it a result, at 1 MiB (in its present version).
 
     https://bytedance.github.io/SandboxFusion
 """
@@ -33,8 +33,8 @@ from shape_grpo.sandbox import Outcome, SandboxError
 from shape_grpo.sandbox.inside import values
 
 VALUES = Path(values.__file__).read_text()
-# Reads its job from standard input. Its own lines on standard output are: "started", "? " and what
-# it tells the caller, "= " and the values, or "! " and a traceback.
+# The program on the server. It reads its job from standard input and writes these lines: "started",
+# "? " with a message to the caller, "= " with the values, or "! " with a traceback.
 GUEST = """\
 import base64, json, os, pickle, sys, traceback, types
 job = pickle.loads(base64.b64decode(sys.stdin.buffer.read()))
@@ -63,28 +63,28 @@ os._exit(0)
 """
 BUSY = (429, 503)
 FAILED = (500, 502, 504)
-# Beside the program's own seconds: the way there and back, and a queue at the server.
+# Seconds besides the program's own, for the network and the server's queue.
 PATIENCE = 30.0
 LARGEST = 8 << 20
 
 
 class _ServerFailed(Exception):
-    """The server tried the program, and failed."""
+    """Failure of the server while it ran the program."""
 
 
 class SandboxFusion:
-    """A server that runs Python code. Threads may share one.
+    """Client of a server that runs Python code. Threads may share one.
 
     Args:
-        url: The whole address, as http://HOST:8080/run_code.
-        seconds: Of a program, with the start of its interpreter.
-        memory: Bytes of address space of a program.
-        max_concurrent: Requests at a time; further ones wait.
-        retries: Further attempts where the server is busy or gone, with exponential backoff of up
-            to 8 seconds, or after as long as it says, up to a minute.
+        url: The full address, as http://HOST:8080/run_code.
+        seconds: Time limit of a program, including the start of its interpreter.
+        memory: Bytes of address space per program.
+        max_concurrent: Concurrent requests; further ones wait.
+        retries: Further attempts if the server is busy or unreachable, with exponential backoff of
+            up to 8 seconds, or after the server's own delay of up to a minute.
 
     Raises:
-        ValueError: The address is none.
+        ValueError: The address is invalid.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class SandboxFusion:
     ) -> None:
         if not re.match("https?://[^/]", url):
             raise ValueError(
-                f"the address of the Sandbox Fusion server is {url!r}: write the whole of it, as "
+                f"the address of the Sandbox Fusion server is {url!r}: write it in full, as "
                 "reward.sandbox_fusion.url=http://HOST:8080/run_code"
             )
         self.url = url
@@ -100,10 +100,10 @@ class SandboxFusion:
         self.memory = memory
         retry = Retry(
             total=retries,
-            read=0,  # a read that fails may be the program's doing
+            read=0,  # the program may have caused a read to fail
             redirect=0,
             status_forcelist=(*BUSY, *FAILED),
-            allowed_methods=None,  # POST too: a program may well run twice
+            allowed_methods=None,  # POST too, because a program may run twice
             backoff_factor=0.5,
             backoff_max=8,
             backoff_jitter=0.5,
@@ -124,16 +124,16 @@ class SandboxFusion:
         outputs: Sequence[str] = (),
         answer: Callable[[bytes], Any] | None = None,
     ) -> Outcome:
-        """As `shape_grpo.sandbox.Sandbox.run`, but that `ask` returns b"" at once.
+        """Run code as `shape_grpo.sandbox.Sandbox.run` does, except that `ask` returns b"" at once.
 
         Args:
-            code: A Python program; it runs as `__main__`.
+            code: A Python program, run as `__main__`.
             inputs: Its variables, or their pickle.
             outputs: Names of variables to return.
-            answer: Hears, when all is over, what the code told by `ask`.
+            answer: Function that gets, after the run, each message that the code sent by `ask`.
 
         Raises:
-            SandboxError: The server did not run the code, or fails with any.
+            SandboxError: The server did not run the code, or fails with every program.
         """
         pickled = inputs if isinstance(inputs, bytes) else pickle.dumps(dict(inputs or {}))
         job = {"code": code, "inputs": pickled, "outputs": list(outputs), "values": VALUES}
@@ -150,7 +150,7 @@ class SandboxFusion:
         return Outcome("died", f"{self.url} fails with this program, not with others: {failure}")
 
     def _printed(self, job: dict[str, Any]) -> tuple[str, bool]:
-        """What a program printed, and whether its time was over."""
+        """Return a program's output, and whether it exceeded its time."""
         request = {
             "language": "python",
             "code": GUEST,
@@ -171,7 +171,7 @@ class SandboxFusion:
             raise _ServerFailed(f"it answered {answer[:200]!r} ({error!r})") from None
         if not printed.startswith("started\n"):
             raise SandboxError(
-                f"{self.url} could not start a program: {errors[-500:].strip() or 'in time'}. Its "
+                f"{self.url} could not start a program: {errors[-500:].strip() or 'too slow'}. Its "
                 "Python needs the libraries of the problems, in versions that read this machine's "
                 f"pickles, and time and memory for them ({self.seconds} s, {self.memory >> 20} MiB)"
             )
@@ -183,7 +183,7 @@ class SandboxFusion:
         reply = None
         try:
             reply = self.pool.request("POST", self.url, json=request, preload_content=False)
-            # Not until so many bytes have come: the server may let them drip.
+            # Reads what has arrived: a full chunk could take too long if the server sends slowly.
             while chunk := reply.read1(1 << 16):
                 body += chunk
                 if len(body) > LARGEST or time.monotonic() > deadline:
@@ -196,7 +196,7 @@ class SandboxFusion:
         finally:
             if reply is not None:
                 reply.close()
-                reply.release_conn()  # else its place among `max_concurrent` would be lost
+                reply.release_conn()  # else it would count against `max_concurrent` for ever
         if reply.status in FAILED:
             raise _ServerFailed(f"status {reply.status}: {bytes(body[:500])!r}")
         if reply.status != 200:
@@ -205,7 +205,7 @@ class SandboxFusion:
 
 
 def _outcome(printed: str, late: bool, answer: Callable[[bytes], Any] | None) -> Outcome:
-    """What the guest's own lines say, up to the one that ends them."""
+    """Return the outcome that the guest's lines report."""
     for line in printed.splitlines(keepends=True)[1:]:
         kind, text = line[:2], line[2:-1]
         if not line.endswith("\n"):

@@ -8,7 +8,7 @@ def test_a_name_that_is_close_is_suggested():
     assert did_you_mean("grpo", ["banzhaf", "shapley"]) == ""
 
 
-def test_an_unknown_name_is_answered_with_those_there_are():
+def test_an_unknown_name_raises_and_lists_the_known_names():
     registry = Registry("allocator")
     registry.register("shapley")(len)
     assert registry.find("shapley") is len
@@ -17,15 +17,15 @@ def test_an_unknown_name_is_answered_with_those_there_are():
         registry.find("shapely")
 
 
-def test_a_name_is_bound_once():
+def test_a_name_is_registered_once():
     registry = Registry("thing")
-    registry.register("a")(one := object())
-    registry.register("a")(one)
+    registry.register("a")(entry := object())
+    registry.register("a")(entry)
     with pytest.raises(ValueError, match="thing 'a' is already registered"):
         registry.register("a")(object())
 
 
-def test_a_choice_there_is_none_of_is_refused():
+def test_an_unknown_choice_is_refused():
     check_choice("rule", "drop", ("score", "drop"))
     with pytest.raises(ValueError, match=r"^rule=keep: unknown value\. Allowed: score, drop\.$"):
         check_choice("rule", "keep", ("score", "drop"))

@@ -1,9 +1,9 @@
 """Find the tokens that carry each candidate, from the token ids alone.
 
-The text is never tokenised again, which could give other ids than the model sampled. Instead each
-id is turned into the bytes it adds to the text. The bytes of all ids must decode to exactly what
-the tokenizer says; where they do not (an uncommon decoder), the spans are searched for by decoding
-prefixes of the ids, which is slower.
+The text is never tokenised again, which could give other ids than the model sampled. Instead, each
+id is mapped to the bytes that it adds to the text. The bytes of all ids must decode to exactly the
+tokenizer's text; with an uncommon decoder they do not, and the spans are found by decoding prefixes
+of the ids, which is slower.
 """
 
 import codecs
@@ -22,8 +22,8 @@ from shape_grpo.candidates.parsing import Candidate
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _REPLACEMENT = "\ufffd"
 
-# How byte-level vocabularies (GPT-2's and its heirs) write a byte: printable ones as themselves,
-# the others as the characters from U+0100 on.
+# Byte per character in byte-level vocabularies (GPT-2's and later ones): printable bytes stand for
+# themselves, the others are the characters from U+0100 on.
 _PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 _BYTE_LEVEL = {chr(byte): byte for byte in _PRINTABLE} | {
     chr(0x100 + n): byte for n, byte in enumerate(sorted(set(range(256)) - set(_PRINTABLE)))
@@ -31,22 +31,22 @@ _BYTE_LEVEL = {chr(byte): byte for byte in _PRINTABLE} | {
 
 
 class Tokenizer(Protocol):
-    """What is used of a Hugging Face tokenizer."""
+    """The part of a Hugging Face tokenizer that is used here."""
 
     def __len__(self) -> int: ...
 
     def decode(self, token_ids: list[int], **kwargs: Any) -> Any:
-        """Token ids to text."""
+        """Return the text of token ids."""
 
     def convert_ids_to_tokens(self, ids: int) -> Any:
-        """Token id to its entry in the vocabulary."""
+        """Return a token id's entry in the vocabulary."""
 
 
 @dataclass
 class _Vocabulary:
-    """What is known of a tokenizer so far; filled as ids are met."""
+    """Known part of a tokenizer's vocabulary; grows with the ids that occur."""
 
-    # A harmless token to stand before another one, because decoders treat the first one apart.
+    # A plain token to put before another one, because decoders treat the first token specially.
     anchor: int
     token_bytes: dict[int, bytes] = field(default_factory=dict)
     # The <0x00>...<0xFF> of tokenizers with byte fallback.
@@ -78,23 +78,23 @@ def token_spans(
     """Return for each candidate the (start, end) of its tokens in `response_ids`, end exclusive.
 
     - A span reaches from the first to the last token that carries any byte of the candidate. So a
-      token that the candidate shares with the text around it (`>The`) is the candidate's, and so is
-      each token of a character that is split over tokens.
-    - A token shared by two candidates is the first one's. Spans never overlap; a candidate that
+      token that the candidate shares with the text around it (`>The`) belongs to the candidate, and
+      so does each token of a character that is split over tokens.
+    - A token shared by two candidates belongs to the first. Spans never overlap; a candidate that
       lies within a token of an earlier one has an empty span.
-    - Tokens that carry no text (special tokens) belong to a span only inside it.
+    - Tokens that carry no text (special tokens) belong to a span only if they are inside it.
     - An empty candidate has an empty span (start == end).
 
     Args:
-        tokenizer: A Hugging Face fast tokenizer of any kind. What is learned of its vocabulary is
-            kept as long as the tokenizer lives.
+        tokenizer: A Hugging Face fast tokenizer of any kind. The bytes of its tokens are cached as
+            long as the tokenizer lives.
         response_ids: Token ids of the response, (T,).
         candidates: Candidates in `decode_response(tokenizer, response_ids)`, in order and not
             overlapping.
 
     Raises:
-        ValueError: A candidate is not where it says it is in the decoded response, or candidates
-            are out of order.
+        ValueError: A candidate's text is not at its position in the decoded response, or
+            candidates are out of order.
     """
     if not candidates:
         return []
@@ -108,7 +108,7 @@ def token_spans(
     else:
         warnings.warn(
             f"{type(tokenizer).__name__}: text is not the sum of its tokens under this decoder; "
-            "candidates are located by decoding prefixes, some 200 times slower",
+            "candidates are located by decoding prefixes, about 200 times slower",
             stacklevel=2,
         )
         touched = _spans_by_prefixes(tokenizer, ids, text, candidates)
@@ -124,7 +124,7 @@ def token_spans(
 
 
 def _as_list(ids: Sequence[int]) -> list[int]:
-    # Items of an array or a tensor would not be found in a dictionary of ints.
+    # Elements of arrays and tensors are not keys of a dictionary of ints.
     values: list[int] = ids.tolist() if hasattr(ids, "tolist") else list(ids)
     return values
 
@@ -158,12 +158,12 @@ def _pieces(tokenizer: Tokenizer, ids: list[int], text: str) -> list[bytes]:
     pieces = list(map(known.__getitem__, ids))
     first = next((n for n, piece in enumerate(pieces) if piece), None)
     if first is not None:
-        # Decoders drop the space before the first token, or keep its "##".
+        # Decoders drop the first token's space, or keep its "##".
         alone = decode_response(tokenizer, [ids[first]])
         pieces[first] = _bytes_of(tokenizer.convert_ids_to_tokens(ids[first]), alone)
     if _REPLACEMENT in text and not vocabulary.byte_tokens.isdisjoint(ids):
-        # Byte fallback decodes a run of byte tokens as a whole: where it is not UTF-8, each of its
-        # tokens becomes a replacement character.
+        # Byte fallback decodes a run of byte tokens as a whole: if that is not UTF-8, each token
+        # becomes a replacement character.
         with_text = (n for n, token_id in enumerate(ids) if known[token_id])
         for is_bytes, run in groupby(with_text, lambda n: ids[n] in vocabulary.byte_tokens):
             positions = list(run)
@@ -185,7 +185,7 @@ def _learn(tokenizer: Tokenizer, vocabulary: _Vocabulary, token_id: int) -> None
 
 
 def _find_anchor(tokenizer: Tokenizer) -> int:
-    """Return a token that is a plain word: whole characters, and no byte of a run of bytes."""
+    """Return a token that is a plain word of whole characters and not a byte token."""
     for token_id in range(len(tokenizer)):
         word = decode_response(tokenizer, [token_id]).strip()
         token = tokenizer.convert_ids_to_tokens(token_id)
@@ -195,18 +195,18 @@ def _find_anchor(tokenizer: Tokenizer) -> int:
 
 
 def _bytes_of(token: str | None, text: str) -> bytes:
-    """Return the bytes of a token whose decoding is `text`, also where they are no whole text."""
+    """Return the bytes of a token that decodes to `text`, even if they are part of a character."""
     byte = _fallback_byte(token, text)
     if byte is not None:
         return bytes([byte])
     if token and _REPLACEMENT in text and _BYTE_LEVEL.keys() >= set(token):
         return bytes(_BYTE_LEVEL[character] for character in token)
-    # A decoder in Python may give lone surrogates; no sum of bytes decodes to those.
+    # A decoder in Python may give lone surrogates, to which no bytes decode.
     return text.encode("utf-8", "surrogatepass")
 
 
 def _fallback_byte(token: str | None, text: str) -> int | None:
-    """Return 0xNN if the token is a `<0xNN>` and the tokenizer decodes it as that byte."""
+    """Return 0xNN if the token is `<0xNN>` and the tokenizer decodes it as that byte."""
     match = _BYTE_TOKEN.fullmatch(token or "")
     if match and text in (chr(int(match[1], 16)), _REPLACEMENT):
         return int(match[1], 16)
@@ -222,7 +222,7 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def _fill_invalid(error: UnicodeError) -> tuple[str, int]:
-    """Stand in for an invalid sequence by one character that is as long in UTF-8."""
+    """Replace an invalid sequence by one character of the same length in UTF-8."""
     assert isinstance(error, UnicodeDecodeError)
     return "?\u00bf\ufffd"[error.end - error.start - 1], error.end
 
@@ -233,7 +233,7 @@ codecs.register_error("shape_grpo.fill_invalid", _fill_invalid)
 def _spans_by_bytes(
     pieces: list[bytes], data: bytes, candidates: Iterable[Candidate]
 ) -> list[tuple[int, int]]:
-    # As many characters as the decoded text and as many bytes as `data`.
+    # Has as many characters as the decoded text and as many bytes as `data`.
     text = data.decode("utf-8", "shape_grpo.fill_invalid")
     piece_ends = list(accumulate(map(len, pieces)))
     spans = []
@@ -251,7 +251,7 @@ def _spans_by_bytes(
 def _spans_by_prefixes(
     tokenizer: Tokenizer, ids: list[int], text: str, candidates: Iterable[Candidate]
 ) -> list[tuple[int, int]]:
-    """Bisect for the spans; right where a longer prefix of ids never decodes to a shorter text."""
+    """Bisect for the spans; correct if a longer prefix of ids never decodes to a shorter text."""
 
     def length(count: int) -> int:
         return len(decode_response(tokenizer, ids[:count]))
@@ -262,7 +262,7 @@ def _spans_by_prefixes(
     counts = range(len(ids) + 1)
     spans = []
     for candidate in candidates:
-        # A character split over tokens shows, as a replacement character, from its first token on.
+        # From its first token on, a split character decodes as a replacement character.
         first = bisect_right(counts, candidate.start, key=length) - 1
         end = bisect_left(counts, True, key=partial(covers, end=candidate.end))
         spans.append((first, end if candidate.text else first))

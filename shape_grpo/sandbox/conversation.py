@@ -1,4 +1,4 @@
-"""One job with one guest: say it, hear the reply, keep the limits of time, output and memory."""
+"""One job of one guest: send it, receive the reply, enforce the limits of time, output, memory."""
 
 import os
 import select
@@ -9,38 +9,38 @@ from contextlib import suppress
 
 from shape_grpo.sandbox.guests import Guest
 from shape_grpo.sandbox.limits import Outcome, SandboxError
-from shape_grpo.sandbox.totals import SECONDS_BETWEEN_LOOKS
+from shape_grpo.sandbox.totals import SECONDS_BETWEEN_CHECKS
 
 HEADER = struct.Struct(">cQ")
-# A machine under load takes long to start an interpreter; this says nothing about the code.
+# Generous, because a busy machine starts an interpreter slowly whatever the code is.
 START_SECONDS = 120.0
 TOO_MUCH_MEMORY = "its processes together used more memory than the limit"
 
 
 class Ended(Exception):
-    """The guest's reply came to nothing, for the reason of an `Outcome`: status, detail."""
+    """End of a run without a reply; its arguments are an `Outcome`'s status and detail."""
 
 
 class Conversation:
-    """One job with one guest, who may say anything, at any length, or nothing.
+    """The exchange with one untrusted guest about one job.
 
     Args:
-        guest: who has not heard of the job yet.
-        most: bytes printed, and bytes of a reply.
+        guest: a guest without a job.
+        limit: maximum number of bytes printed, and of bytes in a reply.
 
     Attributes:
         asked: whether the guest has been given an answer.
     """
 
-    def __init__(self, guest: Guest, most: int) -> None:
+    def __init__(self, guest: Guest, limit: int) -> None:
         self.guest = guest
-        self.most = most
-        self.heard, self.printed = bytearray(), bytearray()
+        self.limit = limit
+        self.received, self.printed = bytearray(), bytearray()
         self.deadline = 0.0
         self.asked = False
 
-    def hold(self, job: bytes, seconds: float, answer: Callable[[bytes], bytes] | None) -> Outcome:
-        """Hold it to its end, and end the guest.
+    def run(self, job: bytes, seconds: float, answer: Callable[[bytes], bytes] | None) -> Outcome:
+        """Run the job and end the guest.
 
         Raises:
             SandboxError: the guest did not start.
@@ -51,14 +51,14 @@ class Conversation:
             self._await_start()
             self.guest.totals.begin()
             try:
-                kind, payload = self._talk(job, seconds, answer)
+                kind, payload = self._exchange(job, seconds, answer)
             except Ended as ended:
                 kind, payload = b"", b""
                 status, detail = ended.args
                 over_memory = self.guest.totals.killed()
-            # First: a detached child may hold the pipes open, or keep writing.
+            # Before reading the rest: a detached child may hold the pipes open, or keep writing.
             self.guest.end()
-            text = self._text()
+            text = self._all_printed()
         finally:
             self.guest.end()
             for pipe in (self.guest.job, self.guest.reply, self.guest.printed):
@@ -72,13 +72,13 @@ class Conversation:
             detail = TOO_MUCH_MEMORY
         return Outcome(status, detail, text)
 
-    def _talk(
+    def _exchange(
         self, job: bytes, seconds: float, answer: Callable[[bytes], bytes] | None
     ) -> tuple[bytes, bytes]:
         self.deadline = time.monotonic() + seconds
-        self._say(job)
+        self._send(job)
         while True:
-            kind, payload = self._frame()
+            kind, payload = self._receive_frame()
             if kind in (b"=", b"x"):
                 return kind, payload
             if kind != b"?" or answer is None:
@@ -87,49 +87,49 @@ class Conversation:
             self.asked = True
             reply = answer(payload)
             self.deadline = time.monotonic() + left
-            self._say(reply)
+            self._send(reply)
 
     def _await_start(self) -> None:
         self.deadline = time.monotonic() + START_SECONDS
         try:
-            kind, _ = self._frame()
+            kind, _ = self._receive_frame()
         except Ended as ended:
             self.guest.end()
             raise SandboxError(
-                f"the sandbox did not start ({ended.args[1]}): {self._text()[-500:]}"
+                f"the sandbox did not start ({ended.args[1]}): {self._all_printed()[-500:]}"
             ) from None
         if kind != b"+":
             raise SandboxError(f"the sandbox started with {kind!r}")
 
-    def _frame(self) -> tuple[bytes, bytes]:
-        while len(self.heard) < HEADER.size:
-            self._listen()
-        kind, size = HEADER.unpack_from(self.heard)
-        if size > self.most:
-            raise Ended("output", f"the reply has {size} bytes, the limit is {self.most}")
+    def _receive_frame(self) -> tuple[bytes, bytes]:
+        while len(self.received) < HEADER.size:
+            self._read_ready()
+        kind, size = HEADER.unpack_from(self.received)
+        if size > self.limit:
+            raise Ended("output", f"the reply has {size} bytes, the limit is {self.limit}")
         end = HEADER.size + size
-        while len(self.heard) < end:
-            self._listen()
-        payload = bytes(self.heard[HEADER.size : end])
-        del self.heard[:end]
+        while len(self.received) < end:
+            self._read_ready()
+        payload = bytes(self.received[HEADER.size : end])
+        del self.received[:end]
         return kind, payload
 
-    def _listen(self) -> None:
+    def _read_ready(self) -> None:
         for pipe in self._wait([self.guest.reply, self.guest.printed], []):
             chunk = os.read(pipe, 1 << 20)
             if pipe == self.guest.reply:
                 if not chunk:
                     raise Ended("died", "it ended without a reply")
-                self.heard += chunk
-            elif not chunk:  # closed: nothing more to wait for there
+                self.received += chunk
+            elif not chunk:  # the guest has closed it
                 self.guest.printed = -1
                 os.close(pipe)
             else:
                 self.printed += chunk
-                if len(self.printed) > self.most:
-                    raise Ended("output", f"it printed more than {self.most} bytes")
+                if len(self.printed) > self.limit:
+                    raise Ended("output", f"it printed more than {self.limit} bytes")
 
-    def _say(self, payload: bytes) -> None:
+    def _send(self, payload: bytes) -> None:
         rest = memoryview(HEADER.pack(b"!", len(payload)) + payload)
         while rest:
             self._wait([], [self.guest.job])
@@ -139,7 +139,7 @@ class Conversation:
                 raise Ended("died", "it stopped listening") from None
 
     def _wait(self, reading: list[int], writing: list[int]) -> list[int]:
-        """Those of the pipes that are ready; one that always is does not stop the clock."""
+        """Return the pipes that are ready; the deadline holds even if one always is."""
         poll = select.poll()
         for pipe in reading:
             if pipe >= 0:
@@ -147,15 +147,15 @@ class Conversation:
         for pipe in writing:
             poll.register(pipe, select.POLLOUT)
         while (left := self.deadline - time.monotonic()) > 0:
-            ready = poll.poll(1000 * min(left, SECONDS_BETWEEN_LOOKS))
+            ready = poll.poll(1000 * min(left, SECONDS_BETWEEN_CHECKS))
             if self.guest.totals.exceeded():
                 raise Ended("died", TOO_MUCH_MEMORY)
             if ready:
                 return [pipe for pipe, _ in ready]
         raise Ended("timeout", "it did not finish in time")
 
-    def _text(self) -> str:
+    def _all_printed(self) -> str:
         with suppress(OSError):
-            while len(self.printed) < self.most and (chunk := os.read(self.guest.printed, 1 << 16)):
-                self.printed += chunk
+            while len(self.printed) < self.limit and (data := os.read(self.guest.printed, 1 << 16)):
+                self.printed += data
         return self.printed.decode(errors="replace")

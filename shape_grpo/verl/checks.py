@@ -1,4 +1,4 @@
-"""The names by which verl's configuration finds this package, and what must hold around them."""
+"""Names of this package in verl's configuration, and checks of the whole configuration."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 ESTIMATOR = "shape_grpo"
 REWARD_MANAGER = "multi_candidate"
 RECORD_KEY = "shape_grpo"
-"""The key of a response's record in ``reward_extra_info``. It is JSON there: verl averages numbers
-and lists into its validation metrics, and leaves strings alone."""
+"""Key of a response's record in ``reward_extra_info``. The record is a JSON string, because verl
+averages numbers and lists into its validation metrics."""
 LAST_TURN_KEY = "shape_grpo_last_turn"
-"""The key of ``(start, end)`` in the ``extra_fields`` of what an agent loop gave: its tokens that
-the policy wrote last."""
+"""Key in the ``extra_fields`` of an agent loop's output; the value ``(start, end)`` is the last
+span of tokens that the policy wrote."""
 TRAINER_MODES = {
     "shape_grpo": "sync",
     "shape_grpo_colocate_async": "colocate_async",
@@ -35,15 +35,15 @@ TOKEN_LOSS_MODES = (
     *("vanilla", "dppo_tv", "dppo_kl", "gspo", "sapo", "gpg"),
     *("clip_cov", "kl_cov", "dro", "cispo", "bypass_mode"),
 )
-"""Values of ``policy_loss.loss_mode`` under which a token's gradient goes with its own advantage.
-``gspo`` is one of them: in verl it is the paper's GSPO-token, whose ratio alone is a response's.
-Every ``loss_agg_mode`` weights whole responses, and keeps a token's credit beside the others'."""
+"""Values of ``policy_loss.loss_mode`` for which each token's gradient uses that token's advantage.
+``gspo`` is one of them: in verl it is the paper's GSPO-token, where only the ratio is per response.
+Every ``loss_agg_mode`` weights whole responses, so it keeps the ratios of credit within one."""
 _SHORTEST_CANDIDATE = {"xml": 7, "numbered": 4}
-"""Tokens of a candidate of one token with its tags or number, as Qwen3's tokenizer splits them."""
+"""Length with Qwen3's tokenizer of a one-token candidate with its tags or number."""
 
 
 def concerns_this_package(config: DictConfig) -> bool:
-    """Whether a configuration, of any of verl's trainers, names anything of this package."""
+    """Return whether a configuration of one of verl's trainers names any part of this package."""
     return (
         OmegaConf.select(config, "algorithm.adv_estimator") == ESTIMATOR
         or OmegaConf.select(config, "algorithm.shape_grpo") is not None
@@ -53,7 +53,7 @@ def concerns_this_package(config: DictConfig) -> bool:
 
 
 def check_trainer_config(config: DictConfig) -> ShapeGRPOConfig:
-    """Check a whole verl configuration before anything starts; verl is not imported for it.
+    """Check a whole verl configuration before the run starts, without importing verl.
 
     Args:
         config: verl's ``ppo_trainer`` configuration, for any ``adv_estimator``.
@@ -62,9 +62,9 @@ def check_trainer_config(config: DictConfig) -> ShapeGRPOConfig:
         Its validated ``algorithm.shape_grpo`` block.
 
     Raises:
-        ValueError: What is wrong, where, and what to write instead.
+        ValueError: A setting is wrong; the message names it and says what to write instead.
     """
-    # Imports torch. The names above are also wanted where it, or the room of the credit, fails.
+    # Imports torch; the names above must be available even if that, or the credit package, fails.
     from shape_grpo.config import ShapeGRPOConfig
     from shape_grpo.rewards import check_reward_function
 
@@ -85,10 +85,10 @@ def check_trainer_config(config: DictConfig) -> ShapeGRPOConfig:
 
 
 def check_before_ray(config: DictConfig) -> None:
-    """All that can be checked where verl is started, before it starts Ray.
+    """Check all that can be checked before verl starts Ray.
 
     Raises:
-        ValueError: What is wrong, where, and what to write instead.
+        ValueError: A setting or file is wrong; the message says what to write instead.
     """
     check_trainer_config(config)
     check_platform(config)
@@ -96,14 +96,14 @@ def check_before_ray(config: DictConfig) -> None:
 
 
 def check_platform(config: DictConfig, environment: Mapping[str, str] = os.environ) -> None:
-    """Check that a run on the CPU will find verl's platform for it.
+    """Check that verl will select the CPU platform for a run on the CPU.
 
     Args:
         config: verl's ``ppo_trainer`` configuration.
-        environment: Of the process that will run it.
+        environment: Environment of the process that will run it.
 
     Raises:
-        ValueError: The platform is not asked for.
+        ValueError: The environment selects another platform.
     """
     if config.trainer.device == "cpu" and not cpu.is_enabled(environment):
         raise ValueError(
@@ -113,7 +113,7 @@ def check_platform(config: DictConfig, environment: Mapping[str, str] = os.envir
 
 
 def _check_names(config: DictConfig) -> None:
-    """Names that are nearly this package's, which verl looks up minutes later."""
+    """Check for misspelt names of this package, which verl would look up minutes later."""
     for where, names in (
         ("algorithm.adv_estimator", [ESTIMATOR]),
         ("trainer.v1.trainer_mode", list(TRAINER_MODES)),
@@ -121,13 +121,13 @@ def _check_names(config: DictConfig) -> None:
     ):
         value = OmegaConf.select(config, where)
         close = closest(str(value), names, cutoff=0.85)
-        # Whoever extends a trainer of ours may call it shape_grpo_mine.
+        # A trainer that extends one of ours may be called shape_grpo_mine.
         if close and value not in names and not str(value).startswith(f"{close}_"):
             raise ValueError(f"{where}={value}: unknown name. Did you mean {close}?")
 
 
 def _check_estimator(config: DictConfig) -> None:
-    """What the estimator needs of the trainer and of the rewards."""
+    """Check the settings of trainer and rewards that the estimator needs."""
     if not config.trainer.use_v1:
         raise ValueError(
             f"adv_estimator={ESTIMATOR} runs in verl's V1 trainer only: write trainer.use_v1=true."
@@ -142,29 +142,29 @@ def _check_estimator(config: DictConfig) -> None:
     manager = config.reward.reward_manager.name
     if manager != REWARD_MANAGER:
         raise ValueError(
-            f"adv_estimator={ESTIMATOR} needs one reward a candidate: write "
+            f"adv_estimator={ESTIMATOR} needs one reward per candidate: write "
             f"reward.reward_manager.name={REWARD_MANAGER} (it is {manager})."
         )
     if config.algorithm.use_kl_in_reward:
         raise ValueError(
-            "algorithm.use_kl_in_reward=true mixes a penalty a token into the set's reward, which "
-            "is then no longer the candidates' to split: write "
+            "algorithm.use_kl_in_reward=true adds a penalty per token to the set's reward, which "
+            "then cannot be split among the candidates: write "
             "actor_rollout_ref.actor.use_kl_loss=true instead."
         )
 
 
 def _check_reward_model(config: DictConfig) -> None:
-    """A model that scores past the reward manager leaves no candidates, for a baseline too."""
+    """Check that no reward model bypasses the reward manager, not even for a baseline."""
     reward_model = config.reward.reward_model
     if reward_model.enable and config.reward.custom_reward_function.path is None:
         raise ValueError(
-            "verl's reward model alone scores a whole response. Write a reward function that asks "
+            "verl's reward model alone scores whole responses. Write a reward function that asks "
             "it about one candidate: reward.custom_reward_function.path=..."
         )
     if reward_model.enable and not reward_model.enable_resource_pool:
         raise ValueError(
-            "A reward model on the trainer's own GPUs scores after the rollout, where verl passes "
-            "no candidates on: write reward.reward_model.enable_resource_pool=true, or "
+            "A reward model on the trainer's own GPUs scores after the rollout, and verl passes no "
+            "candidates there: write reward.reward_model.enable_resource_pool=true, or "
             "reward.reward_manager.name=naive for a baseline without candidates."
         )
 
@@ -174,44 +174,44 @@ def _check_loss_mode(config: DictConfig) -> None:
     if mode == "geo_mean":
         raise ValueError(
             "actor_rollout_ref.actor.policy_loss.loss_mode=geo_mean averages the advantages over "
-            f"each response, and {ESTIMATOR} would train as grpo: write one of "
+            f"each response, so {ESTIMATOR} would train like grpo: write one of "
             f"{', '.join(TOKEN_LOSS_MODES)}."
         )
     if mode not in TOKEN_LOSS_MODES:
         warnings.warn(
-            f"policy_loss.loss_mode={mode} is not known here. If it averages the advantages over a "
-            f"response, as geo_mean does, {ESTIMATOR} trains as grpo.",
+            f"policy_loss.loss_mode={mode} is unknown to this package. If it averages the "
+            f"advantages over a response, as geo_mean does, {ESTIMATOR} trains like grpo.",
             stacklevel=3,
         )
 
 
 def _check_batch_sizes(config: DictConfig) -> None:
-    """What verl would only find out in its workers, after the first rollout.
+    """Check the divisions that would otherwise fail in verl's workers after the first rollout.
 
-    How responses are spread over GPUs is known here for FSDP alone.
+    The distribution of responses over GPUs is checked for FSDP only.
     """
     actor, n = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout.n
     prompts, mini_batch = config.data.train_batch_size, actor.ppo_mini_batch_size
     if prompts % mini_batch:
         raise ValueError(
-            f"data.train_batch_size={prompts} is no multiple of "
+            f"data.train_batch_size={prompts} is not a multiple of "
             f"actor_rollout_ref.actor.ppo_mini_batch_size={mini_batch}."
         )
     if actor.strategy not in ("fsdp", "fsdp2"):
         return
     gpus = config.trainer.n_gpus_per_node * config.trainer.nnodes
-    # GPUs that split a sequence between them work on the same responses.
+    # GPUs that split a sequence share the same responses.
     ranks = max(gpus // actor.get("ulysses_sequence_parallel_size", 1), 1)
     if mini_batch * n % ranks:
         raise ValueError(
-            f"ppo_mini_batch_size={mini_batch} times rollout.n={n} responses do not divide "
+            f"ppo_mini_batch_size={mini_batch} times rollout.n={n} responses do not divide evenly "
             f"among {ranks} GPUs."
         )
     longest = config.data.max_prompt_length + config.data.max_response_length
     tokens = actor.ppo_max_token_len_per_gpu * actor.get("ulysses_sequence_parallel_size", 1)
     if actor.use_dynamic_bsz and longest > tokens:
         raise ValueError(
-            f"data.max_prompt_length and data.max_response_length allow {longest} tokens, and a "
+            f"data.max_prompt_length and data.max_response_length allow {longest} tokens, but a "
             f"micro-batch holds {tokens}: write actor_rollout_ref.actor.ppo_max_token_len_per_gpu="
             f"{longest} or more."
         )
@@ -220,31 +220,31 @@ def _check_batch_sizes(config: DictConfig) -> None:
         return
     if mini_batch * n // ranks % micro_batch:
         raise ValueError(
-            f"{mini_batch * n // ranks} responses a GPU and update are no multiple of "
+            f"{mini_batch * n // ranks} responses per GPU and update are not a multiple of "
             f"ppo_micro_batch_size_per_gpu={micro_batch}."
         )
 
 
 def _check_group_filter(config: DictConfig) -> None:
-    """What ``filter_groups`` compares is looked up after the first rollout only."""
+    """Check the metric of ``filter_groups``, which verl looks up only after the first rollout."""
     group_filter = config.algorithm.get("filter_groups") or {}
     if not group_filter.get("enable") or config.reward.reward_manager.name != REWARD_MANAGER:
         return
     metric = group_filter.get("metric")
     if metric in (None, "", RECORD_KEY):
         raise ValueError(
-            f"algorithm.filter_groups.metric={metric}: no number of that name comes with a "
-            "response; for the set's score write algorithm.filter_groups.metric=reward."
+            f"algorithm.filter_groups.metric={metric}: responses have no number of that name; "
+            "for the set's score write algorithm.filter_groups.metric=reward."
         )
 
 
 def _warn_of_short_responses(config: DictConfig, block: ShapeGRPOConfig) -> None:
-    room = config.data.max_response_length
-    wanted = (block.max_candidates or 1) * _SHORTEST_CANDIDATE[block.format]
-    if room < wanted:
+    limit = config.data.max_response_length
+    shortest = (block.max_candidates or 1) * _SHORTEST_CANDIDATE[block.format]
+    if limit < shortest:
         warnings.warn(
-            f"data.max_response_length={room}: {block.max_candidates or 1} candidates in the "
-            f"format {block.format} take about {wanted} tokens without a word in them (with "
-            "Qwen3's tokenizer). Most will be cut off: write a larger one.",
+            f"data.max_response_length={limit}: {block.max_candidates or 1} one-token candidates "
+            f"in the format {block.format} take about {shortest} tokens with Qwen3's tokenizer. "
+            "Most responses will be cut off: write a larger value.",
             stacklevel=3,
         )

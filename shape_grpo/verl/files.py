@@ -1,4 +1,4 @@
-"""The files that a run reads first: whether they are there, and hold enough."""
+"""Checks that the files of a run exist and have enough rows."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from omegaconf import DictConfig, ListConfig
 
 
 def check_files(config: DictConfig) -> None:
-    """Check that the data and the policy are there, before Ray starts.
+    """Check before Ray starts that the data and the policy exist.
 
-    Not where Ray runs elsewhere (``RAY_ADDRESS`` or ``ray_kwargs.ray_init.address``): its machines
-    may have what this one has not.
+    Skipped if Ray runs elsewhere (``RAY_ADDRESS`` or ``ray_kwargs.ray_init.address``), because its
+    machines may have other files.
 
     Raises:
-        ValueError: The first of `missing_files`.
+        ValueError: A file is missing or too short; the message is the first of `missing_files`.
     """
     for problem in missing_files(config):
         raise ValueError(problem)
 
 
 def missing_files(config: DictConfig) -> Iterator[str]:
-    """What of a run's data and policy is not on this machine, or is too little; a sentence each."""
+    """Yield one sentence per missing or too short file among a run's data and policy."""
     address = config.get("ray_kwargs", {}).get("ray_init", {}).get("address")
     if address not in (None, "local") or "RAY_ADDRESS" in os.environ:
         return
     folder = str(config.actor_rollout_ref.model.path)
-    # dishes/policy could be a name on the hub; beside the data it is none.
+    # dishes/policy could be a name on the hub, but not if the data are in dishes.
     beside_the_data = {path.parent for path in _local(config.data.train_files)} - {Path()}
     is_folder = is_folder_name(folder) or Path(folder).parent in beside_the_data
     if is_folder and not Path(folder).expanduser().is_dir():
@@ -47,10 +47,10 @@ def missing_files(config: DictConfig) -> Iterator[str]:
 
 
 def _too_few_rows(config: DictConfig) -> Iterator[str]:
-    """What verl says of it, once Ray and the tokenizer are up, is ``ZeroDivisionError``."""
+    """Yield a sentence if a batch exceeds the data; verl would raise ``ZeroDivisionError`` late."""
     paths = _local(config.data.train_files)
-    wanted = config.data.train_batch_size
-    # verl 0.9.1 reads other files, and other classes than its own may make rows.
+    batch_size = config.data.train_batch_size
+    # Rows are counted in parquet files only, and only for verl's own dataset class.
     if config.data.custom_cls.path or any(path.suffix != ".parquet" for path in paths):
         return
     if len(paths) < len(_as_list(config.data.train_files)):
@@ -62,16 +62,16 @@ def _too_few_rows(config: DictConfig) -> Iterator[str]:
         return
     limit = config.data.get("train_max_samples", -1)
     used = min(rows, limit) if limit > 0 else rows
-    if used < wanted:
+    if used < batch_size:
         limited = f", of which data.train_max_samples={limit} are used" if used < rows else ""
         yield (
-            f"data.train_batch_size={wanted}, but data.train_files has {rows} rows{limited}: "
+            f"data.train_batch_size={batch_size}, but data.train_files has {rows} rows{limited}: "
             f"write {used} or less, or prepare more rows."
         )
 
 
 def _rows(path: Path) -> int:
-    # Only here: it takes a quarter of a second to import.
+    # Imported here because the import takes a quarter of a second.
     from pyarrow import parquet
 
     rows: int = parquet.read_metadata(path).num_rows
@@ -83,10 +83,10 @@ def _as_list(files: ListConfig | str) -> list[str]:
 
 
 def _local(files: ListConfig | str) -> list[Path]:
-    """Those that are not on a file system of another kind, as hdfs://."""
+    """Return the paths on this machine's file system, without hdfs:// and the like."""
     return [Path(path).expanduser() for path in _as_list(files) if "://" not in path]
 
 
 def is_folder_name(model: str) -> bool:
-    """Whether a model's name can only be a folder: on the hub it is NAME or OWNER/NAME."""
+    """Return whether a model's name can only be a folder; on the hub it is NAME or OWNER/NAME."""
     return "://" not in model and (model.startswith(("/", ".", "~")) or len(Path(model).parts) > 2)

@@ -1,4 +1,4 @@
-"""Keys of a configuration that verl would never read, and values that it must not print."""
+"""Checks for keys that verl would never read, and for values that it must not print."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from omegaconf import DictConfig, OmegaConf
 from shape_grpo.registry import closest
 
 SECRET = re.compile(r"(api_?key|access_?key|secret|password|(^|_)token)$", re.IGNORECASE)
-# Keys of a configuration, as prompt_key, name columns; environment variables do not.
+# For environment variables, any key; in a configuration, prompt_key and others name columns.
 SECRET_VARIABLE = re.compile(r"(key|secret|password|token)$", re.IGNORECASE)
 
 
 def check_keys(config: DictConfig) -> None:
-    """Check that no key is a misspelt one of verl's, and that none holds a secret.
+    """Check that no key is a misspelt key of verl's, and that none holds a secret.
 
-    Hydra takes any key from a file, and from a flag that begins with ``+``, as its own message
+    Hydra accepts any key from a file, and from a flag that begins with ``+``, as its own message
     about a misspelt key advises.
 
     Raises:
-        ValueError: Names the key, and what to write instead.
+        ValueError: A key is misspelt or holds a secret; the message says what to write instead.
     """
     plain = OmegaConf.to_container(config)
     assert isinstance(plain, dict)
@@ -33,13 +33,13 @@ def check_keys(config: DictConfig) -> None:
         pattern = SECRET_VARIABLE if ".env_vars." in where else SECRET
         if pattern.search(where.rpartition(".")[2]) and isinstance(value, str) and value:
             raise ValueError(
-                f"{where}: verl prints its whole configuration, a secret included. Leave the key "
-                "out, and set the secret in the environment where the run (or Ray) is started; a "
-                "judge's is named by reward.custom_reward_function.reward_kwargs.api_key_env."
+                f"{where}: verl prints its whole configuration, secrets included. Remove the key, "
+                "and set the secret in the environment where the run (or Ray) is started; for a "
+                "judge, reward.custom_reward_function.reward_kwargs.api_key_env names the variable."
             )
-    # Ray's own arguments; most are not in verl's files.
+    # verl's files do not list most of Ray's own arguments.
     plain.pop("ray_kwargs", None)
-    # The shortest name is FSDP's; the other engines have keys of their own.
+    # The shortest name is FSDP's; the other engines have further keys.
     references = sorted(
         config_folder().glob("_generated_ppo_*trainer.yaml"), key=lambda path: len(path.name)
     )
@@ -49,12 +49,12 @@ def check_keys(config: DictConfig) -> None:
         misspelt = found if misspelt is None else {k: misspelt[k] for k in misspelt if k in found}
         if not misspelt:
             return
-    for where, meant in (misspelt or {}).items():
-        raise ValueError(f"{where}: verl has no such key. Did you mean {meant}?")
+    for where, correct in (misspelt or {}).items():
+        raise ValueError(f"{where}: verl has no such key. Did you mean {correct}?")
 
 
 def config_folder() -> Path:
-    """Where verl keeps its configuration; verl is not imported for it.
+    """Return the folder of verl's configuration, without importing verl.
 
     Raises:
         ValueError: verl is not installed.
@@ -73,18 +73,18 @@ def _read(path: Path) -> Any:
 def _misspelt(
     config: Mapping[Any, Any], known: Mapping[Any, Any], where: str = ""
 ) -> Iterator[tuple[str, str]]:
-    """Keys that ``known`` has not, but nearly, each with the one that it has."""
+    """Yield keys that nearly match a key of ``known``, each with that key."""
     for key, value in config.items():
         if key in known:
             if isinstance(value, Mapping) and isinstance(known[key], Mapping):
                 yield from _misspelt(value, known[key], f"{where}{key}.")
-        # Nearly the same: verl also reads keys that its files do not show.
+        # Only close matches: verl also reads keys that its files do not list.
         elif close := closest(str(key), map(str, known), cutoff=0.8):
             yield f"{where}{key}", f"{where}{close}"
 
 
 def _leaves(config: Mapping[Any, Any], where: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key and value of everything in a configuration, lists taken as values."""
+    """Yield each dotted key and value of a configuration; a list is one value."""
     for key, value in config.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{where}{key}.")

@@ -1,8 +1,8 @@
-"""Ends a run whose workers have died, where verl would wait for them for ever (verl 0.9.1).
+"""Stop a run whose workers have died and for which verl would wait for ever (verl 0.9.1).
 
-verl's trainer waits for responses, and for vLLM to take weights, without asking whether anybody is
-left to do so. A thread asks, and interrupts it. A reward worker's death is no reason to: beside
-others verl goes on, and without any no response comes, and verl ends by itself; here it says why.
+verl's trainer waits for responses, and for vLLM to take weights, even if its workers are dead. A
+thread checks them and interrupts the trainer. A dead reward worker does not stop the run: verl goes
+on with the others; if none is left, it ends without responses, and this module adds the reason.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ import ray
 
 from shape_grpo.verl import trainers_logger
 
-SECONDS_BETWEEN_LOOKS = 20
+SECONDS_BETWEEN_CHECKS = 20
 SECONDS_TO_ANSWER = 5
-NOTHING_CAME = "no materializable trajectories"
-"""In verl's words for a step of which no response came."""
-GO_ON = (
-    "Started again with the same command, the run goes on from its last checkpoint, if it made one "
+NO_RESPONSE = "no materializable trajectories"
+"""Part of verl's message for a step without any response."""
+RESUME = (
+    "The same command continues the run from its last checkpoint, if there is one "
     "(trainer.save_freq; trainer.resume_mode=auto)."
 )
 logger = trainers_logger(__name__)
 
 
 def waited_for(trainer: Any) -> dict[str, Iterable[Any]]:
-    """The Ray actors of a trainer of verl's for which it waits, under what they are called."""
+    """Return the Ray actors for which a trainer of verl's waits, by the name used in messages."""
     # verl 0.9.0 has no such list.
     managers: list[Any] = getattr(trainer, "_rollout_server_managers", list)()
     servers = [server for manager in managers for server in manager.server_handles]
-    # A manager of one's own need not have any.
+    # A custom manager need not have any.
     agent_loops = getattr(getattr(trainer, "agent_loop_manager", None), "agent_loop_workers", ())
     return {"An agent loop worker": agent_loops, "An inference server": servers}
 
 
 def find_dead(workers: Mapping[str, Iterable[Any]]) -> str | None:
-    """Which worker died, and why in Ray's or vLLM's words; None: none is known to be dead.
+    """Return which worker died, and Ray's or vLLM's reason; None if none is known to be dead.
 
-    One that is busy and does not answer is not dead.
+    A worker that is busy and does not answer is not dead.
 
     Args:
-        workers: What each is called to handles of Ray actors.
+        workers: Handles of Ray actors by the name used in messages.
     """
     asked = {_ask(actor): name for name, actors in workers.items() for actor in actors}
     if not asked:
@@ -54,29 +54,29 @@ def find_dead(workers: Mapping[str, Iterable[Any]]) -> str | None:
         try:
             ray.get(answer)
         except ray.exceptions.ActorUnavailableError:
-            # Ray goes on trying to reach it.
+            # Ray is still trying to reach it.
             continue
         except ray.exceptions.RayActorError as error:
             return f"{asked[answer]} died: {' '.join(str(error).split())}"
         except ray.exceptions.RayTaskError as error:
-            # Anything else says nothing of its life.
+            # No other error means that the worker is dead.
             if type(error.cause).__name__ == "EngineDeadError":
                 return f"{asked[answer]} died: {error.cause!r}"
     return None
 
 
 def _ask(actor: Any) -> ray.ObjectRef[Any]:
-    # verl's vLLM servers live on when their engine has died; then any call of it fails at once.
+    # verl's vLLM servers outlive their engine; then every call of the engine fails at once.
     if hasattr(actor, "collective_rpc"):
         return actor.collective_rpc.remote("check_health")
     return actor.__ray_ready__.remote()
 
 
 @contextmanager
-def ended_where_workers_died(trainer: Any) -> Iterator[None]:
-    """Raise RuntimeError in the block, whatever it waits for, once one is dead that is waited for.
+def stopping_when_workers_die(trainer: Any) -> Iterator[None]:
+    """Raise RuntimeError in the block, whatever it waits for, once one of these workers is dead.
 
-    Only in a process's main thread, as verl's trainer is; elsewhere nothing is watched.
+    Works only in a process's main thread, where verl's trainer runs; in others it does nothing.
     """
     main = threading.current_thread()
     if main is not threading.main_thread():
@@ -86,11 +86,11 @@ def ended_where_workers_died(trainer: Any) -> Iterator[None]:
     ended = threading.Event()
 
     def interrupt(*_: object) -> None:
-        # The one exception that Ray's calls let through from a signal.
+        # Ray's calls let no other exception of a signal handler through.
         raise KeyboardInterrupt
 
     def watch() -> None:
-        while not ended.wait(SECONDS_BETWEEN_LOOKS):
+        while not ended.wait(SECONDS_BETWEEN_CHECKS):
             try:
                 reason = find_dead(waited_for(trainer))
             except Exception:
@@ -98,7 +98,7 @@ def ended_where_workers_died(trainer: Any) -> Iterator[None]:
                 return
             if reason and not ended.is_set():
                 reasons.append(reason)
-                # Again at the next look: an exception is lost where C calls Python.
+                # Repeated at the next check: an exception is lost where C calls Python.
                 signal.pthread_kill(main.ident or 0, signal.SIGUSR1)
 
     before = signal.signal(signal.SIGUSR1, interrupt)
@@ -109,7 +109,7 @@ def ended_where_workers_died(trainer: Any) -> Iterator[None]:
     except KeyboardInterrupt:
         if not reasons:
             raise
-        raise RuntimeError(f"{reasons[0]} verl would wait for ever. {GO_ON}") from None
+        raise RuntimeError(f"{reasons[0]} verl would wait for ever. {RESUME}") from None
     finally:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         ended.set()
@@ -117,24 +117,24 @@ def ended_where_workers_died(trainer: Any) -> Iterator[None]:
         signal.signal(signal.SIGUSR1, before)
 
 
-def say_why_nothing_came(buffer: Any, trainer: Any) -> None:
-    """Make verl's replay buffer name a dead worker where a step has no response.
+def explain_missing_responses(buffer: Any, trainer: Any) -> None:
+    """Make verl's replay buffer name the dead worker if a step has no response.
 
     Args:
-        buffer: Its ``sample`` is replaced: its class is the user's (``trainer.v1.sampler``).
-        trainer: verl's.
+        buffer: Replay buffer whose ``sample`` is replaced; ``trainer.v1.sampler`` sets its class.
+        trainer: verl's trainer.
     """
     sample = buffer.sample
 
-    def sample_or_say_why(*arguments: Any, **options: Any) -> Any:
+    def sample_with_reason(*arguments: Any, **options: Any) -> Any:
         try:
             return sample(*arguments, **options)
         except RuntimeError as error:
-            if NOTHING_CAME not in str(error):
+            if NO_RESPONSE not in str(error):
                 raise
             rewards = trainer.reward_loop_manager.reward_loop_worker_handles or ()
             reason = find_dead({**waited_for(trainer), "A reward worker": rewards})
-            said = reason or "verl logs why as: Error in _run_prompt."
-            raise RuntimeError(f"No response of this step came. {said} {GO_ON}") from error
+            reason = reason or "verl's log has the reason: Error in _run_prompt."
+            raise RuntimeError(f"No response of this step came. {reason} {RESUME}") from error
 
-    buffer.sample = sample_or_say_why
+    buffer.sample = sample_with_reason

@@ -28,7 +28,7 @@ from shape_grpo.verl.checks import (
     check_trainer_config,
 )
 from shape_grpo.verl.estimator import CandidatesInContext, candidates_in_context
-from shape_grpo.verl.lost_workers import ended_where_workers_died, say_why_nothing_came
+from shape_grpo.verl.lost_workers import explain_missing_responses, stopping_when_workers_die
 from shape_grpo.verl.samples import SampleLog, choose_samples, make_samples
 
 logger = trainers_logger(__name__)
@@ -170,12 +170,12 @@ class CandidateTrainerMixin:
                 clear_groups(partition, uids)
 
             buffer._clear_groups = count_and_clear_groups
-        say_why_nothing_came(buffer, self)
+        explain_missing_responses(buffer, self)
         return buffer
 
     def fit(self, agent_loop_manager: Any) -> None:
         """Train as verl does, but end if a worker dies that verl would wait for."""
-        with ended_where_workers_died(self):
+        with stopping_when_workers_die(self):
             super().fit(agent_loop_manager)  # type: ignore[misc]
 
     def _val_metrics_update(

@@ -1,4 +1,4 @@
-"""Which verl this package is tested with, and which is installed; light, for messages."""
+"""The tested and the installed version of verl, for messages; imports nothing heavy."""
 
 import warnings
 from importlib.metadata import PackageNotFoundError, version
@@ -7,7 +7,7 @@ TESTED = "0.9.1"
 
 
 def installed(distribution: str) -> str:
-    """The version of an installed distribution."""
+    """Return the version of an installed distribution."""
     try:
         return version(distribution)
     except PackageNotFoundError:
@@ -15,13 +15,13 @@ def installed(distribution: str) -> str:
 
 
 def both() -> str:
-    """This package and verl, with their versions."""
+    """Return a phrase with the versions of this package and verl."""
     ours, verls = installed("shape-grpo"), installed("verl")
     return f"shape-grpo {ours} (made for verl {TESTED}) beside verl {verls}"
 
 
 def warn_of_another_verl() -> None:
-    """Warn where verl is not the one that this package is tested with."""
+    """Warn if the installed verl is not the tested version."""
     if installed("verl") != TESTED:
         warnings.warn(
             f"{both()}: untested together. Look at the first steps, or pip install verl=={TESTED}.",

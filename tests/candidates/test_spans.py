@@ -28,8 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*text is not the sum of its tok
 
 
 def owners_by_bytes(pieces, text):
-    """Take characters off the bytes one at a time, a broken one with as many bytes as could begin
-    a character."""
+    """Take one character at a time; a broken one has as many bytes as could begin a character."""
     data = b"".join(pieces)
     token_of = [token for token, piece in enumerate(pieces) for _ in piece]
     characters, owners, position = "", [], 0
@@ -52,7 +51,7 @@ def owners_by_bytes(pieces, text):
 
 
 def owners_by_prefixes(tokenizer, ids, text):
-    """Decode every prefix; right where no token holds a part of a character."""
+    """Decode every prefix; correct if no token holds a part of a character."""
     prefixes = [decode_response(tokenizer, ids[:n]) for n in range(len(ids) + 1)]
     owners = []
     for position in range(len(text)):
@@ -114,16 +113,16 @@ def owners_of(name, tokenizer, ids, text):
 
 
 def expected_spans(owners, candidates):
-    """The documented rule, said with sets of tokens."""
+    """The documented rule in terms of sets of tokens."""
     taken, result = set(), []
     for candidate in candidates:
-        own = {
+        tokens = {
             token
             for first, last in owners[candidate.start : candidate.end]
             for token in range(first, last + 1)
         } - taken
-        taken |= own
-        result.append((min(own), max(own) + 1) if own else None)
+        taken |= tokens
+        result.append((min(tokens), max(tokens) + 1) if tokens else None)
     return result
 
 
@@ -141,7 +140,7 @@ def random_candidates(rng, text):
 
 
 def resplit(tokenizer, vocabulary, added, ids, rng):
-    """The same text in other tokens, as a policy may sample it."""
+    """Return ids of other tokens with the same text, as a policy may sample them."""
     result, chunk = [], ""
     for token_id, token in zip(
         [*ids, None], [*tokenizer.convert_ids_to_tokens(ids), None], strict=True
@@ -170,7 +169,7 @@ def ids_for_garbage(tokenizer):
 
 
 def garbage(tokenizer, rng):
-    """Any ids at all, half of them bytes where there are such tokens, some of them unknown."""
+    """Return random ids, half of them byte tokens if there are any, some of them unknown."""
     low, size = ids_for_garbage(tokenizer)
     return [
         rng.choice(low) if rng.random() < 0.5 else rng.randrange(size)
@@ -238,7 +237,7 @@ def test_random_ids(name, tokenizer):
 
 @pytest.mark.parametrize("name", BYTE_LEVEL)
 def test_offsets_of_the_tokenizer_itself(name):
-    """Decoding gives the text back here, so the library's own offset mapping is one more oracle."""
+    """Decoding restores the text here, so the library's own offset mapping is another oracle."""
     tokenizer = make_tokenizer(name)
     rng = random.Random(4)
     checked = 0
@@ -263,7 +262,7 @@ def test_offsets_of_the_tokenizer_itself(name):
 
 
 def test_decoding_a_span_gives_the_candidate(name, tokenizer):
-    """Up to the one token that it shares with the text on each side."""
+    """Except for one token on each side that it may share with the text."""
     rng = random.Random(5)
     checked = 0
     for _ in range(ROUNDS):
@@ -288,7 +287,7 @@ def test_decoding_a_span_gives_the_candidate(name, tokenizer):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_only_uncommon_decoders_need_the_slow_way(kind, monkeypatch):
+def test_only_uncommon_decoders_need_prefixes(kind, monkeypatch):
     tokenizer = make_tokenizer(kind)
     calls = []
     slow = spans._spans_by_prefixes
@@ -303,7 +302,7 @@ def test_only_uncommon_decoders_need_the_slow_way(kind, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["byte_level_bpe", "unigram_without_byte_fallback", "word_piece"])
-def test_the_slow_way_agrees(kind, monkeypatch):
+def test_prefixes_give_the_same_spans(kind, monkeypatch):
     tokenizer = make_tokenizer(kind)
     fast = spans._pieces
     monkeypatch.setattr(spans, "_pieces", lambda *a: [piece and piece + b"?" for piece in fast(*a)])
@@ -313,7 +312,7 @@ def test_the_slow_way_agrees(kind, monkeypatch):
         assert_spans(kind, tokenizer, ids, rng)
 
 
-def test_the_slow_way_says_so():
+def test_prefixes_warn_that_they_are_slow():
     tokenizer = make_tokenizer("word_end_bpe")
     ids = tokenizer.encode("good film story", add_special_tokens=False)
     with pytest.warns(UserWarning, match="text is not the sum of its tokens"):
@@ -328,7 +327,7 @@ CASES = [
     (["<", ">The", "Ġfilm", "</"], "The film", (1, 3), "token shared with the tag in front"),
     (["The", "Ġfilm</", ">"], "The film", (0, 2), "token shared with the tag behind"),
     ([">The", "Ġfilm</"], "film", (1, 2), "leading space in the same token"),
-    (["<", "Ġ", "film", "Ġ", ">"], "film", (2, 3), "spaces in tokens of their own"),
+    (["<", "Ġ", "film", "Ġ", ">"], "film", (2, 3), "spaces in separate tokens"),
     (["<", *EMOJI, ">"], "😀", (1, 5), "character over four tokens"),
     ([">ð", *EMOJI[1:], ">"], "😀", (0, 4), "first byte in a shared token"),
     ([*EMOJI[:3], "Ģ<", ">"], "😀", (0, 4), "last byte in a shared token"),
@@ -362,8 +361,8 @@ def test_boundaries(hand_made, tokens, text, span, reason):
 
 SEVERAL = [
     (["The", "Ġfilm"], [(0, 3), (3, 3), (4, 8)], [(0, 1), (1, 1), (1, 2)], "empty one between"),
-    (["The", "Ġfilm"], [(0, 5), (5, 8)], [(0, 2), (2, 2)], "shared token is the first one's"),
-    (["The", "Ġfilm", ">"], [(0, 5), (5, 9)], [(0, 2), (2, 3)], "second keeps what is its own"),
+    (["The", "Ġfilm"], [(0, 5), (5, 8)], [(0, 2), (2, 2)], "shared token belongs to the first"),
+    (["The", "Ġfilm", ">"], [(0, 5), (5, 9)], [(0, 2), (2, 3)], "second keeps its unshared token"),
     (["The", "Ġfilm"], [(1, 2), (2, 3)], [(0, 1), (1, 1)], "both inside one token"),
     (["The", "Ġfilm"], [(0, 0), (0, 3)], [(0, 0), (0, 1)], "empty one at the start"),
     (["The", "Ġfilm"], [(4, 8), (8, 8)], [(1, 2), (2, 2)], "empty one at the end"),
@@ -380,7 +379,7 @@ def test_several_candidates(hand_made, tokens, offsets, found, reason):
     assert token_spans(hand_made, ids, candidates) == found
 
 
-def test_byte_run_that_is_not_utf8_decodes_to_one_character_a_token():
+def test_byte_run_that_is_not_utf8_decodes_to_one_character_per_token():
     tokenizer = make_tokenizer("metaspace_bpe_with_byte_fallback")
     # An emoji and one byte too many: byte fallback gives up the whole run.
     run = ["<0xF0>", "<0x9F>", "<0x98>", "<0x80>", "<0xFF>"]
@@ -425,7 +424,7 @@ def test_tokens_added_later_are_found():
 
 
 class CountingTokenizer:
-    """Passes calls on and counts the ids that were decoded."""
+    """Tokenizer that counts the ids that were decoded."""
 
     def __init__(self, tokenizer):
         self.tokenizer, self.decoded = tokenizer, 0

@@ -1,4 +1,4 @@
-"""What each row of ``rows.py`` says of verl on a machine without a GPU, beyond a symbol."""
+"""Facts about verl in the rows B of ``rows.py`` that take more than the existence of a symbol."""
 
 import inspect
 

@@ -263,9 +263,9 @@ def test_A43_a_trainer_waits_for_these_workers_and_says_when_nothing_came():
     from vllm.v1.engine.exceptions import EngineDeadError
     from vllm.v1.worker.worker_base import WorkerBase
 
-    from shape_grpo.verl.lost_workers import NOTHING_CAME
+    from shape_grpo.verl.lost_workers import NO_RESPONSE
 
-    assert NOTHING_CAME in source(ReplayBuffer.sample)
+    assert NO_RESPONSE in source(ReplayBuffer.sample)
     assert "self.server_handles = [" in source(LLMServerManager._initialize_llm_servers)
     separate = get_trainer_cls("separate_async")
     assert "standalone_server_manager" in source(separate._rollout_server_managers)

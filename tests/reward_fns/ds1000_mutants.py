@@ -1,7 +1,7 @@
 """Wrong programs for every problem of `ds1000_problems.py`, made from the right ones.
 
-`VALUES` only return something wrong. `ATTACKS` go for what judges them. Each runs where the right
-solution has just set `result`, and no problem is so easy that one of them were right.
+`VALUES` return a wrong result; `ATTACKS` target the scorer. Each runs after the right solution has
+set `result`, and none of them is right for any problem.
 """
 
 from ds1000_schema import Problem, indent
@@ -117,7 +117,7 @@ ATTACKS = {
 
 
 def mutant(problem: Problem, change: str) -> str:
-    """The right solution, and then `change` to its `result`."""
+    """Return the right solution followed by `change`, which alters its `result`."""
     given = problem.unpack.split(",")[0]
     head = f"import copy\nimport numpy as np\nimport pandas as pd\ngiven = copy.deepcopy({given})\n"
     if problem.body == "[insert]":

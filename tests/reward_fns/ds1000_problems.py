@@ -1,4 +1,4 @@
-"""Problems in DS-1000's schema, written here: none is the benchmark's.
+"""Problems in DS-1000's schema, written for these tests: none is from the benchmark.
 
 Each has its tests, a reference solution, and wrong solutions with the reason why each is wrong.
 """

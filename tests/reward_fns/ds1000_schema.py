@@ -61,7 +61,7 @@ COMPARISONS = {
     except AssertionError:
         return 0
 """,
-    # Those that follow hold for results that are no answer: empty, broadcast, or missing.
+    # The following also accept results that are not answers: empty, broadcast, or missing.
     "allclose": """
     return int(np.allclose(result, ans))
 """,

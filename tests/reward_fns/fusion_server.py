@@ -1,4 +1,4 @@
-"""A server with Sandbox Fusion's API, which runs programs or misbehaves as a test wants it to."""
+"""A server with Sandbox Fusion's API that runs programs, or misbehaves as a test requires."""
 
 import base64
 import json
@@ -41,22 +41,22 @@ def run_code(request):
 
 
 def seem_to_run(request):
-    """Answer at once, as if a program had set y to 1: for tests of clients that wait briefly."""
+    """Answer at once, as if a program had set y to 1, for clients with short timeouts."""
     result = {"status": "Finished", "return_code": 0, "stdout": 'started\n= {"y": 1}\n'}
     return {"status": "Success", "message": "", "run_result": {**result, "stderr": ""}}
 
 
 class FusionServer:
-    """One that answers a request by the next of `faults`, and without one runs the program.
+    """Server that answers each request with the next of `faults`; without one it runs the program.
 
     Attributes:
         faults: Functions of the handler; each answers one request.
-        crash: Bytes of a program with which the server always fails, by `fault`.
-        fault: What it does then.
-        run: Runs a program, and gives the API's answer.
+        crash: Part of a program with which the server always fails, by `fault`.
+        fault: Function of the handler that answers such a request.
+        run: Function that runs a program and returns the API's answer.
         asked: Bodies of all requests, oldest first.
-        most: Requests at a time, at most.
-        url: Its address.
+        most: Largest number of concurrent requests so far.
+        url: The server's address.
     """
 
     def __init__(self, *faults):
@@ -84,7 +84,7 @@ class FusionServer:
                 send(handler, json.dumps(self.run(request)).encode())
             else:
                 fault(handler)
-        except OSError:  # the client has gone
+        except OSError:  # the client has disconnected
             pass
         finally:
             with self.lock:
@@ -105,7 +105,7 @@ class FusionServer:
 
         with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
             self.url = f"http://127.0.0.1:{listening.server_port}/run_code"
-            # Clients that leave are what the tests are about.
+            # Clients that disconnect are expected here.
             listening.handle_error = lambda request, address: None
             thread = threading.Thread(target=listening.serve_forever, args=(0.02,), daemon=True)
             thread.start()
@@ -125,35 +125,35 @@ def send(handler, body, code=200, length=None, **headers):
 
 
 def status(code, **headers):
-    """Answers with an HTTP status."""
+    """Answer with an HTTP status."""
     return lambda handler: send(handler, b"no", code, **headers)
 
 
 def saying(body):
-    """Answers with a body, JSON unless it is bytes."""
+    """Answer with a body, as JSON unless it is bytes."""
     return lambda handler: send(handler, body if type(body) is bytes else json.dumps(body).encode())
 
 
 def half(handler):
-    """Ends in the middle of an answer."""
+    """End in the middle of an answer."""
     body = b'{"status": "Success", "run_resu'
     send(handler, body, length=10 * len(body))
     handler.close_connection = True
 
 
 def nothing(handler):
-    """Closes the connection without an answer."""
+    """Close the connection without an answer."""
     handler.close_connection = True
 
 
 def hang(handler):
-    """Does not answer for long."""
+    """Answer only after a long time."""
     time.sleep(2.5)
     handler.close_connection = True
 
 
 def drip(handler):
-    """Answers a byte at a time, without an end."""
+    """Answer one byte at a time, without end."""
     send(handler, b"{", length=1 << 20)
     for _ in range(200):
         handler.wfile.write(b" ")
@@ -162,7 +162,7 @@ def drip(handler):
 
 
 def flood(handler):
-    """Answers with more than any run has to say."""
+    """Answer with more than any run prints."""
     send(handler, b" " * (9 << 20))
 
 

@@ -1,4 +1,4 @@
-"""A server that speaks OpenAI's protocol as badly as a test wants it to, and those who ask it."""
+"""A server with OpenAI's protocol that misbehaves as a test requires, and clients for it."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ FILE = Path(__file__).parents[2] / "reward_fns/aclsum.py"
 
 
 def completion(content, finish_reason="stop", **message):
-    """A whole answer of the server."""
+    """Return a complete answer of the server."""
     choice = {
         "index": 0,
         "finish_reason": finish_reason,
@@ -26,14 +26,14 @@ def completion(content, finish_reason="stop", **message):
 
 
 class JudgeServer:
-    """Answers with `reply(request)`; keeps what it was asked.
+    """Server that answers with `reply(request)` and keeps the requests.
 
     Attributes:
-        reply: A response, or an async function of the request that gives one.
+        reply: A response, or an async function of the request that returns one.
         asked: Bodies of all requests, oldest first.
-        headers: Their headers.
-        models: What it says it serves.
-        url: Its address, up to "/v1".
+        headers: Headers of all requests.
+        models: Names of the models that it lists.
+        url: The server's address, up to "/v1".
     """
 
     def __init__(self, reply):
@@ -69,7 +69,7 @@ class JudgeServer:
 
 
 def always(content, **fields):
-    """A reply that is the same each time."""
+    """Return a reply that is always the same."""
 
     async def reply(request):
         return completion(content, **fields)
@@ -78,7 +78,7 @@ def always(content, **fields):
 
 
 def load_as_verl_does():
-    """The reward function out of its file, by a name that no import would find."""
+    """Load the reward function from its file, under a name that no import finds."""
     spec = spec_from_file_location("custom_module", FILE)
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -86,8 +86,7 @@ def load_as_verl_does():
 
 
 def ask(reply, summaries=(SUMMARY,), models=("m",), **settings):
-    """Score the summaries at once against a server that replies so; results or exceptions, and
-    the server."""
+    """Score the summaries concurrently; return results or exceptions, and the server."""
     server = JudgeServer(reply)
     server.models = list(models)
     compute_score = load_as_verl_does()
@@ -102,7 +101,7 @@ def ask(reply, summaries=(SUMMARY,), models=("m",), **settings):
 
 
 def user_text(body):
-    """What a request asks the judge, without the instructions."""
+    """Return the question in a request, without the instructions."""
     assert [message["role"] for message in body["messages"]] == ["system", "user"]
     return body["messages"][1]["content"]
 

@@ -1,4 +1,4 @@
-"""The judged summaries: what reaches the judge, what a failure costs, and the task's configs."""
+"""Summaries scored by a judge: its messages, the cost of a failure, the task's configurations."""
 
 import asyncio
 import html
@@ -53,13 +53,13 @@ def test_rouge_takes_the_place_of_a_judge_that_fails_if_asked_to(caplog):
     assert results[0] == {"score": 4.0, "fallback": 0.0}
     for text, result in list(zip(texts, results, strict=True))[1:]:
         assert result == {"score": pytest.approx(1 + 4 * rouge("", text, REFERENCE)), "fallback": 1}
-    # One line a kind of failure.
-    assert caplog.text.count("ROUGE takes its place") == 2
+    # One line per kind of failure.
+    assert caplog.text.count("ROUGE replaces it") == 2
 
 
 def test_rouge_does_not_hide_a_row_without_an_aspect():
     call = compute_score("aclsum", SUMMARY, REFERENCE, {}, base_url="http://x", on_failure="rouge")
-    with pytest.raises(ValueError, match="aspect is None, and must be one of challenge"):
+    with pytest.raises(ValueError, match="aspect is None, but must be one of challenge"):
         asyncio.run(call)
 
 
@@ -109,7 +109,7 @@ def test_a_candidate_that_asks_for_a_five_reaches_the_judge_as_data(candidate, r
 
 
 def question(candidate):
-    """The honest question, with the candidate escaped by the standard library."""
+    """Return the expected question, with the candidate escaped by the standard library."""
     honest = judge_messages(SUMMARY, REFERENCE, "approach", "text")[1]["content"]
     data = html.escape(" ".join(candidate.split()), quote=False)
     return honest.replace(SUMMARY, data.replace("[", "&#91;").replace("]", "&#93;"))
@@ -151,7 +151,7 @@ def test_the_task_is_a_valid_configuration_of_verl(task_config, name):
     judge = "reward.custom_reward_function.reward_kwargs.base_url=http://localhost:8000/v1"
     config = task_config(name, *([judge] if name == "aclsum" else []))
     check_trainer_config(config)
-    # Without the plugin's part, which asks for the data too.
+    # Without the plugin's checks, which need the data too.
     unwrap(validate_config)(config, need_reference_policy(config), need_critic(config))
     options = config.algorithm.shape_grpo
     assert options.max_candidates == TaskSettings("any").candidates

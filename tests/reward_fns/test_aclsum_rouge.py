@@ -1,4 +1,4 @@
-"""The reward of a summary, against rouge_score called directly and counts made by hand."""
+"""The reward of a summary, compared with rouge_score itself and with counts by hand."""
 
 import pytest
 from rouge_score.rouge_scorer import RougeScorer

@@ -1,4 +1,4 @@
-"""The reward of a solution, by real sandboxes, on problems in DS-1000's schema."""
+"""The reward of a solution, with real sandboxes, on problems in DS-1000's schema."""
 
 import os
 import struct
@@ -43,14 +43,14 @@ def test_a_solution_that_is_remembered_runs_once(monkeypatch):
     assert before > 0
     assert [score(MAXIMA, code, remember=True) for code in (right, wrong)] == [1.0, 0.0]
     assert len(runs) == before
-    # Another problem, another reward, and without being asked to remember, it is run.
+    # It runs again for another problem, for another reward, and without `remember`.
     assert score(FRAME, right, remember=True) == 0.0
     assert score(MAXIMA, wrong, remember=True, share=True) == 0.0
     assert score(MAXIMA, right) == 1.0
     assert len(runs) >= before + 3
 
 
-def test_what_went_wrong_is_not_remembered(monkeypatch):
+def test_errors_are_not_remembered(monkeypatch):
     def not_started(*arguments, **options):
         raise SandboxError("not started")
 
@@ -157,13 +157,13 @@ PATCHES = {
 
 
 @pytest.mark.parametrize("what", PATCHES)
-def test_patching_and_leaving_early_earn_nothing(what):
+def test_patching_and_leaving_early_score_zero(what):
     assert score(MAXIMA, PATCHES[what]) == 0.0
     assert score(MAXIMA, PATCHES[what], share=True) == 0.0
 
 
 def test_the_patches_are_real_attacks():
-    """Where tests and solution share a process, as the mode `together` has it, they succeed."""
+    """They succeed where tests and solution share a process, as with `together`."""
     for what in ("numpy's comparison", "the tests' code"):
         assert score(MAXIMA, PATCHES[what], together=["Numpy"]) == 1.0, what
 
@@ -227,10 +227,10 @@ def test_a_forged_verdict_that_is_no_number_of_tests_earns_nothing(share):
 
 
 class Brittle:
-    """A sandbox that breaks down under some programs, not by saying so.
+    """Sandbox that fails with some programs, and not by a SandboxError.
 
     Args:
-        breaks: Whether it does, by a run's code and inputs.
+        breaks: Function of a run's code and inputs that says whether it fails.
     """
 
     def __init__(self, breaks):
@@ -243,31 +243,31 @@ class Brittle:
         return self.sandbox.run(code, inputs=inputs, **options)
 
 
-def test_code_that_crashes_the_sandbox_is_wrong_and_no_error():
+def test_code_that_crashes_the_sandbox_scores_zero():
     brittle = Brittle(lambda code, inputs: b"crash" in inputs if type(inputs) is bytes else False)
     right = f"crash = 0\n{MAXIMA.reference}"
     assert run_tests(brittle, MAXIMA.code_context, right, share=True) == 0.0
     assert run_tests(brittle, MAXIMA.code_context, MAXIMA.reference) == 1.0
 
 
-def test_code_that_crashes_the_sandbox_of_its_judge_is_wrong_too():
+def test_code_that_crashes_the_scorers_sandbox_scores_zero_too():
     brittle = Brittle(lambda code, inputs: "crash" in str(inputs))
     right = f"crash = 0\n{MAXIMA.reference}"
     assert run_tests(brittle, MAXIMA.code_context, right, together=True) == 0.0
     assert run_tests(brittle, MAXIMA.code_context, MAXIMA.reference, together=True) == 1.0
 
 
-def test_a_sandbox_that_crashes_with_every_program_is_an_error_and_no_zero():
-    brittle = Brittle(lambda code, inputs: "def judge(" not in code)
+def test_a_sandbox_that_crashes_with_every_program_is_an_error():
+    brittle = Brittle(lambda code, inputs: "def count_passed(" not in code)
     with pytest.raises(SandboxError, match="fails with every program"):
         run_tests(brittle, MAXIMA.code_context, MAXIMA.reference)
 
 
 class Short:
-    """A sandbox whose judge ends in the comparison: always, or with some solution.
+    """Sandbox whose scorer times out in the comparison.
 
     Args:
-        ends: Whether it does, by the solution.
+        ends: Function of the solution that says whether it does.
     """
 
     def __init__(self, ends):
@@ -280,7 +280,7 @@ class Short:
         return Outcome("done", reply=b'{"passed": 2}')
 
 
-def test_tests_that_do_not_end_are_the_solutions_fault_only_if_they_end_without_it():
+def test_tests_that_time_out_score_zero_only_if_they_end_without_the_solution():
     assert run_tests(Short(lambda solution: solution != ""), "", "slow to compare") == 0.0
     assert run_tests(Short(lambda solution: False), "", "right") == 1.0
     with pytest.raises(SandboxError, match="short of time or memory"):
@@ -321,15 +321,15 @@ def test_solutions_do_not_see_the_environment(monkeypatch):
             "do not run: .*generate_test_case",
         ),
         ("x = (", "do not run: .*SyntaxError"),
-        (MAXIMA.code_context.replace("range(2)", "range(0)"), "do not run: .*exec_test not once"),
+        (MAXIMA.code_context.replace("range(2)", "range(0)"), "never calls exec_test"),
     ],
 )
-def test_a_broken_problem_is_an_error_and_no_zero(context, what):
+def test_a_broken_problem_is_an_error(context, what):
     with pytest.raises(ValueError, match=f"(?s){what}"):
         compute_score("ds1000", "result = 1", context)
 
 
-def test_without_a_sandbox_it_is_an_error_and_no_zero():
+def test_a_missing_sandbox_is_an_error():
     with pytest.raises(SandboxError, match="isolates nothing"):
         score(MAXIMA, MAXIMA.reference, backend="none")
 

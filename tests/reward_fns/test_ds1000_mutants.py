@@ -1,4 +1,4 @@
-"""No wrong program earns anything, and right ones in any form that the tests accept earn 1."""
+"""Wrong programs score 0, and right programs in any form that the tests accept score 1."""
 
 import json
 import pickle
@@ -15,13 +15,13 @@ from shape_grpo.sandbox import SandboxError
 from shape_grpo.sandbox.inside import values
 
 sys.modules.setdefault("values", values)
-from reward_fns.ds1000_judge import judge  # noqa: E402
+from reward_fns.ds1000_scorer import count_passed  # noqa: E402
 
 BY_NAME = {problem.name: problem for problem in PROBLEMS}
 
 
 def passed_here(problem, solution):
-    """Tests passed and their number: the real judge, and the program in this process."""
+    """Return the tests passed and their number; the program runs in this process."""
     tests = []
 
     def ask(question):
@@ -35,11 +35,11 @@ def passed_here(problem, solution):
         except BaseException:
             return b"{}"
 
-    return judge(problem.code_context, solution, False, True, ask), tests[0]
+    return count_passed(problem.code_context, solution, False, True, ask), tests[0]
 
 
 def accepts(problem, solution):
-    """Whether the problem's own tests, as the benchmark runs them, accept a solution."""
+    """Return whether the problem's own tests, as the benchmark runs them, accept a solution."""
     scope = {}
     exec(problem.code_context, scope)
     try:
@@ -101,7 +101,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=BY_NAME)
-def test_right_programs_are_judged_as_the_benchmark_judges_them(problem):
+def test_right_programs_score_as_in_the_benchmark(problem):
     verdicts = []
     for what, change in FORMS.items():
         solution = mutant(problem, change)
@@ -137,14 +137,14 @@ RESULTS = {
         ("pair by pair", "result = [a[:1], a[1:], a[:0]]"),
     ],
 )
-def test_a_comparison_that_means_nothing_is_not_passed(compare, reference, what):
+def test_a_vacuous_comparison_is_not_passed(compare, reference, what):
     problem = Problem("", "Numpy", "", [THREE], reference, compare, {}, unpack="a")
     assert passed_here(problem, reference) == (1, 1)
     assert passed_here(problem, RESULTS[what]) == (0, 1)
 
 
 def test_the_benchmarks_own_comparison_accepts_each_of_them():
-    """Else the test above would show nothing."""
+    """Otherwise the test above would show nothing."""
     fooled = set()
     for compare in ("allclose", "all equal", "within a tolerance", "scalars too", "pair by pair"):
         problem = Problem("", "Numpy", "", [THREE], "result = a * 0 + 1", compare, {}, unpack="a")

@@ -1,4 +1,4 @@
-"""The judge's client against a server that misbehaves, in real requests."""
+"""The judge's client against a misbehaving server, with real requests."""
 
 import asyncio
 
@@ -76,7 +76,7 @@ def test_anything_but_one_score_is_an_error(answer, reason):
         (lambda: web.Response(text="<html>sign in</html>", content_type="text/html"), "a web page"),
     ],
 )
-def test_a_response_that_is_no_whole_answer_is_an_error(response, reason):
+def test_an_incomplete_answer_is_an_error(response, reason):
     async def reply(request):
         return response()
 
@@ -135,7 +135,7 @@ async def hang_up(request):
 @pytest.mark.parametrize(
     ("reply", "error", "timeout"),
     [
-        # Long enough for a busy machine to take the question.
+        # Long enough for a busy machine to accept the question.
         (hang, openai.APITimeoutError, 2.0),
         (half_a_body, openai.APITimeoutError, 2.0),
         (hang_up, openai.APIConnectionError, 300.0),
@@ -155,8 +155,7 @@ def test_no_more_requests_at_a_time_than_the_limit():
         nonlocal running, most
         running += 1
         most = max(most, running)
-        # Only a client that keeps `limit` requests open gets further; one that opens more is
-        # given the time to.
+        # Waits until a client has `limit` requests open, then long enough for it to open more.
         await asyncio.wait_for(all_in.wait(), timeout=30)
         await asyncio.sleep(0.2)
         running -= 1
@@ -167,7 +166,7 @@ def test_no_more_requests_at_a_time_than_the_limit():
     assert most == limit
 
 
-def test_every_loop_has_a_judge_of_its_own():
+def test_every_loop_has_its_own_judge():
     for score in (2, 5):
         (result,), _ = ask(always(str(score)), concurrency=1)
         assert result["score"] == score

@@ -1,4 +1,4 @@
-"""Scores on disk: what they are kept by, and several processes at once."""
+"""The cache of scores on disk: its keys, and several processes at once."""
 
 import asyncio
 import json
@@ -25,14 +25,14 @@ def test_scores_are_kept_and_failures_are_not(tmp_path):
     assert scores == [(None, 1), (4.0, 1), (4.0, 0), (2.0, 1)]
 
 
-def test_whatever_the_judge_is_told_is_part_of_the_key(tmp_path):
+def test_the_whole_request_is_part_of_the_key(tmp_path):
     common = {"cache": str(tmp_path / "judge.sqlite"), "answer": "text"}
     for changed in ({}, {"answer": "choice"}, {"request": {"seed": 1}}):
         _, server = ask(always("4"), [SUMMARY, SUMMARY + " Yes."], **{**common, **changed})
         assert len(server.asked) == 2
 
 
-def test_a_file_that_is_no_cache_is_named(tmp_path):
+def test_a_file_that_is_not_a_cache_is_named(tmp_path):
     path = tmp_path / "judge.sqlite"
     path.write_text("no database " * 100)
     (result,), server = ask(always("4"), cache=str(path))
@@ -56,7 +56,7 @@ print(json.dumps(asyncio.run(main())))
 
 
 def test_processes_share_a_cache(tmp_path):
-    """Three at once, then the first again: it asks nothing."""
+    """Three run at once, then the first again, which sends no request."""
     server = JudgeServer(always("3"))
     cache = str(tmp_path / "judge.sqlite")
 

@@ -1,4 +1,4 @@
-"""Solutions on a Sandbox Fusion server: the same scores, and whose fault a failure is."""
+"""Solutions on a Sandbox Fusion server: the same scores, and failures of server or program."""
 
 import logging
 import socket
@@ -69,7 +69,7 @@ def test_the_request_is_the_apis(server):
     assert request["memory_limit_MB"] == 4096
 
 
-def test_values_come_back_and_the_caller_hears_what_it_is_told(server):
+def test_values_and_messages_come_back(server):
     heard = []
     code = "import numpy as np\nreply = ask(b'\\xff\\n')\nprint('= {}')\ny = np.arange(x)"
     ended = client(server).run(code, inputs={"x": 3}, outputs=["y", "reply"], answer=heard.append)
@@ -157,14 +157,14 @@ def test_a_busy_server_is_asked_again_when_it_says_so(server, code):
 
 
 @pytest.mark.parametrize("code", [429, 503])
-def test_a_server_that_stays_busy_is_an_error_and_no_zero(server, code):
+def test_a_server_that_stays_busy_is_an_error(server, code):
     server.faults.extend([status(code, Retry_After="0")] * 20)
     with pytest.raises(SandboxError, match=f"refuses: status {code}"):
         client(server).run("y = 1", outputs=["y"])
     assert len(server.asked) == 3
 
 
-def test_a_server_that_is_not_there_is_an_error_and_no_zero():
+def test_an_unreachable_server_is_an_error():
     with socket.socket() as taken:  # bound, and not listening
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/run_code"
@@ -172,13 +172,13 @@ def test_a_server_that_is_not_there_is_an_error_and_no_zero():
             SandboxFusion(url, seconds=1, memory=1 << 30, retries=0).run("")
 
 
-def test_a_server_without_the_libraries_is_an_error_and_no_zero(server):
+def test_a_server_without_the_libraries_is_an_error(server):
     no_module = b"\x80\x04cno_such_library\nAnything\n."
     with pytest.raises(SandboxError, match="No module named 'no_such_library'"):
         client(server).run("y = 1", inputs=no_module, outputs=["y"])
 
 
-def test_a_server_too_slow_to_start_a_program_is_an_error_and_no_zero(server):
+def test_a_server_too_slow_to_start_a_program_is_an_error(server):
     late = {"status": "TimeLimitExceeded", "stdout": "", "stderr": ""}
     server.faults.append(saying({"status": "Failed", "message": "", "run_result": late}))
     with pytest.raises(SandboxError, match="could not start"):
@@ -186,7 +186,7 @@ def test_a_server_too_slow_to_start_a_program_is_an_error_and_no_zero(server):
 
 
 @pytest.mark.parametrize("url", ["localhost:8080/run_code", "/run_code", "ftp://x", "", "http://"])
-def test_an_address_that_is_none_is_said_to_be(url):
+def test_an_invalid_address_is_an_error(url):
     with pytest.raises(ValueError, match=r"reward\.sandbox_fusion\.url=http"):
         score(RUNS, RUNS.reference, type("Nowhere", (), {"url": url}))
 
@@ -209,7 +209,7 @@ def test_no_more_requests_at_a_time_than_the_limit(server):
     assert server.most <= 3
 
 
-def test_failures_use_up_none_of_the_places(server, impatient):
+def test_failures_free_their_place_among_the_requests(server, impatient):
     fusion = client(server, seconds=0.5, retries=0, max_concurrent=1)
     for fault in (*FAULTS.values(), status(404), status(429)):
         server.faults.extend([fault] * 3)
@@ -238,7 +238,7 @@ def test_attacks_on_the_server_earn_nothing(server, what):
     assert score(RUNS, ATTACKS[what], server) == 0.0
 
 
-def test_with_together_the_judge_runs_there_too_and_its_verdict_is_read_strictly(server):
+def test_with_together_the_scorer_runs_there_too_and_its_verdict_is_read_strictly(server):
     problem = BY_NAME["numpy_row_maxima"]
     options = {"together": ["Numpy"], "share": True}
     assert score(problem, problem.reference, server, **options) == 1.0
@@ -249,7 +249,7 @@ def test_with_together_the_judge_runs_there_too_and_its_verdict_is_read_strictly
         assert score(problem, WRITE.format(line) + "os._exit(0)", server, **options) == 0.0, claim
 
 
-def test_a_judge_needs_no_sandbox_where_solutions_run_on_a_server(server):
+def test_the_scorer_needs_no_sandbox_if_solutions_run_on_a_server(server):
     here = Sandbox("none", unsafe=True)
     fusion = client(server)
     assert run_tests(here, RUNS.code_context, RUNS.reference, server=fusion) == 1.0

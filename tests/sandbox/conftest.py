@@ -1,4 +1,4 @@
-"""Every sandbox that holds on this machine, each attacked by the same tests."""
+"""Every sandbox that works on this machine; all get the same attacks."""
 
 import pytest
 

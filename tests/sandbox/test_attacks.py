@@ -1,4 +1,4 @@
-"""One attack a promise, on every sandbox that holds here; what counts is seen from outside."""
+"""One attack per promise, on every sandbox that works here; effects are observed from outside."""
 
 import os
 import resource
@@ -13,9 +13,9 @@ from processes import processes_with
 TRY = """
 import os, sys
 achieved = []
-def attempt(name, deed):
+def attempt(name, action):
     try:
-        found = deed()
+        found = action()
     except BaseException:
         return
     achieved.append(name if found is None else f"{name}: {found!r}")
@@ -41,7 +41,7 @@ for path in paths:
     attempt("linked " + path, lambda: open("link").read(20))
 """
     found = achieved(sandbox, code, paths=paths)
-    # A folder of that name may be the sandbox's own, with nothing of ours in it.
+    # The sandbox may have a folder of that name, but none of our files in it.
     assert [line for line in found if not line.startswith("list")] == []
     names = {Path(path).name for path in paths}
     assert not any(name in line for name in names for line in found)
@@ -106,7 +106,7 @@ attempt("udp", send)
 """
         ports = [server.getsockname()[1] for server in (tcp, udp)]
         found = achieved(sandbox, code, ports=ports, name=name, path=str(tmp_path / "socket"))
-        # A datagram may be sent, in a network of the sandbox's own; it must not arrive.
+        # A datagram may be sent within the sandbox's own network, but must not arrive here.
         assert set(found) <= {"udp: None", "udp"}
         for server in (tcp, udp, abstract, named):
             server.setblocking(False)
@@ -258,8 +258,8 @@ for folder in ("/tmp", "/dev/shm", os.getcwd()):
 """
 
 
-def test_answers_held_by_the_parent_or_a_running_judge_are_out_of_reach(sandbox):
-    """As in the tests of a task: a judge runs, waits for a candidate, and knows the answers."""
+def test_answers_held_by_the_parent_or_a_running_scorer_are_out_of_reach(sandbox):
+    """As in DS-1000's tests: a scorer that knows the answers waits while a candidate runs."""
     token = secrets.token_hex(16)
     found = []
 
@@ -269,7 +269,7 @@ def test_answers_held_by_the_parent_or_a_running_judge_are_out_of_reach(sandbox)
         found.extend(achieved(sandbox, THIEF, **inputs))
         return b"done"
 
-    judge = "keep = token * 1000\nopen('answers', 'w').write(token)\nreply = ask(b'go')"
-    outcome = sandbox.run(judge, inputs={"token": token}, outputs=["reply"], answer=answer)
+    scorer = "keep = token * 1000\nopen('answers', 'w').write(token)\nreply = ask(b'go')"
+    outcome = sandbox.run(scorer, inputs={"token": token}, outputs=["reply"], answer=answer)
     assert outcome.values() == {"reply": b"done"}
     assert found == []

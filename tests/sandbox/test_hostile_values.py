@@ -1,4 +1,4 @@
-"""Replies made to harm who reads them: small ones that decode to much, or for ever."""
+"""Replies that attack their reader: small ones that decode to much data, or take for ever."""
 
 import json
 import tracemalloc
@@ -63,7 +63,7 @@ BOMBS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def imported():
-    """Importing them takes memory of its own."""
+    """Import libraries first: imports would count as memory of the decoding."""
     return pd, scipy.sparse
 
 
@@ -102,11 +102,11 @@ def test_a_time_zone_opens_no_file(zone, monkeypatch):
 
 
 def test_a_long_reply_is_no_work_for_the_caller():
-    """32 MiB of brackets are 800 MB of lists; the reply is handed on as bytes."""
+    """32 MiB of brackets would be 800 MB of lists; the reply stays bytes."""
     outcome = Outcome("done", reply=b'{"x": [' + b"[]," * (8 << 20) + b"[]]}")
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match=r"decode it in another run .* values\(most=N\)"):
+        with pytest.raises(ValueError, match=r"decode it in another run .* values\(max_bytes=N\)"):
             outcome.values()
         _, most = tracemalloc.get_traced_memory()
     finally:
@@ -121,4 +121,4 @@ def test_a_long_reply_of_a_run_is_not_read_by_its_caller(sandbox, monkeypatch):
     outcome = sandbox.run("x = [[]] * 200_000", outputs=["x"])
     assert outcome.status == "done"
     assert all(size < 10_000 for size in reads)  # bwrap's status alone
-    assert len(outcome.values(most=1 << 21)["x"]) == 200_000
+    assert len(outcome.values(max_bytes=1 << 21)["x"]) == 200_000

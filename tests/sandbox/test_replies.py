@@ -1,4 +1,4 @@
-"""Runs that end early, reply nonsense, say too much, or leave something behind."""
+"""Runs that end early, reply nonsense, print too much, or leave something behind."""
 
 import os
 import struct
@@ -36,9 +36,9 @@ def frame(kind, payload):
     [
         (frame(b"+", b""), "died", "claims that the sandbox starts again"),
         (frame(b"?", b"x"), "died", "asks where nothing answers"),
-        (frame(b"!", b"x"), "died", "a kind of message that there is not"),
+        (frame(b"!", b"x"), "died", "an unknown kind of message"),
         (frame(b"x", b"\xff" * 9999), "error", "an error that is no text"),
-        (struct.pack(">cQ", b"=", 1 << 60), "output", "announces more than may come"),
+        (struct.pack(">cQ", b"=", 1 << 60), "output", "announces more than the limit"),
         (b"=", "timeout", "stops in the middle of a header"),
     ],
 )
@@ -60,7 +60,7 @@ time.sleep(60)
         (b"[" * 100_000, "nested too deeply to be read"),
         (b'{"x": ' + b'{"is": "tuple", "items": [' * 600 + b"]}" * 600 + b"}", "deep, but read"),
         (b"[]", "a reply without names"),
-        (b'{"x": {"is": "os.system"}}', "a type that there is not"),
+        (b'{"x": {"is": "os.system"}}', "an unknown type"),
         (b'{"x": "' + b"x" * (1 << 20) + b'"}', "longer than is decoded in this process"),
         (b"9" * 10_000, "a number that takes long to read"),
     ],
@@ -122,23 +122,23 @@ for name, deed in {
 
 
 def test_runs_at_the_same_time_share_no_terminals_and_no_lists_of_processes(sandbox):
-    """Of what one opens while it waits, another sees no trace."""
+    """One run sees no trace of what another holds open meanwhile."""
     code = """
 import os
 held = []
 for path in ("/dev/ptmx", "/dev/pts/ptmx"):
     try: held.append(os.open(path, os.O_RDWR))
     except OSError: pass
-if judge: ask(b"")
+if waits: ask(b"")
 seen = [os.listdir("/dev/pts"), os.listdir("/proc"), os.listdir("/dev/shm")]
 """
     others = []
 
     def answer(_):
-        others.append(sandbox.run(code, inputs={"judge": False}, outputs=["seen"]).values())
+        others.append(sandbox.run(code, inputs={"waits": False}, outputs=["seen"]).values())
         return b""
 
-    outcome = sandbox.run(code, inputs={"judge": True}, outputs=["seen"], answer=answer)
+    outcome = sandbox.run(code, inputs={"waits": True}, outputs=["seen"], answer=answer)
     assert [outcome.values(), *others] == 2 * [{"seen": [[], [], []]}]
 
 

@@ -1,4 +1,4 @@
-"""Parts of the sandbox that are killed, callers of an odd kind, and what 500 runs leave behind."""
+"""Killed parts of the sandbox, unusual callers, and what 500 runs leave behind."""
 
 import os
 import secrets
@@ -66,7 +66,7 @@ def test_a_run_whose_zygote_is_killed_is_run_again():
 
 
 def test_code_that_ends_its_zygote_each_time_has_died_and_is_no_error():
-    """An error would leave its set; a program must not be able to choose that."""
+    """A candidate whose reward is an error may leave its set; no program may choose that."""
     sandbox = make(warm=("json",))
     run = sandbox._start
 
@@ -260,7 +260,7 @@ print("fine")
 
 
 def test_a_caller_that_is_not_root():
-    """It has to make a user namespace for the sandbox, and to see the memory of what is in it."""
+    """It must make a user namespace for the sandbox, and see the memory of processes in it."""
     unshare = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
     tried = subprocess.run([*unshare, "true"], capture_output=True, check=False)
     if tried.returncode != 0:
@@ -298,7 +298,7 @@ def memory():
 
 
 def test_500_runs_leave_nothing_behind(tmp_path, monkeypatch):
-    """No descriptor, process (inside or outside), folder, cgroup or memory."""
+    """No descriptor, process (inside or outside), folder, cgroup or memory is left."""
     sandbox = make(warm=("json",))
     endings = ["x = 1", "1 / 0", "import os; os._exit(0)", "import os; os.fork()"]
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

@@ -1,4 +1,4 @@
-"""What a sandbox does for honest code, and when it refuses to run any."""
+"""The sandbox with honest code, and the cases in which it refuses to run any."""
 
 import ast
 import os
@@ -83,19 +83,19 @@ def test_random_numbers_differ_from_run_to_run(sandbox):
     assert len(drawn) == 3
 
 
-def test_a_backend_that_isolates_nothing_is_found_out(monkeypatch):
-    """The probe escapes; that a program starts and answers is not enough."""
+def test_a_backend_that_isolates_nothing_is_refused(monkeypatch):
+    """The probe escapes; a backend that merely starts and answers is not enough."""
     monkeypatch.setitem(runner.BACKENDS, "bubblewrap", runner.BACKENDS["none"])
     with pytest.raises(SandboxError) as refused:
         Sandbox("bubblewrap")
-    for deed in ("reads files outside", "writes files outside", "signals", "network"):
-        assert deed in str(refused.value)
+    for escape in ("reads files outside", "writes files outside", "signals", "network"):
+        assert escape in str(refused.value)
 
 
 @pytest.mark.parametrize("program", [None, "/bin/false", "/bin/true", "/nowhere/bwrap"])
 def test_a_backend_that_does_not_start_is_refused(monkeypatch, program):
     monkeypatch.setattr(guests, "find_bubblewrap", lambda: program)
-    with pytest.raises(SandboxError, match=r"no sandbox holds.*bubblewrap: .*unsafe=True"):
+    with pytest.raises(SandboxError, match=r"no sandbox works.*bubblewrap: .*unsafe=True"):
         Sandbox("bubblewrap")
 
 
@@ -108,7 +108,7 @@ def test_without_isolation_only_when_asked():
     assert unsafe.run("while True: pass", seconds=1).status == "timeout"
 
 
-def test_unsafe_still_prefers_a_sandbox_that_holds():
+def test_unsafe_still_prefers_a_sandbox_that_works():
     try:
         Sandbox()
     except SandboxError as error:

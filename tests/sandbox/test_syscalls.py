@@ -1,4 +1,4 @@
-"""The seccomp filter: what it stops inside, and what its program does on both kinds of machine."""
+"""The seccomp filter: calls that it stops in a sandbox, and its program on both machine types."""
 
 import errno
 import platform
@@ -51,9 +51,9 @@ def test_calls_that_are_there_take_no_dangerous_arguments(sandbox):
 import ctypes, fcntl, mmap, os, resource, socket
 libc = ctypes.CDLL(None, use_errno=True)
 achieved = []
-def attempt(name, deed):
+def attempt(name, action):
     try:
-        result = deed()
+        result = action()
     except (OSError, ValueError):
         return
     if not (isinstance(result, int) and result == -1):
@@ -139,7 +139,7 @@ total = np.linalg.inv(np.eye(50)).sum() + int(mapped[2])
 
 
 def decide(program, architecture, number, arguments=()):
-    """What a classic BPF program returns: an interpreter of the instructions that seccomp has."""
+    """Return a classic BPF program's value, by interpreting the instructions that seccomp has."""
     arguments = [*arguments, *[0] * (6 - len(arguments))]
     data = struct.pack("<iIQ6Q", number, architecture, 0, *arguments)
     steps = list(struct.iter_unpack("<HBBI", program))

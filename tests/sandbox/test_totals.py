@@ -1,4 +1,4 @@
-"""What a run may use as a whole: memory, files and time, all its processes together."""
+"""Limits of a run as a whole: memory, files and time of all its processes together."""
 
 import contextlib
 import os
@@ -100,7 +100,7 @@ def test_a_run_is_in_a_cgroup_which_is_gone_with_it(small, way, monkeypatch):
         sandbox.close()
 
 
-def test_cgroups_are_made_as_near_as_may_be():
+def test_cgroups_are_made_as_near_as_possible():
     root = Path("/sys/fs/cgroup")
     version_1 = "9:name=systemd:/\n4:memory:/box/one\n0::/\n"
     assert totals.cgroup_folders(version_1) == [root / "memory/box/one", root]
@@ -109,7 +109,7 @@ def test_cgroups_are_made_as_near_as_may_be():
 
 
 def test_a_cgroup_of_version_2_leaves_no_swap_and_ends_as_a_whole(tmp_path, monkeypatch):
-    """Its files are as in the kernel's Documentation/admin-guide/cgroup-v2.rst."""
+    """The files follow the kernel's Documentation/admin-guide/cgroup-v2.rst."""
     files = ("memory.max", "memory.swap.max", "memory.oom.group", "cgroup.procs")
     mkdir = Path.mkdir
 
@@ -123,8 +123,8 @@ def test_a_cgroup_of_version_2_leaves_no_swap_and_ends_as_a_whole(tmp_path, monk
     assert [(cgroup / name).read_text() for name in files[:3]] == [str(1 << 30), "0", "1"]
 
 
-def test_a_folder_that_is_no_cgroup_is_not_taken_for_one(tmp_path):
-    with pytest.raises(OSError, match="hands on no limit of memory"):
+def test_a_folder_that_is_not_a_cgroup_is_refused(tmp_path):
+    with pytest.raises(OSError, match="cannot limit the memory"):
         totals.make_cgroup(tmp_path, 1 << 30)
     assert list(tmp_path.iterdir()) == []
 
@@ -176,7 +176,7 @@ except OSError:
 )  # fmt: skip
 @pytest.mark.parametrize("warm", [(), ("json",)])
 def test_a_drip_does_not_stop_the_clock(code, reason, warm):
-    """So many single bytes would take far longer than the limit of time."""
+    """Single bytes up to the output limit would take far longer than the time limit."""
     limits = Limits(seconds=1, output=64 << 20)
     try:
         sandbox = Sandbox("bubblewrap", limits=limits, warm=warm)
@@ -193,7 +193,7 @@ def test_what_is_ready_after_the_time_is_up_comes_too_late():
     guest = Guest(job[1], reply[0], printed[0], totals.Totals(0, 1), lambda: ended.append(True))
     os.write(reply[1], struct.pack(">cQ", b"+", 0) + struct.pack(">cQ", b"=", 2) + b"{}")
     os.write(printed[1], b"x")
-    assert Conversation(guest, 1000).hold(b"job", 0.0, None).status == "timeout"
+    assert Conversation(guest, 1000).run(b"job", 0.0, None).status == "timeout"
     assert ended
     for descriptor in (job[0], reply[1], printed[1]):
         os.close(descriptor)

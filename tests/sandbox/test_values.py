@@ -1,4 +1,4 @@
-"""Values handed from one sandbox to another: the same on the other side, or refused."""
+"""Values that one sandbox passes to another: they arrive equal, or are refused."""
 
 import datetime as dt
 import json
@@ -140,5 +140,5 @@ def test_what_is_not_plain_data_is_refused(value, reason):
     ],
 )
 def test_trees_that_no_value_has_are_refused(tree, reason):
-    with pytest.raises(ValueError, match="no encoded"):
+    with pytest.raises(ValueError, match="not an encoded"):
         decode(tree)

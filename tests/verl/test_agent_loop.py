@@ -1,4 +1,4 @@
-"""What verl's agent loop worker passes on of an output, and what the manager scores of it."""
+"""The last turn that verl's agent loop worker passes on, and its scoring by the reward manager."""
 
 import asyncio
 from pathlib import Path
@@ -23,7 +23,7 @@ WORKER = AgentLoopWorkerTQ.__ray_actor_class__
 
 
 class VerlsWorker(WORKER):
-    """As verl has it."""
+    """Worker with verl's own method."""
 
     _compute_score = verls_compute_score
 
@@ -49,9 +49,9 @@ def config():
 
 @pytest.fixture
 def through_verl(tokenizer, config):
-    """through_verl(outputs, ...) -> what was scored, as text, and the last output.
+    """through_verl(outputs, ...) -> the scored texts, and the last output.
 
-    An output is a list of turns: the policy's words as text, a tool's in a tuple.
+    An output is a list of turns: the policy's as a string, a tool's in a tuple.
     """
 
     def run(outputs, *, prompts=None, worker_cls=WORKER, limit=4096, **block):
@@ -111,7 +111,7 @@ def output_of(tokenizer, turns, prompt="Which?"):
 
 
 def words_of(tokenizer, output):
-    """The candidates that the record's spans cover."""
+    """Return the texts that the record's spans cover."""
     record = CandidateRecord.from_json(output.extra_fields["reward_extra_info"][RECORD_KEY])
     return [
         tokenizer.decode(output.response_ids[start:end])
@@ -121,14 +121,14 @@ def words_of(tokenizer, output):
 
 ASK = "<search>films</search><eos>"
 SETS = {
-    # format: one set, as the policy or a tool writes it, and its candidates
+    # format: a set as text, and its candidates
     "xml": ("<candidate>Alien</candidate> <candidate>Dune</candidate>", ["Alien", "Dune"]),
     "numbered": ("1. Alien\n2. Dune", ["Alien", "Dune"]),
 }
 
 
 @pytest.mark.parametrize("format", SETS)
-def test_a_tools_list_is_no_answer(through_verl, tokenizer, format):
+def test_a_tools_list_is_not_an_answer(through_verl, tokenizer, format):
     answer, films = SETS[format]
     tool = ("\n1. <candidate>a far longer title</candidate>\n",)
     scored, output = through_verl([[ASK, tool, answer + "<eos>"]], format=format)
@@ -138,20 +138,20 @@ def test_a_tools_list_is_no_answer(through_verl, tokenizer, format):
 
 
 @pytest.mark.parametrize("format", SETS)
-def test_an_earlier_turns_list_is_no_answer(through_verl, tokenizer, format):
+def test_an_earlier_turns_list_is_not_an_answer(through_verl, tokenizer, format):
     answer, _ = SETS[format]
     turns = [answer + ASK, ("\nno films\n",), "I give up<eos>"]
     scored, output = through_verl([turns], format=format)
     assert scored == [] and output.reward_score == 0.0
 
 
-def test_a_candidate_opened_by_the_tool_is_none(through_verl):
-    """A closing tag of the policy's own would make what the tool wrote before it a candidate."""
+def test_a_candidate_opened_by_the_tool_does_not_count(through_verl):
+    """Otherwise the policy's closing tag would make the tool's text a candidate."""
     scored, _ = through_verl([[ASK, ("<candidate>Solaris ",), "or so</candidate><eos>"]])
     assert scored == []
 
 
-def test_where_a_tool_has_the_last_word_the_turn_before_it_counts(through_verl, tokenizer):
+def test_if_a_tool_writes_last_the_turn_before_it_counts(through_verl, tokenizer):
     turns = ["1. Alien\n2. Dune", ("\n3. Solaris",)]
     limit = len(output_of(tokenizer, turns).response_ids)
     scored, output = through_verl([turns], limit=limit, format="numbered")
@@ -176,7 +176,7 @@ def test_the_limit_cuts_the_last_item_of_the_last_turn(through_verl, tokenizer):
 def test_of_several_outputs_the_last_is_scored_whatever_the_lengths(
     through_verl, tokenizer, worker_cls, prompts, reason
 ):
-    """verl pads whole sequences on the right: the mask's tail is not the last response."""
+    """verl pads whole sequences on the right, so the mask's tail is not the last response."""
     outputs = [["a search that is longer than what comes of it"], ["1. Alien\n2. Dune"]]
     scored, output = through_verl(
         outputs, prompts=prompts, worker_cls=worker_cls, format="numbered"
@@ -192,12 +192,12 @@ def test_verls_own_worker_with_several_turns_is_refused(through_verl):
         through_verl([[ASK, ("\nno films\n",), answer]], worker_cls=VerlsWorker)
 
 
-def test_a_turn_is_told_for_the_time_of_the_scoring_only(through_verl):
+def test_the_last_turn_is_stored_only_while_it_is_scored(through_verl):
     _, output = through_verl([[SETS["xml"][0]]])
     assert set(output.extra_fields) == {"tool_rewards", "reward_extra_info"}
 
 
-def fields_of_what_scored_itself(config):
+def fields_of_a_scored_output(config):
     async def main():
         worker = object.__new__(WORKER)
         worker.config = config
@@ -212,14 +212,14 @@ def fields_of_what_scored_itself(config):
     return asyncio.run(main())
 
 
-def test_other_reward_managers_are_told_nothing(config):
+def test_other_reward_managers_get_nothing(config):
     naive = config.copy()
     naive.reward.reward_manager.name = "naive"
-    assert fields_of_what_scored_itself(naive) == {}
+    assert fields_of_a_scored_output(naive) == {}
 
 
 def test_an_agent_loop_that_scores_itself_is_left_to_the_trainers_error(config):
-    assert fields_of_what_scored_itself(config) == {"reward_extra_info": {}}
+    assert fields_of_a_scored_output(config) == {"reward_extra_info": {}}
 
 
 def test_the_last_turn_is_the_last_run_of_ones():

@@ -1,4 +1,4 @@
-"""verl and a TRL that verl 0.9.1 does not know, in fresh processes."""
+"""verl beside a TRL that is too new for verl 0.9.1, in fresh processes."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ apply_monkey_patch(model, use_remove_padding=False, ulysses_sp_size=1)
 
 
 def build_a_model(**environment):
-    """What verl's FSDP engine does first."""
+    """Build a model as verl's FSDP engine does."""
     return subprocess.run(
         [sys.executable, "-W", "ignore", "-c", BUILD_A_MODEL],
         env={**os.environ, **environment},
@@ -33,8 +33,8 @@ def test_verl_builds_models_beside_a_trl_without_the_class_that_it_patches():
     assert result.returncode == 0, result.stderr[-2000:]
 
 
-def test_without_the_plugin_it_cannot():
-    """The day this fails, shape_grpo/verl/beside_trl.py can go."""
+def test_verl_builds_no_models_without_the_plugin():
+    """If this fails, shape_grpo/verl/beside_trl.py is no longer needed."""
     pytest.importorskip("trl")
     result = build_a_model(VERL_USE_EXTERNAL_PLUGINS="none")
     assert result.returncode == 1

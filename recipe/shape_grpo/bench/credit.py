@@ -1,10 +1,10 @@
-"""Shapley values of the max game: time, memory and growth, beside other ways to get them.
+"""Shapley values of the max utility: time, memory and growth, beside other implementations.
 
     python -m recipe.shape_grpo.bench credit
 
-One run, one data set, one thread. Ways that take long are timed on some of the sets, and their time
-is multiplied up; the table says on how many. "difference" is the largest to our values, "memory" is
-the peak in sizes of the input.
+One run, one data set, one thread. Slow implementations are timed on fewer sets, and their time is
+extrapolated; the table has the number of sets. "difference" is the largest from our values,
+"memory" is the peak in multiples of the input's size.
 """
 
 from collections.abc import Callable
@@ -27,21 +27,21 @@ GROWTH_SETS = 1_024
 
 
 def row_loop(rewards: Tensor) -> Tensor:
-    """The paper's sum for each candidate of each set, O(K^2), in Python."""
+    """Compute the paper's sum per candidate of each set, O(K^2), in Python."""
     shares = []
     for row in rewards.double().tolist():
         order = sorted(range(len(row)), key=row.__getitem__)
-        of_row = [0.0] * len(row)
+        row_shares = [0.0] * len(row)
         for j, k in enumerate(order):
             for i in range(j + 1):
                 step = row[order[i]] - (row[order[i - 1]] if i else 0.0)
-                of_row[k] += step / (len(row) - i)
-        shares.append(of_row)
+                row_shares[k] += step / (len(row) - i)
+        shares.append(row_shares)
     return torch.tensor(shares)
 
 
 def quadratic(rewards: Tensor) -> Tensor:
-    """The same sums for all sets at once, as a product with a triangular matrix, O(K^2)."""
+    """Compute the same sums for all sets at once by a triangular matrix, O(K^2)."""
     ordered, order = rewards.double().sort(dim=1)
     k = rewards.shape[1]
     steps = ordered.diff(dim=1, prepend=ordered.new_zeros(len(ordered), 1))
@@ -51,73 +51,73 @@ def quadratic(rewards: Tensor) -> Tensor:
 
 
 def by_shapiq(rewards: Tensor) -> Tensor:
-    """All 2^K subsets of each set, by shapiq."""
+    """Compute the values by shapiq, from all 2^K subsets of each set."""
     import shapiq
 
     shares = []
     for row in rewards.double().numpy():
 
-        def game(coalitions: np.ndarray, row: np.ndarray = row) -> np.ndarray:
+        def utility(coalitions: np.ndarray, row: np.ndarray = row) -> np.ndarray:
             best = np.where(coalitions, row, -np.inf).max(axis=1)
             return np.where(coalitions.any(axis=1), best, 0.0)
 
-        exact = shapiq.ExactComputer(game=game, n_players=len(row))
+        exact = shapiq.ExactComputer(game=utility, n_players=len(row))
         shares.append(exact("SV").get_n_order_values(1))
     return torch.tensor(np.stack(shares))
 
 
 @dataclass(frozen=True)
-class Way:
-    """A way to get the values, and how many sets it is timed on, for each number of candidates."""
+class Implementation:
+    """An implementation of the values, and the sets it is timed on per number of candidates."""
 
     name: str
     compute: Callable[[Tensor], Tensor]
     sets: dict[int, int]
 
 
-WAYS = (
-    Way("shape_grpo (sorted)", shapley_values, {8: 65_536, 1024: 4_096}),
-    Way("vectorised, O(K²)", quadratic, {8: 65_536, 1024: 4_096}),
-    Way("loop over rows, O(K²)", row_loop, {8: 4_096, 1024: 2}),
-    Way("shapiq, 2^K subsets", by_shapiq, {8: 64}),
+IMPLEMENTATIONS = (
+    Implementation("shape_grpo (sorted)", shapley_values, {8: 65_536, 1024: 4_096}),
+    Implementation("vectorised, O(K²)", quadratic, {8: 65_536, 1024: 4_096}),
+    Implementation("loop over rows, O(K²)", row_loop, {8: 4_096, 1024: 2}),
+    Implementation("shapiq, 2^K subsets", by_shapiq, {8: 64}),
 )
 
 
 def compare(n: int, k: int, console: Console) -> None:
-    """One table: each way at (n, k), against one ``torch.sort``."""
+    """Print the table of all implementations for (n, k), relative to one ``torch.sort``."""
     rewards = torch.rand(n, k, generator=torch.Generator().manual_seed(0))
     exact = shapley_values(rewards)
     sort = seconds(lambda: rewards.sort(dim=1))
     table = Table(title=f"{n:,} sets of {k:,} candidates, float32")
-    table.add_column("way")
+    table.add_column("implementation")
     for heading in ("ms", "/ sort", "timed on", "difference", "memory"):
         table.add_column(heading, justify="right")
     memory = peak_bytes(lambda: rewards.sort(dim=1)) / rewards.nbytes
     table.add_row("torch.sort alone", f"{sort * 1e3:.2f}", "1.0", f"{n:,}", "", f"{memory:.1f}")
-    for way in track(WAYS, f"{n:,} x {k:,}", console=console, transient=True):
-        if k not in way.sets:
-            table.add_row(way.name, "-", "-", "cannot", "", "")
+    for implementation in track(IMPLEMENTATIONS, f"{n:,} x {k:,}", console=console, transient=True):
+        if k not in implementation.sets:
+            table.add_row(implementation.name, "-", "-", "not feasible", "", "")
             continue
-        some = rewards[: way.sets[k]]
-        call = partial(way.compute, some)
-        time = seconds(call) * n / len(some)
-        difference = (call() - exact[: len(some)]).abs().max().item()
-        memory = peak_bytes(call) / some.nbytes
+        sample = rewards[: implementation.sets[k]]
+        call = partial(implementation.compute, sample)
+        time = seconds(call) * n / len(sample)
+        difference = (call() - exact[: len(sample)]).abs().max().item()
+        memory = peak_bytes(call) / sample.nbytes
         table.add_row(
-            way.name,
+            implementation.name,
             f"{time * 1e3:,.2f}",
             f"{time / sort:,.1f}",
-            f"{len(some):,}",
+            f"{len(sample):,}",
             f"{difference:.1e}",
-            f"{memory:.1f}" if len(some) == n else "",
+            f"{memory:.1f}" if len(sample) == n else "",
         )
     console.print(table)
 
 
 def growth(console: Console) -> None:
-    """Time against K, and the slope of a line through the logarithms."""
+    """Print time against K, and the slope of a line through the logarithms."""
     table = Table(title=f"{GROWTH_SETS:,} sets, time against K")
-    for heading in ("K", "ms", "ns a candidate"):
+    for heading in ("K", "ms", "ns per candidate"):
         table.add_column(heading, justify="right")
     times = []
     for k in track(GROWTH, "growth with K", console=console, transient=True):
@@ -133,10 +133,10 @@ def growth(console: Console) -> None:
 
 
 def sampling(console: Console) -> None:
-    """Standard errors of sampled values, in units of the rewards' standard deviation."""
+    """Print standard errors of sampled values, relative to the rewards' standard deviation."""
     utility = make_utility("softmax", temperature=0.2)
     table = Table(title="softmax utility, 64 sets, Shapley values from random orders")
-    for heading in ("K", "orders", "standard error / spread of rewards", "ms a set"):
+    for heading in ("K", "orders", "standard error / spread of rewards", "ms per set"):
         table.add_column(heading, justify="right")
     for k in (16, 32, 64):
         rewards = torch.rand(64, k, generator=torch.Generator().manual_seed(0)).double()

@@ -1,9 +1,9 @@
-"""A long run of the real pipeline on the CPU: memory of every process, step time, files that grow.
+"""A long run of the real pipeline on the CPU: memory of every process, step time, file sizes.
 
     python -m recipe.shape_grpo.bench long_run
 
 500 steps on the quickstart's task and policy, with a learning rate of 0: the responses keep their
-length, so what grows is a leak. The slopes are of least squares over the steps after the warm-up.
+length, so any growth is a leak. Slopes are least-squares fits over the steps after the warm-up.
 """
 
 import threading
@@ -16,23 +16,23 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import linregress
 
-from recipe.shape_grpo.bench.pipeline import HELD_STILL
+from recipe.shape_grpo.bench.pipeline import CONSTANT_POLICY
 from recipe.shape_grpo.common.run_folder import read_metrics
 from recipe.shape_grpo.quickstart import make_task_and_policy, run_overrides
 from recipe.shape_grpo.runs.launch import train
 from recipe.shape_grpo.runs.processes import session_processes
 
 SECONDS = 5
-"""Between two looks at the processes."""
+"""Seconds between two measurements."""
 MEBI = 2**20
 
 
 class MemoryWatch:
-    """Resident memory of the processes of the run that this process launches.
+    """Thread that measures the resident memory of the processes of a run launched by this process.
 
     Attributes:
-        seen: (name, pid) to pairs of the step and the bytes.
-        bytes_written: Pairs of the step and the size of the run's folder.
+        seen: Pairs of step and bytes, by (name, pid).
+        bytes_written: Pairs of step and size of the run's folder.
     """
 
     def __init__(self, run: Path) -> None:
@@ -80,29 +80,29 @@ def run(steps: int = 500, warm_up: int = 100, output: Path = Path("outputs/quick
     folder = output / "bench-long-run"
     overrides = [
         *run_overrides(output / "task"),
-        *HELD_STILL,
+        *CONSTANT_POLICY,
         f"trainer.total_training_steps={steps}",
-        # Steps of a second.
+        # So that a step takes about a second.
         "data.train_batch_size=4",
         "actor_rollout_ref.rollout.n=4",
     ]
     with MemoryWatch(folder) as watch:
         train("shape_grpo", overrides, folder, console=console)
-    table = Table(title=f"{steps} steps, the first {warm_up} left out")
-    for heading in ("", "first", "last", "slope, 100 steps"):
+    table = Table(title=f"{steps} steps, without the first {warm_up}")
+    for heading in ("", "first", "last", "slope per 100 steps"):
         table.add_column(heading, justify="right")
     for (name, _), pairs in sorted(watch.seen.items()):
         _add_row(table, f"{name}, MiB", pairs, warm_up, MEBI)
     _add_row(table, "the run's folder, MiB", watch.bytes_written, warm_up, MEBI)
     times = [(step, data["timing_s/step"]) for step, data in read_metrics(folder).items()]
-    _add_row(table, "seconds a step", times, warm_up)
+    _add_row(table, "seconds per step", times, warm_up)
     console.print(table)
 
 
 def _add_row(
     table: Table, name: str, pairs: Sequence[tuple[int, float]], warm_up: int, unit: int = 1
 ) -> None:
-    """A row of what was seen after the warm-up; none for a process that has ended before."""
+    """Add a row of values after the warm-up, unless the process ended before."""
     after = [(step, value / unit) for step, value in pairs if step > warm_up]
     if len({step for step, _ in after}) < 3:
         return

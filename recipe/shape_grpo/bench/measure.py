@@ -1,4 +1,4 @@
-"""Time and memory of one call."""
+"""Measures of the time and memory of one call."""
 
 import ctypes
 import re
@@ -10,13 +10,13 @@ from torch.utils.benchmark import Timer
 
 
 def seconds(call: Callable[[], Any], *, at_least: float = 0.5) -> float:
-    """Median time of a call, on one thread, over about ``at_least`` seconds of calls."""
+    """Return the median time of a call on one thread, over about ``at_least`` seconds of calls."""
     timer = Timer("call()", globals={"call": call}, num_threads=1)
     return timer.blocked_autorange(min_run_time=at_least).median
 
 
 def peak_bytes(call: Callable[[], Any]) -> int:
-    """By how much the process grows during a call, what it returns included (Linux)."""
+    """Return the growth of the process's memory in a call, including the result (Linux)."""
     call()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak

@@ -2,8 +2,8 @@
 
     python -m recipe.shape_grpo.bench pipeline
 
-Two runs in turn on the quickstart's task and policy, with a learning rate of 0: the policy stays
-the same, so that both write responses of the same lengths. About ten minutes.
+Two successive runs on the quickstart's task and policy, with a learning rate of 0: the policy does
+not change, so both write responses of the same lengths. Takes about ten minutes.
 """
 
 from pathlib import Path
@@ -16,24 +16,24 @@ from recipe.shape_grpo.common.run_folder import read_metrics
 from recipe.shape_grpo.quickstart import make_task_and_policy, run_overrides
 from recipe.shape_grpo.runs.launch import train
 
-HELD_STILL = [
+CONSTANT_POLICY = [
     "actor_rollout_ref.actor.optim.lr=0",
     "trainer.val_before_train=false",
     "trainer.test_freq=-1",
 ]
-"""Overrides of a run whose policy, and so the lengths of its responses, stay the same."""
+"""Overrides of a run whose policy, and thus its response lengths, do not change."""
 
 PARTS = ("step", "gen", "old_log_prob", "adv", "update_actor")
 WARM_UP = 2
-"""First steps, which are left out."""
+"""Number of first steps that are left out."""
 
 
 def step_times(method: str, output: Path, steps: int, console: Console) -> dict[str, list[float]]:
-    """Seconds of each part of each step of one run."""
+    """Return the seconds of each part of each step of one run."""
     run = output / f"bench-{method}"
     overrides = [
         *run_overrides(output / "task"),
-        *HELD_STILL,
+        *CONSTANT_POLICY,
         f"trainer.total_training_steps={steps}",
     ]
     train(method, overrides, run, console=console)
@@ -54,14 +54,14 @@ def run(steps: int = 30, output: Path = Path("outputs/quickstart")) -> None:
     make_task_and_policy(output / "task", console)
     methods = ("grpo", "shape_grpo")
     grpo, ours = (step_times(m, output, steps, console) for m in methods)
-    table = Table(title=f"Seconds a step, median of {steps - WARM_UP} steps")
-    for heading in ("", *methods, "difference", "of a step"):
+    table = Table(title=f"Seconds per step, median of {steps - WARM_UP} steps")
+    for heading in ("", *methods, "difference", "share of a step"):
         table.add_column(heading, justify="right")
     for part in PARTS:
         first, second = median(grpo[part]), median(ours[part])
-        of_step = (second - first) / median(grpo["step"])
+        share = (second - first) / median(grpo["step"])
         table.add_row(
-            part, f"{first:.3f}", f"{second:.3f}", f"{second - first:+.3f}", f"{of_step:+.1%}"
+            part, f"{first:.3f}", f"{second:.3f}", f"{second - first:+.3f}", f"{share:+.1%}"
         )
     lengths = (f"{mean(times['response tokens']):.1f}" for times in (grpo, ours))
     table.add_row("response tokens", *lengths)

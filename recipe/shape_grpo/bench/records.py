@@ -1,11 +1,11 @@
-"""What the records of a step's candidates cost the trainer's driver.
+"""Cost of the records of a step's candidates in the trainer's driver.
 
     python -m recipe.shape_grpo.bench records
 
-One thread. A record is what the reward manager wrote of one response; the driver parses those of
-all responses, stacks them, and computes the step's metrics, of which the split of the sets is the
-largest part. One response of 1,000 candidates among small ones shows what a degenerate one costs,
-where `max_candidates` lets it through.
+One thread. The reward manager writes one record per response; the driver parses all records of a
+step, stacks them, and computes the step's metrics, mostly the split of the sets' utilities. One
+response of 1,000 candidates among small ones shows the cost of a degenerate response that
+`max_candidates` does not cut.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ TOKENS = 4096
 
 @dataclass(frozen=True)
 class Case:
-    """A step's responses."""
+    """The responses of a step."""
 
     name: str
     candidates: list[int]
@@ -48,24 +48,24 @@ CASES = (
 
 
 def random_record(count: int, tests: int, generator: np.random.Generator) -> CandidateRecord:
-    """A response of ``count`` candidates."""
+    """Return the record of a response with ``count`` candidates."""
     cuts = np.sort(generator.choice(TOKENS, 2 * count, replace=False)).tolist()
     rewards: list[Reward | None]
     if tests:
         passed = generator.integers(0, 2, (count, tests), dtype=np.uint8)
-        rewards = [of_candidate.tobytes() for of_candidate in passed]
+        rewards = [candidate.tobytes() for candidate in passed]
     else:
         rewards = (generator.integers(1, 11, count) / 2).tolist()
     return CandidateRecord(rewards, cuts[::2], cuts[1::2], distinct=count)
 
 
 def parse(texts: list[str]) -> list[CandidateRecord]:
-    """What came from the reward manager."""
+    """Parse records of the reward manager."""
     return [CandidateRecord.from_json(text) for text in texts]
 
 
 def step(texts: list[str], utility: Utility) -> None:
-    """What the driver does with the records of a step, but for the advantages."""
+    """Process the records of a step as the driver does, except for the advantages."""
     records = parse(texts)
     candidates = CandidateBatch.collate(records, vectors=utility.takes_vectors)
     lengths = [TOKENS] * len(records)
@@ -77,7 +77,7 @@ def run() -> None:
     console = Console(width=100)
     table = Table(title="Records of a step: parsed, stacked, measured; one thread")
     table.add_column("responses x candidates")
-    for heading in ("bytes a record", "parse, s", "stack, s", "all, s", "peak, MB"):
+    for heading in ("bytes per record", "parse, s", "stack, s", "all, s", "peak, MB"):
         table.add_column(heading, justify="right")
     for case in track(CASES, "records", console=console, transient=True):
         generator = np.random.default_rng(0)

@@ -1,10 +1,10 @@
-"""Candidates scored a second: the reward manager beside verl's own ``naive``.
+"""Candidates scored per second: the reward manager beside verl's own ``naive``.
 
     python -m recipe.shape_grpo.bench reward
 
-``naive`` gets each candidate as a response of its own, all in one gather as verl's reward worker
-calls it; ours gets whole responses, and finds the candidates first. Rounds of both alternate, since
-the machine may be busy with something else: what is compared is the best round of each.
+``naive`` gets each candidate as a separate response, all in one gather like verl's reward worker;
+ours gets whole responses, and parses the candidates first. Rounds of both alternate, and the best
+rounds are compared, because the machine may be busy with something else.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ NAIVE, OURS = "naive", "multi_candidate"
 def make_responses(
     tokenizer: PreTrainedTokenizerFast, responses: int, tokens: int, candidates: int
 ) -> list[list[list[int]]]:
-    """Token ids of each candidate, tags included, of each response."""
+    """Return token ids by response and candidate, including the tags."""
     rng = random.Random(0)
     opening, closing = (tokenizer(tag)["input_ids"] for tag in ("<candidate>", "</candidate>"))
     words = [n for n in range(len(tokenizer)) if str(tokenizer.decode([n])).strip().isalpha()]
@@ -42,7 +42,7 @@ def make_responses(
 
 
 def as_data(ids: list[int]) -> DataProto:
-    """A response as verl's agent loop passes it on."""
+    """Return a response as verl's agent loop passes it on."""
     prompt = [5, 6, 7]
     return DataProto.from_dict(
         tensors={
@@ -63,7 +63,7 @@ def as_data(ids: list[int]) -> DataProto:
 def score(
     name: str, config: DictConfig, tokenizer: Any, batch: list[DataProto], pause: float
 ) -> tuple[float, list[float]]:
-    """Seconds that the reward manager ``name`` takes, and its scores."""
+    """Return the seconds that the reward manager ``name`` takes, and its scores."""
 
     def compute_score(solution_str: str, **_: Any) -> float:
         time.sleep(pause)
@@ -96,7 +96,7 @@ def run(
         pause: Seconds that the reward function takes.
 
     Raises:
-        RuntimeError: The two do not agree on what the best candidates are worth.
+        RuntimeError: The managers disagree on the scores of the best candidates.
     """
     console = Console()
     names = ["Alien", "Solaris", "The Stalker", "a long good night", "one more film", "no other"]

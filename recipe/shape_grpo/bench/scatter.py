@@ -1,8 +1,8 @@
-"""The advantage step: the scatter on a GPU, the whole step on a CPU, and finding the spans.
+"""The advantage step: the scatter on a GPU, the whole step on a CPU, and the search for spans.
 
     python -m recipe.shape_grpo.bench scatter
 
-Each figure stands beside a reference measured in the same run: a copy on the device, verl's own
+Each figure is printed beside a reference measured in the same run: a copy on the device, verl's own
 GRPO, the tokenizer's decode.
 """
 
@@ -31,7 +31,7 @@ GPU_SHAPES = (
 )
 CPU_SHAPES = ((1024, 4096, 8), (8192, 2048, 8))
 MASK_TYPES = (torch.int64, torch.float32)
-"""Of the response mask; verl's trainer passes int64."""
+"""Types of the response mask; verl's trainer passes int64."""
 NAMES = ("shape_grpo", "verl, vectorised GRPO", "verl, default GRPO")
 GROUP = 8
 TEXT_LENGTHS = (1024, 2048, 4096, 8192)
@@ -39,13 +39,13 @@ CANDIDATES = 16
 
 
 def random_spans(n: int, t: int, k: int, device: str = "cpu") -> tuple[Tensor, Tensor]:
-    """Disjoint spans, (N, K) each, that cover about half of the tokens."""
+    """Return starts and ends, (N, K) each, of disjoint spans on about half of the tokens."""
     cuts = torch.from_numpy(np.sort(np.random.default_rng(0).integers(0, t + 1, (n, 2 * k))))
     return cuts[:, ::2].to(device), cuts[:, 1::2].to(device)
 
 
 def on_gpu(console: Console) -> None:
-    """Bandwidth of the kernel against a copy of as many bytes."""
+    """Print the kernel's bandwidth beside that of a copy of as many bytes."""
     if not torch.cuda.is_available():
         console.print("CUDA: not measured, this machine has no GPU.")
         return
@@ -78,7 +78,7 @@ def on_gpu(console: Console) -> None:
 def advantage_steps(
     n: int, t: int, k: int, mask_type: torch.dtype
 ) -> dict[str, Callable[[], object]]:
-    """The advantage step by name, each as verl's trainer would call it on the same batch."""
+    """Return advantage steps by name, each as verl's trainer would call it on the same batch."""
     from verl.trainer.ppo.core_algos import (
         compute_grpo_outcome_advantage,
         compute_grpo_vectorized_outcome_advantage,
@@ -111,7 +111,7 @@ def advantage_steps(
 
 
 def on_cpu(console: Console) -> None:
-    """The whole step, from a batch's rewards and spans to (N, T) advantages, beside verl's."""
+    """Print times of the whole step, from rewards and spans to (N, T) advantages, beside verl's."""
     table = Table(title="CPU, one thread: the advantage step, ms (and times verl's vectorised)")
     for heading in ("N, T, K", "mask", *NAMES):
         table.add_column(heading, justify="right")

@@ -1,11 +1,11 @@
-"""What the dense (N, T) advantages and returns cost on their way through the TransferQueue.
+"""Cost of the transfer of dense (N, T) advantages and returns through the TransferQueue.
 
     python -m recipe.shape_grpo.bench transfer
 
-Real TransferQueue actors: the trainer's process writes both tensors, another process reads them, as
-verl's trainer and workers do. Beside it a lower bound of a step's time on GPUs: the arithmetic of
-a policy of 8 billion parameters (2 P a token to sample, 2 P for its old log-probability, 6 P to
-train) at 40% of the 989 TFLOP/s of an H100.
+With real TransferQueue actors, one process writes both tensors and another reads them, as verl's
+trainer and workers do. The reference is a lower bound of a step's time on GPUs: the arithmetic of a
+policy with P = 8 billion parameters (per token 2 P to sample, 2 P for the old log-probability, 6 P
+to train) at 40% of the 989 TFLOP/s of an H100.
 """
 
 import time
@@ -22,7 +22,7 @@ GPUS = (2, 8, 64)
 
 
 def transfer_seconds(n: int, t: int) -> tuple[float, float]:
-    """Seconds to write and to read both fields."""
+    """Return the seconds to write and to read both fields."""
     import ray
     import transfer_queue as tq
     from hydra import compose, initialize_config_module
@@ -72,7 +72,7 @@ def run(responses: int = 8192, tokens: int = 8192) -> None:
         f"{size / 1e6:.0f} MB: written in {written:.2f} s ({size / written / 1e6:.0f} MB/s), "
         f"read in {read:.2f} s ({size / read / 1e6:.0f} MB/s)"
     )
-    table = Table(title="Share of a step, whose time is a lower bound")
+    table = Table(title="Share of a step (lower bound of its time)")
     for heading in ("H100s", "step, s", "writing and reading"):
         table.add_column(heading, justify="right")
     for gpus in GPUS:

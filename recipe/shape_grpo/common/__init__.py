@@ -1,1 +1,1 @@
-"""What every room uses: stamps of files, the list of methods, and how commands fail."""
+"""Functions for all rooms: stamps of files, the list of methods, and errors of commands."""

@@ -1,4 +1,4 @@
-"""How the commands of the recipe take their settings, and how they fail: in one line."""
+"""Settings of the recipe's commands, and their errors in one line."""
 
 import signal
 import sys
@@ -10,13 +10,13 @@ from jsonargparse import ArgumentParser
 
 
 class CommandParser(ArgumentParser):
-    """Options with help from the docstrings of settings, by `add_class_arguments`.
+    """Parser whose help comes from the docstrings of settings, by `add_class_arguments`.
 
     A wrong option ends the command with one line and exit code 2.
     """
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Say what is wrong, and where the options are explained."""
+        """Print the error and how to list all options, and exit."""
         print(f"{self.prog}: {' '.join(message.split())} (--help: all options)", file=sys.stderr)
         sys.exit(2)
 
@@ -24,13 +24,13 @@ class CommandParser(ArgumentParser):
 def choose(
     prog: str, names: Sequence[str], description: str, arguments: list[str] | None
 ) -> tuple[str, list[str]]:
-    """The first argument, which must be one of ``names``, and the arguments that follow it.
+    """Return the first argument, which must be one of ``names``, and the arguments after it.
 
     Args:
-        prog: The command, as its messages begin.
-        names: What there is to choose from.
-        description: Of the command, for its help.
-        arguments: None: the program's own.
+        prog: The command, with which its messages begin.
+        names: The allowed names.
+        description: Description of the command for its help.
+        arguments: The arguments; None: those of the program.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = CommandParser(prog=prog, description=description)
@@ -68,9 +68,9 @@ def require_seeds(seeds: Sequence[int]) -> None:
 
 @contextmanager
 def failing_in_one_line(prog: str) -> Iterator[None]:
-    """End the command with exit code 1 and the error's own words, where it knows what is wrong.
+    """End the command with exit code 1 and the message of an expected error.
 
-    With the shell's exit code, 130, and a line where somebody pressed Ctrl-C.
+    After Ctrl-C, the exit code is the shell's, 130, with one line.
     """
     try:
         yield

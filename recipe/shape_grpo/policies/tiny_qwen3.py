@@ -11,8 +11,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen3Config, 
 from transformers.utils import logging
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
-# How Qwen's tokenizers split text before merging bytes; "<candidate>" is ordinary text to them
-# too, and its ">" may share a token with the first word of the title.
+# Pattern by which Qwen's tokenizers split text before merging bytes. As there, "<candidate>" is
+# ordinary text, and its ">" may share a token with the first word of the title.
 QWEN_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -26,19 +26,19 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class PolicySettings:
-    """What the policy is made from.
+    """Settings of a tiny policy and its training.
 
     Attributes:
-        vocabulary: at most so many tokens; the model has exactly as many rows as the tokenizer.
-        width: of the residual stream; heads are 32 wide, the least vLLM's CPU attention takes.
+        vocabulary: maximum number of tokens; the model has one row per token of the tokenizer.
+        width: width of the residual stream; heads are 32 wide, the minimum of vLLM's CPU attention.
         layers: number of transformer layers.
-        positions: tokens that prompt and response may have together.
-        steps: supervised updates.
+        positions: maximum length in tokens of prompt and response together.
+        steps: number of supervised updates.
         batch: examples per update.
-        learning_rate: peak; falls linearly to zero.
-        tokenizer_examples: example answers, with their prompts, that the tokenizer is made from.
-        sampled: answers sampled at the end, to say how many are right.
-        seed: of every random choice.
+        learning_rate: peak learning rate; falls linearly to zero.
+        tokenizer_examples: number of example answers, with prompts, that train the tokenizer.
+        sampled: number of answers sampled at the end, to report how many are valid.
+        seed: seed of every random choice.
     """
 
     vocabulary: int = 2048
@@ -56,12 +56,12 @@ class PolicySettings:
 TINY = PolicySettings(
     width=64, positions=8192, steps=150, batch=4, tokenizer_examples=256, sampled=32
 )
-"""For every task, also those whose prompts hold a paper or a program: quick, and no more than a
-policy that writes candidates."""
+"""Settings for every task, also with a paper or program in the prompt: quick to train, and only
+good enough to write candidates."""
 
 
 def train_tokenizer(texts: list[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with Qwen's pre-tokenisation, special tokens and chat format."""
+    """Train byte-level BPE with Qwen's pre-tokenisation, special tokens and chat format."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -88,7 +88,7 @@ def train_tokenizer(texts: list[str], vocabulary: int) -> PreTrainedTokenizerFas
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast, settings: PolicySettings) -> Qwen3ForCausalLM:
-    """An untrained Qwen3 with one row per token of the tokenizer."""
+    """Return an untrained Qwen3 with one row per token of the tokenizer."""
     heads = settings.width // 32
     config = Qwen3Config(
         vocab_size=len(tokenizer),
@@ -108,7 +108,7 @@ def new_model(tokenizer: PreTrainedTokenizerFast, settings: PolicySettings) -> Q
 
 
 def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, output: Path) -> None:
-    """Write both into one folder, as Hugging Face models lie."""
+    """Write model and tokenizer into one folder in Hugging Face's layout."""
     logging.disable_progress_bar()
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)

@@ -1,8 +1,8 @@
-"""A tiny policy that can already answer a task's prompts, and has no taste yet.
+"""Warm start: a tiny policy that can answer a task's prompts, but does not know good answers.
 
-It learns by supervised examples what a language model would bring along: the answer's format, and
-what candidates look like. The task makes the examples up (`tasks/`), right or wrong, so which
-candidates are good, and for whom, is left to the reinforcement learning.
+It learns from supervised examples what a language model would already know: the answer's format and
+the form of candidates. The task generates the examples (`tasks/`), right or wrong; reinforcement
+learning then teaches which candidates are good.
 """
 
 import os
@@ -33,7 +33,7 @@ from shape_grpo.candidates import parse_candidates
 
 
 def prompt_texts(prompts: list[Messages], tokenizer: PreTrainedTokenizerFast) -> list[str]:
-    """Prompts as the model reads them, up to where its answer begins."""
+    """Return prompts as the model reads them, up to the beginning of its answer."""
     return [
         str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
         for messages in prompts
@@ -43,7 +43,7 @@ def prompt_texts(prompts: list[Messages], tokenizer: PreTrainedTokenizerFast) ->
 def collate(
     examples: list[Example], tokenizer: PreTrainedTokenizerFast
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids (B, T), padded on the right, and which of them are answer tokens (B, T) bool."""
+    """Return token ids (B, T), padded on the right, and a mask of answer tokens (B, T) bool."""
     prompts = prompt_texts([messages for messages, _ in examples], tokenizer)
     prompt_ids = tokenizer(prompts)["input_ids"]
     answer_ids = tokenizer([answer + tokenizer.eos_token for _, answer in examples])["input_ids"]
@@ -59,8 +59,8 @@ def collate(
 def answer_loss(
     model: Qwen3ForCausalLM, ids: torch.Tensor, is_answer: torch.Tensor
 ) -> torch.Tensor:
-    """Mean cross entropy of the answer tokens; the head runs on their positions only."""
-    # Padding is on the right and attention is causal: no attention mask is needed.
+    """Return the mean cross entropy of answer tokens; the head runs on their positions only."""
+    # Right padding and causal attention need no attention mask.
     hidden = model.model(input_ids=ids[:, :-1]).last_hidden_state
     target = is_answer[:, 1:]
     return cross_entropy(model.lm_head(hidden[target]), ids[:, 1:][target])
@@ -73,7 +73,7 @@ def imitate(
     settings: PolicySettings,
     console: Console,
 ) -> None:
-    """Supervised learning on the examples that `draw(n)` makes up; trains in place."""
+    """Train the model in place on examples from `draw(n)`."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.01)
     warm_up = max(1, settings.steps // 20)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -96,13 +96,13 @@ def imitate(
 def make_policy(
     draw: Callable[[int], list[Example]], settings: PolicySettings, console: Console
 ) -> tuple[Qwen3ForCausalLM, PreTrainedTokenizerFast]:
-    """A tokenizer made for the examples that `draw(n)` makes up, and a model that imitates them."""
+    """Return a model trained on examples from `draw(n)`, and a tokenizer trained on them."""
     texts = [
         "\n".join([*(message["content"] for message in messages), answer])
         for messages, answer in draw(settings.tokenizer_examples)
     ]
     tokenizer = train_tokenizer(texts, settings.vocabulary)
-    # lenskit leaves torch with one thread.
+    # lenskit sets torch to one thread.
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
     torch.manual_seed(settings.seed)
     model = new_model(tokenizer, settings)
@@ -117,7 +117,7 @@ def sample_answers(
     prompts: list[Messages],
     max_tokens: int,
 ) -> list[str]:
-    """One answer to each prompt, at temperature 1."""
+    """Sample one answer per prompt, at temperature 1."""
     texts = prompt_texts(prompts, tokenizer)
     inputs = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left")
     output = model.generate(  # type: ignore[misc]  # transformers' own annotation
@@ -132,27 +132,27 @@ def sample_answers(
 
 
 def describe_answers(answers: list[str], texts: list[str], candidates: int) -> str:
-    """How many of the `answers` are right in form, and how many name what the examples name.
+    """Report how many of the `answers` have K candidates, and K different ones of the examples'.
 
     Args:
-        answers: Sampled ones.
-        texts: What the candidates of the examples say.
-        candidates: K, the number of candidates of an example.
+        answers: Sampled answers.
+        texts: Texts of the examples' candidates.
+        candidates: K, the number of candidates per example.
     """
     known = {text.strip() for text in texts}
     suggested = [[c.text for c in parse_candidates(answer) if c.closed] for answer in answers]
-    whole = [len(said) == candidates for said in suggested]
-    right = [len(set(said) & known) == len(said) == candidates for said in suggested]
-    named = {text for said in suggested for text in said} & known
+    complete = [len(names) == candidates for names in suggested]
+    valid = [len(set(names) & known) == len(names) == candidates for names in suggested]
+    used = {text for names in suggested for text in names} & known
     return (
-        f"of {len(answers)} sampled answers {np.mean(whole):.0%} have {candidates} candidates and "
-        f"{np.mean(right):.0%} {candidates} different ones of the examples', naming {len(named)} "
-        f"of these {len(known)}"
+        f"of {len(answers)} sampled answers, {np.mean(complete):.0%} have {candidates} candidates "
+        f"and {np.mean(valid):.0%} have {candidates} different ones from the examples; they use "
+        f"{len(used)} of the examples' {len(known)} candidates"
     )
 
 
 def train_policy(folder: Path, output: Path, settings: PolicySettings, console: Console) -> None:
-    """Train tokenizer and model for the task in `folder`, unless they are there already.
+    """Train tokenizer and model for the task in `folder`, unless `output` has them already.
 
     Raises:
         FileNotFoundError: `folder` holds no task.

@@ -1,16 +1,16 @@
-"""A summarisation task for multi-candidate training, from real papers and their summaries.
+"""ACLSum for multi-candidate training: prompts that ask for K summaries of a paper.
 
 Each prompt shows a paper's abstract, introduction and conclusion, as far as they fit, and asks for
 K different summaries of one aspect of it: the challenge it addresses, its approach, or its outcome.
-The reward compares each summary with the one an expert wrote, by a judge (`reward_fns/aclsum.py`)
-or by ROUGE (`reward_fns/aclsum_rouge.py`).
+The reward compares each summary with an expert's, by a judge (`reward_fns/aclsum.py`) or by ROUGE
+(`reward_fns/aclsum_rouge.py`).
 
     python -m recipe.shape_grpo.tasks aclsum --tokenizer Qwen/Qwen3-8B --candidates 5
 
-The question shows the answer's format by an example. Small models take it from whole conversations
+The question shows the answer's format by an example. Small models learn it from whole conversations
 only: with `--worked_examples 2`, two come first, as earlier turns of the chat.
 
-It writes `train.parquet` and `test.parquet` (verl's columns), one row a paper and aspect.
+It writes `train.parquet` and `test.parquet` (verl's columns), one row per paper and aspect.
 
 The data come with the `aclsum` package (MIT licence). Publications cite them as
 
@@ -51,7 +51,7 @@ SECTIONS = ["abstract", "introduction", "conclusion"]
 
 @dataclass(frozen=True)
 class WorkedExample:
-    """A made-up paper with three summaries of each aspect; the model imitates their length."""
+    """A fictitious paper with three summaries per aspect; the model imitates their length."""
 
     excerpt: str
     summaries: dict[str, tuple[str, str, str]]
@@ -108,18 +108,18 @@ EXAMPLES = (
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """What the task is made from; the same settings give the same files.
+    """Settings of the task; the same settings give the same files.
 
     Attributes:
-        tokenizer: folder or name of the policy's tokenizer, which measures the prompts; `bytes`
-            where it is made later, from the prompts (`policies tiny`): its tokens are at most as
-            many as the bytes of the messages, which are counted then.
-        candidates: K, the number of summaries a prompt asks for.
-        max_prompt_tokens: a prompt shows as many sentences of the paper as fit, chat template and
-            worked examples included.
-        worked_examples: questions with their answers that come before the question, for up to 3
-            summaries each. With none, the question itself shows the format.
-        aspects: those that the prompts ask about, as [challenge, outcome].
+        tokenizer: folder or name of the policy's tokenizer, which counts the prompts' tokens; or
+            `bytes`, if it is made later from the prompts (`policies tiny`): then the bytes of the
+            messages are counted, which its tokens never exceed.
+        candidates: K, the number of summaries that a prompt asks for.
+        max_prompt_tokens: maximum length of a prompt, including chat template and worked examples;
+            a prompt shows as many sentences of the paper as fit.
+        worked_examples: number of questions with answers, of up to 3 summaries each, before the
+            question. With 0, the question itself shows the format.
+        aspects: aspects that the prompts ask about, as [challenge, outcome].
     """
 
     dataset: ClassVar[str] = "aclsum"
@@ -133,20 +133,18 @@ class TaskSettings:
     def __post_init__(self) -> None:
         require_positive(self, "candidates")
         if not 0 <= self.worked_examples <= len(EXAMPLES):
-            raise ValueError(
-                f"there are {len(EXAMPLES)} worked examples, not {self.worked_examples}"
-            )
+            raise ValueError(f"worked_examples is {self.worked_examples}: use 0 to {len(EXAMPLES)}")
         if self.worked_examples and self.candidates > 3:
             raise ValueError(
                 "the worked examples have 3 summaries, too few for "
-                f"candidates={self.candidates}: ask for none"
+                f"candidates={self.candidates}: use worked_examples=0"
             )
         if not self.aspects or not set(self.aspects) <= set(ASPECTS):
-            raise ValueError(f"aspects are {self.aspects}; there are {', '.join(ASPECTS)}")
+            raise ValueError(f"aspects are {self.aspects}: use some of {', '.join(ASPECTS)}")
 
 
 def question(excerpt: str, aspect: str, settings: TaskSettings) -> dict[str, str]:
-    """One question as a chat message."""
+    """Return one question as a chat message."""
     candidates = settings.candidates
     summaries = "one summary" if candidates == 1 else f"{candidates} different summaries"
     content = (
@@ -161,7 +159,7 @@ def question(excerpt: str, aspect: str, settings: TaskSettings) -> dict[str, str
 
 
 def prompt_messages(excerpt: str, aspect: str, settings: TaskSettings) -> Messages:
-    """The prompt as chat messages: the worked examples, of the same aspect, and the question."""
+    """Return the prompt as chat messages: worked examples of the same aspect, and the question."""
     messages = []
     for example in EXAMPLES[: settings.worked_examples]:
         answer = answer_text(example.summaries[aspect][: settings.candidates])
@@ -173,7 +171,7 @@ def prompt_messages(excerpt: str, aspect: str, settings: TaskSettings) -> Messag
 
 
 def tidy_sentence(sentence: str) -> str:
-    """`parsers ( for chat ) , and` to `parsers (for chat), and`: the papers come tokenised."""
+    """Undo a paper's tokenisation: `parsers ( for chat ) , and` to `parsers (for chat), and`."""
     sentence = re.sub(r"\s+([,.;:!?%)\]])", r"\1", sentence)
     return re.sub(r"([(\[])\s+", r"\1", sentence).strip()
 
@@ -184,7 +182,7 @@ def longest_prompt(
     count_tokens: Callable[[Messages], int],
     settings: TaskSettings,
 ) -> Messages | None:
-    """The prompt with as many of the first sentences as fit; None if not one does."""
+    """Return the prompt with as many of the first sentences as fit; None if none fits."""
 
     def prompt(count: int) -> Messages:
         return prompt_messages(" ".join(sentences[:count]), aspect, settings)
@@ -198,9 +196,7 @@ def longest_prompt(
 def make_rows(
     split: str, count_tokens: Callable[[Messages], int], settings: TaskSettings
 ) -> list[dict[str, Any]]:
-    """Rows in verl's columns, one a paper and aspect; papers whose first sentence does not fit are
-    left out.
-    """
+    """Return rows in verl's columns, one per paper and aspect for which one sentence fits."""
     rows: list[dict[str, Any]] = []
     for paper in ACLSum(split):
         sentences = [tidy_sentence(sentence) for sentence in paper.get_all_sentences(SECTIONS)]
@@ -224,7 +220,7 @@ def make_rows(
 
 
 def token_counter(tokenizer: str) -> Callable[[Messages], int]:
-    """What counts the tokens of a prompt; see `TaskSettings.tokenizer`."""
+    """Return the function that counts a prompt's tokens; see `TaskSettings.tokenizer`."""
     if tokenizer == "bytes":
         return lambda messages: sum(len(message["content"].encode()) for message in messages)
     from transformers import AutoTokenizer
@@ -232,7 +228,7 @@ def token_counter(tokenizer: str) -> Callable[[Messages], int]:
     loaded: Any = AutoTokenizer.from_pretrained(tokenizer)
 
     def count_tokens(messages: Messages) -> int:
-        # Qwen3's template is longer without thinking, by an empty thought; others ignore the key.
+        # Without thinking, Qwen3's template adds an empty thought; other models ignore the key.
         ids = loaded.apply_chat_template(
             messages, add_generation_prompt=True, enable_thinking=False
         )["input_ids"]
@@ -242,7 +238,7 @@ def token_counter(tokenizer: str) -> Callable[[Messages], int]:
 
 
 def prepare(output: Path, settings: TaskSettings) -> None:
-    """Write the task into `output`, unless the same task is there already.
+    """Write the task into `output`, unless `output` holds the same task.
 
     Raises:
         ValueError: No prompt fits into `settings.max_prompt_tokens`.
@@ -264,7 +260,7 @@ def prepare(output: Path, settings: TaskSettings) -> None:
 
 
 def example_answers(folder: Path, rng: np.random.Generator) -> Examples:
-    """Examples from the task in `folder`: the references of any prompts."""
+    """Return examples from the task in `folder`: references of arbitrary prompts."""
     rows = pd.read_parquet(folder / "train.parquet").head(EXAMPLE_PROMPTS)
     references = [row["ground_truth"] for row in rows["reward_model"]]
     return answers_to_prompts(folder, references, rng)

@@ -1,4 +1,4 @@
-"""What the tasks have in common: verl's rows, answers, and when prepared files are used again."""
+"""Functions shared by the tasks: verl's rows, answers, and the reuse of prepared files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Messages = list[dict[str, str]]
 Example = tuple[Messages, str]  # a prompt, as chat messages, and an answer to it
 
 EXAMPLE_PROMPTS = 32
-"""Example answers are for so many of a task's prompts; a tokenizer made from more takes longer."""
+"""Number of prompts with example answers; more would make a tokenizer's training slower."""
 
 OWN_EXAMPLES = "examples.jsonl"
 """The example answers of a custom task (`own.py`)."""
@@ -27,11 +27,11 @@ OWN_EXAMPLES = "examples.jsonl"
 
 @dataclass(frozen=True)
 class Examples:
-    """What answers to a task look like, right or wrong: the format, and no taste.
+    """Example answers to a task, right or wrong, which show the format only.
 
     Attributes:
-        texts: All that a candidate of such an answer may say.
-        draw: ``draw(n)`` makes n examples; the candidates of an answer differ.
+        texts: All texts that a candidate of such an answer may have.
+        draw: ``draw(n)`` returns n examples; the candidates of an answer differ.
     """
 
     texts: list[str]
@@ -39,7 +39,7 @@ class Examples:
 
 
 def answer_text(candidates: Iterable[str]) -> str:
-    """Candidates as the prompts ask for them."""
+    """Return candidates in the format that the prompts ask for."""
     return "\n".join(f"<candidate>{candidate}</candidate>" for candidate in candidates)
 
 
@@ -49,13 +49,13 @@ def answers_to_prompts(
     rng: np.random.Generator,
     of_prompts: Sequence[list[str]] | None = None,
 ) -> Examples:
-    """Examples from the first training prompts in `folder`, answered by any of the `texts`.
+    """Return examples from the first training prompts in `folder`, answered by any of the `texts`.
 
     Args:
-        folder: The task's.
-        texts: What a candidate may say.
-        rng: Draws prompts and candidates.
-        of_prompts: Those of the texts that answer each training prompt; without, all answer any.
+        folder: Folder of the task.
+        texts: Texts that a candidate may have.
+        rng: Generator that draws prompts and candidates.
+        of_prompts: Texts that may answer each training prompt; by default, all of `texts`.
     """
     candidates = read_task(folder)["candidates"]
     rows = pd.read_parquet(folder / "train.parquet").head(EXAMPLE_PROMPTS)
@@ -65,8 +65,8 @@ def answers_to_prompts(
         examples = []
         for _ in range(count):
             row = int(rng.integers(len(prompts)))
-            said = rng.choice(of_prompts[row] if of_prompts else texts, candidates, replace=False)
-            examples.append((prompts[row], answer_text(said)))
+            drawn = rng.choice(of_prompts[row] if of_prompts else texts, candidates, replace=False)
+            examples.append((prompts[row], answer_text(drawn)))
         return examples
 
     return Examples(texts, draw)
@@ -75,14 +75,14 @@ def answers_to_prompts(
 def verl_row(
     task: str, ability: str, prompt: Messages, ground_truth: str, **extra_info: Any
 ) -> dict[str, Any]:
-    """One prompt in verl's five columns.
+    """Return one prompt in verl's five columns.
 
     Args:
         task: The task's name, which the reward function gets as `data_source`.
         ability: verl's name for the kind of task.
         prompt: Chat messages.
-        ground_truth: What the reward function compares each candidate with.
-        **extra_info: What else it gets; "split" and "index" are always there.
+        ground_truth: Text with which the reward function compares each candidate.
+        **extra_info: Further arguments of the reward function, always with "split" and "index".
     """
     return {
         "data_source": task,
@@ -94,12 +94,12 @@ def verl_row(
 
 
 def task_stamp(task: str, settings: DataclassInstance, *prompts: Messages) -> dict[str, Any]:
-    """All that a prepared task was made from, as its folder records it.
+    """Return the record of all that determines a prepared task, which its folder keeps.
 
     Args:
-        task: The task's name.
-        settings: The task's.
-        *prompts: Samples that hold the words of the task's prompts: other words, other task.
+        task: Name of the task.
+        settings: The task's settings.
+        *prompts: Samples with the words of the task's prompts, which are part of the task.
     """
     return {"task": task, **asdict(settings), "prompts": prompts}
 
@@ -120,7 +120,7 @@ def read_task(folder: Path) -> dict[str, Any]:
 
 
 def is_prepared(output: Path, stamp: dict[str, Any], files: Iterable[str]) -> bool:
-    """Whether the very task is in `output` already; if so, says it."""
+    """Return whether `output` holds the same task; if so, print that it is reused."""
     if current := is_current(output, stamp, files):
         print(f"task: reusing {output}")
     return current
@@ -129,7 +129,7 @@ def is_prepared(output: Path, stamp: dict[str, Any], files: Iterable[str]) -> bo
 def write_task(
     output: Path, stamp: dict[str, Any], train: list[dict[str, Any]], test: list[dict[str, Any]]
 ) -> None:
-    """Write the prompts and, last, the stamp: all other files must be there by then."""
+    """Write the prompts and then the stamp; all other files must exist by then."""
     for split, rows in (("train", train), ("test", test)):
         pd.DataFrame(rows).to_parquet(output / f"{split}.parquet")
     write_stamp(output, stamp)

@@ -4,21 +4,20 @@
 
 writes `train.parquet` and `test.parquet` (verl's columns), `programs.json` and `summary.json`. The
 problems are downloaded from the hub (`xlangai/DS-1000`), or read from `--problems FILE.jsonl[.gz]`.
-Their authors ask that they are not republished: keep what this writes to yourself. `--problems
-small` are eight of this project's own (`small_problems.py`).
+Their authors ask others not to republish them, so do not publish the files. `--problems small` are
+eight problems of this project (`small_problems.py`).
 
-`programs.json` holds right programs of each training prompt, which the warm start of a tiny policy
-imitates: with every prompt alike, or with a few neighbours of their own (`--neighbours`).
+`programs.json` holds right programs per training prompt, which the warm start of a tiny policy
+imitates: those of all prompts, or those of the prompt and its neighbours (`--neighbours`).
 
-DS-1000 has no training part. This project splits it at random, all variants of one original problem
-on the same side; the paper's split is not known here.
+DS-1000 has no training part. This project splits it at random, with all variants of one original
+problem on the same side; the paper's split is unknown.
 
-Each problem's own reference solution is run first, in the sandbox and with the libraries installed
-here, or on the Sandbox Fusion server that will run the solutions (`--sandbox_fusion_url`). A
-problem whose reference fails (written for older libraries, or with a result that cannot be handed
-from one sandbox to another) could reward nobody and is left out; the summary counts them.
-Matplotlib's problems are left out unless `--libraries` names them (`reward_fns/ds1000.py` says
-why).
+Each problem's reference solution is run first, in the sandbox with the libraries installed here, or
+on the Sandbox Fusion server that will run the solutions (`--sandbox_fusion_url`). A problem whose
+reference fails (because it needs older libraries, or its result is not plain data) could never give
+a reward and is left out; the summary counts these. Matplotlib's problems are left out unless
+`--libraries` names them (`reward_fns/ds1000.py` says why).
 
     Yuhang Lai et al. 2023. DS-1000: A Natural and Reliable Benchmark for Data Science Code
     Generation. ICML 2023. https://ds1000-code-gen.github.io
@@ -82,23 +81,23 @@ SUMS = (
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """What the task is made from; the same settings give the same files.
+    """Settings of the task; the same settings give the same files.
 
     Attributes:
-        problems: a jsonl or jsonl.gz file in DS-1000's schema, "small" for this project's own, or
-            None for the hub's. A line may have further right programs, as a list
-            "other_solutions".
-        candidates: K, the number of solutions a prompt asks for, at most ten.
-        libraries: problems of these libraries only, as [Numpy, Pandas].
-        test_share: of the original problems, for the test prompts.
+        problems: a jsonl or jsonl.gz file in DS-1000's schema, "small" for this project's problems,
+            or None for the hub's. A line may have a list "other_solutions" of further right
+            programs.
+        candidates: K, the number of solutions that a prompt asks for, at most ten.
+        libraries: libraries whose problems are included, as [Numpy, Pandas].
+        test_share: share of the original problems that become test prompts.
         check: leave out problems whose reference solution fails.
-        seconds: for each test of a reference solution.
-        sandbox_fusion_url: the server that will run the solutions, if one will: the references
-            run there too, with its libraries.
-        neighbours: a warm start's candidates are right programs of the prompt itself or of so many
-            prompts after it, and a policy learns to read the prompt, vaguely. None: of any prompt,
-            and it learns programs alone.
-        seed: of the split.
+        seconds: time limit per test of a reference solution.
+        sandbox_fusion_url: server that will run the solutions, if any; it runs the references too,
+            with its libraries.
+        neighbours: number of following prompts whose right programs, with the prompt's own, are the
+            candidates of a warm start, so that the policy learns to read the prompt roughly. None:
+            programs of all prompts, so that it learns programs only.
+        seed: seed of the split.
     """
 
     problems: str | None = None
@@ -113,12 +112,12 @@ class TaskSettings:
 
     @property
     def dataset(self) -> str:
-        """This project's own problems are a dataset of their own."""
+        """Name of the dataset; this project's problems are a separate one."""
         return "ds1000_small" if self.problems == SMALL else "ds1000"
 
 
 def prompt_messages(problem: str, candidates: int) -> Messages:
-    """The prompt, as chat messages. The only place where its words are.
+    """Return the prompt as chat messages.
 
     Raises:
         ValueError: `candidates` is not from 1 to 10.
@@ -127,7 +126,7 @@ def prompt_messages(problem: str, candidates: int) -> Messages:
         raise ValueError(
             f"candidates is {candidates}: use 1 to {len(SUMS)}, as many as the prompt has examples"
         )
-    # The benchmark's own prompts end where a base model would go on writing.
+    # The benchmark's own prompts end where a base model would continue.
     problem = problem.rstrip().removesuffix("<code>").rstrip()
     example = "\n".join(f"<candidate>\n{code}\n</candidate>" for code in SUMS[:candidates])
     content = TEMPLATE.format(problem=problem, count=NUMBERS[candidates - 1], example=example)
@@ -135,7 +134,7 @@ def prompt_messages(problem: str, candidates: int) -> Messages:
 
 
 def fails(problem: dict[str, Any], settings: TaskSettings) -> str | None:
-    """Why the problem's own reference solution earns nothing; None if it is right."""
+    """Return why the problem's reference solution scores 0; None if it is right."""
     library = problem["metadata"]["library"]
     try:
         score = compute_score(
@@ -155,35 +154,35 @@ def fails(problem: dict[str, Any], settings: TaskSettings) -> str | None:
 def check_references(
     problems: list[dict[str, Any]], settings: TaskSettings
 ) -> tuple[list[dict[str, Any]], Counter[str]]:
-    """The problems whose reference solution is right, and how many are left out, by library."""
+    """Return problems whose reference solution is right, and the number of others by library."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(lambda problem: fails(problem, settings), problems)
         reasons = list(track(found, "running the reference solutions", total=len(problems)))
-    kept = [problem for problem, why in zip(problems, reasons, strict=True) if why is None]
+    kept = [problem for problem, reason in zip(problems, reasons, strict=True) if reason is None]
     left_out = Counter(
         problem["metadata"]["library"]
-        for problem, why in zip(problems, reasons, strict=True)
-        if why is not None
+        for problem, reason in zip(problems, reasons, strict=True)
+        if reason is not None
     )
     return kept, left_out
 
 
 def origin(problem: dict[str, Any]) -> tuple[str, Any]:
-    """The original problem of which this is a variant."""
+    """Return the key of the original problem of which this is a variant."""
     metadata = problem["metadata"]
-    own = metadata.get("library_problem_id", metadata.get("problem_id"))
-    return metadata["library"], metadata.get("perturbation_origin_id", own)
+    problem_id = metadata.get("library_problem_id", metadata.get("problem_id"))
+    return metadata["library"], metadata.get("perturbation_origin_id", problem_id)
 
 
 def split(
     problems: list[dict[str, Any]], settings: TaskSettings
 ) -> dict[str, list[dict[str, Any]]]:
-    """Training and test problems; of each library the same share of originals is for testing."""
+    """Split into training and test problems, with the same share of each library's originals."""
     rng = np.random.default_rng(settings.seed)
     test: set[tuple[str, Any]] = set()
     for library in sorted({problem["metadata"]["library"] for problem in problems}):
-        of_library = {origin(p) for p in problems if p["metadata"]["library"] == library}
-        origins = sorted(of_library, key=str)
+        found = {origin(p) for p in problems if p["metadata"]["library"] == library}
+        origins = sorted(found, key=str)
         count = round(settings.test_share * len(origins))
         test |= {origins[i] for i in rng.permutation(len(origins))[:count]}
     return {
@@ -193,10 +192,10 @@ def split(
 
 
 def programs_to_show(programs: list[list[str]], neighbours: int | None) -> list[list[str]]:
-    """What a warm start answers each prompt with.
+    """Return the programs with which a warm start answers each prompt.
 
     Args:
-        programs: Right ones of each prompt.
+        programs: Right programs per prompt.
         neighbours: As in `TaskSettings`.
     """
     if neighbours is None:
@@ -211,7 +210,7 @@ def programs_to_show(programs: list[list[str]], neighbours: int | None) -> list[
 def make_rows(
     problems: Iterable[dict[str, Any]], name: str, candidates: int
 ) -> list[dict[str, Any]]:
-    """Rows in verl's columns."""
+    """Return rows in verl's columns."""
     return [
         verl_row(
             "ds1000",
@@ -228,11 +227,11 @@ def make_rows(
 
 
 def prepare(output: Path, settings: TaskSettings) -> None:
-    """Write the task into `output`, unless the same task is there already.
+    """Write the task into `output`, unless `output` holds the same task.
 
     Raises:
-        ValueError: K is not from 1 to 10; no problem is left for training or for testing, or a
-            prompt and its neighbours have less than K programs; and as `read_problems`.
+        ValueError: K is not from 1 to 10; no problem is left for training or for testing; a prompt
+            and its neighbours have fewer than K programs; or `read_problems` fails.
     """
     stamp = task_stamp("ds1000", settings, prompt_messages("A problem.", settings.candidates))
     if is_prepared(output, stamp, FILES):
@@ -252,7 +251,7 @@ def prepare(output: Path, settings: TaskSettings) -> None:
     shown = programs_to_show(programs, settings.neighbours)
     if min(map(len, shown)) < settings.candidates:
         raise ValueError(
-            f"neighbours is {settings.neighbours}: a prompt and so many after it have fewer than "
+            f"neighbours is {settings.neighbours}: some prompt and its neighbours have fewer than "
             f"{settings.candidates} right programs; use more, or null for those of all prompts"
         )
     begin(output)
@@ -269,13 +268,13 @@ def prepare(output: Path, settings: TaskSettings) -> None:
     failing = ", ".join(f"{library} {count}" for library, count in left_out.items()) or "none"
     print(
         f"task: {summary['train']} training and {summary['test']} test prompts of {len(every)} "
-        f"problems -> {output}\n  of other libraries: {summary['other_libraries']}; left out, "
-        f"because their own reference solution fails here: {failing}"
+        f"problems -> {output}\n  of other libraries: {summary['other_libraries']}; left out "
+        f"because their reference solution fails here: {failing}"
     )
 
 
 def example_answers(folder: Path, rng: np.random.Generator) -> Examples:
-    """Examples from the task in `folder`: right programs, most of them of other problems."""
+    """Return examples from the task in `folder`: right programs, mostly of other problems."""
     programs = json.loads((folder / PROGRAMS).read_text())
     shown = programs_to_show(programs, read_task(folder)["neighbours"])
     texts = list(dict.fromkeys(itertools.chain(*shown)))

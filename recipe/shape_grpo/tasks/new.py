@@ -1,10 +1,10 @@
-"""A task of one's own, to begin with: a folder of short files that run as they are.
+"""Starter files of a custom task: a folder of short files that run unchanged.
 
     python -m recipe.shape_grpo.tasks new my_task [--output DIR]
 
-The folder gets the prompts, the reward function and a test; `config/task/my_task.yaml`, in this
-clone, makes it `+task=my_task` of every command. The files are those of `template/`, under the
-task's name.
+The folder gets the prompts, the reward function and a test; `config/task/my_task.yaml` in this
+clone makes the task available to every command as `+task=my_task`. The files are copies of
+`template/` under the task's name.
 """
 
 import re
@@ -18,23 +18,23 @@ CONFIGS = CONFIG / "task"
 
 
 def new_task(name: str, folder: Path, configs: Path = CONFIGS) -> list[Path]:
-    """Write the files of a task that is called `name`, and return their paths.
+    """Write the files of a task called `name`, and return their paths.
 
     Args:
-        name: Of the task, in lower case, as Python's names are.
-        folder: Where its files go; the configuration holds this path as it is given.
-        configs: Where its configuration goes.
+        name: Name of the task, of lower case letters, digits and _.
+        folder: Folder of its files; the configuration has this path as given.
+        configs: Folder of its configuration.
 
     Raises:
-        ValueError: It is no name.
-        FileExistsError: One of the files is there; nothing was written.
+        ValueError: The name has other characters.
+        FileExistsError: One of the files exists; nothing was written.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise ValueError(f"{name!r} is no name for a task: use lower case letters, digits and _")
+        raise ValueError(f"{name!r} cannot name a task: use lower case letters, digits and _")
     files = dict(_files(name, folder, configs))
     for path in files:
         if path.exists():
-            raise FileExistsError(f"{path} is there already: choose another name, or remove it")
+            raise FileExistsError(f"{path} already exists: choose another name, or remove it")
     folder.mkdir(parents=True, exist_ok=True)
     for path, text in files.items():
         path.write_text(text)

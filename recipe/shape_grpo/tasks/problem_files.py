@@ -1,4 +1,4 @@
-"""Problems in DS-1000's schema: the hub's, a file's, or this project's own."""
+"""Problems in DS-1000's schema: from the hub, from a file, or from this project."""
 
 import gzip
 import json
@@ -14,11 +14,11 @@ OTHER_SOLUTIONS = "other_solutions"
 
 
 def read_problems(path: str | None) -> list[dict[str, Any]]:
-    """The problems of a file, of this project, or of the hub.
+    """Return the problems of a file, of this project, or of the hub.
 
     Raises:
         FileNotFoundError: there is no such file.
-        RuntimeError: the hub cannot be reached; says what to do instead.
+        RuntimeError: the hub cannot be reached; the message says what to do instead.
         ValueError: a line is not a problem in DS-1000's schema.
     """
     if path is None:
@@ -38,22 +38,22 @@ def read_problems(path: str | None) -> list[dict[str, Any]]:
                 problem = json.loads(line)
                 missing = [name for name in FIELDS if name not in problem]
             except (ValueError, TypeError) as error:
-                raise ValueError(f"{path}, line {number} is no JSON object: {error}") from None
+                raise ValueError(f"{path}, line {number} is not a JSON object: {error}") from None
             if missing or "library" not in problem["metadata"]:
-                what = missing[0] if missing else "metadata.library"
-                raise ValueError(f"{path}, line {number} has no {what!r}: not DS-1000's schema")
+                field = missing[0] if missing else "metadata.library"
+                raise ValueError(f"{path}, line {number} has no {field!r}: not DS-1000's schema")
             others = problem.get(OTHER_SOLUTIONS, [])
             if not isinstance(others, list) or not all(isinstance(code, str) for code in others):
-                raise ValueError(f"{path}, line {number}: {OTHER_SOLUTIONS} is no list of programs")
+                raise ValueError(f"{path}, line {number}: {OTHER_SOLUTIONS} is not a list of texts")
             problems.append(problem)
     return problems
 
 
 def download_problems() -> list[dict[str, Any]]:
-    """The hub's problems.
+    """Return the hub's problems.
 
     Raises:
-        RuntimeError: It cannot be reached; says what to do instead.
+        RuntimeError: The hub cannot be reached; the message says what to do instead.
     """
     try:
         from datasets import load_dataset
@@ -67,5 +67,5 @@ def download_problems() -> list[dict[str, Any]]:
 
 
 def right_programs(problem: dict[str, Any]) -> list[str]:
-    """The problem's reference solution, and its others, each once."""
+    """Return the problem's reference solution and its other solutions, without repeats."""
     return list(dict.fromkeys([problem["reference_code"], *problem.get(OTHER_SOLUTIONS, ())]))

@@ -1,8 +1,8 @@
-"""Eight problems over one NumPy array, in DS-1000's schema and none of its own.
+"""Eight problems about one NumPy array, in DS-1000's schema but not from DS-1000.
 
-`python -m recipe.shape_grpo.tasks ds1000 --problems small` makes a task of them that a tiny policy
-can learn: each problem has several right programs, which the policy's warm start shows it, and many
-wordings. Those that are held out are other wordings of the same problems.
+`python -m recipe.shape_grpo.tasks ds1000 --problems small` makes a task that a tiny policy can
+learn: each problem has many wordings and several right programs, which the policy sees in its warm
+start. The test prompts are other wordings of the same problems.
 """
 
 import itertools
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 CASES = "[[4, -1, 3, 3, -2, 0, 6], [-5, 2, 2, -7]]"
-"""The arrays of the tests. On the first, no two problems have the same answer."""
+"""Arrays of the tests. For the first, no two problems have the same answer."""
 
 FRAMES = (
     "Compute {}.",
@@ -72,18 +72,18 @@ def test_execution(solution: str):
 
 @dataclass(frozen=True)
 class SmallProblem:
-    """What is asked of the array x.
+    """A problem about the array x.
 
     Attributes:
-        phrases: What the result is, in several words; every problem has as many.
-        programs: Right ones. The first is the reference.
+        phrases: Descriptions of the result; every problem has the same number of them.
+        programs: Right programs; the first is the reference.
     """
 
     phrases: tuple[str, ...]
     programs: tuple[str, ...]
 
 
-# Not the sum of squares, which every prompt shows solved.
+# Without the sum of squares, which every prompt shows solved.
 PROBLEMS = (
     SmallProblem(
         ("the mean of x", "the average of all numbers in x", "the arithmetic mean of the entries"),
@@ -185,12 +185,12 @@ PROBLEMS = (
 
 
 def small_problems() -> list[dict[str, Any]]:
-    """The rows of a problems file: every wording of every problem.
+    """Return the rows of a problems file: every wording of every problem.
 
-    The split is by the original of which a problem is a variant. Here that is the wording, so that
-    every problem is on both sides.
+    The split is by the original of which a problem is a variant. Here the original is the wording,
+    so that every problem is on both sides.
     """
-    # The first prompts, of which a warm start's examples are made, have all phrases.
+    # In this order, the first prompts, which a warm start uses, have all phrases.
     wordings = itertools.product(FRAMES, range(len(PROBLEMS[0].phrases)))
     asked = itertools.product(enumerate(wordings), PROBLEMS)
     return [

@@ -1,1 +1,1 @@
-"""What runs inside the sandbox: plain scripts that import nothing else of ours."""
+"""Scripts that run inside the sandbox and import nothing of the package outside this folder."""

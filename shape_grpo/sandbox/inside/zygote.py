@@ -1,10 +1,10 @@
-"""Imports modules once, then forks a worker per run, each in namespaces of its own.
+"""Import modules once, then fork one worker per run, each in new namespaces.
 
     zygote.py UID CONTROL MODULES...
 
-Itself inside bubblewrap. The socket CONTROL brings each run's file descriptors (job, reply,
-printed, hello, and the entrance of its cgroup if it has one); a run's data never passes through
-this process. Ends when the socket is closed.
+It runs inside bubblewrap. The socket CONTROL carries each run's file descriptors (job, reply,
+printed, hello, and the entrance of its cgroup if it has one); the data of runs never pass through
+this process. It ends when the socket is closed.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ PR_SET_DUMPABLE = 4
 
 
 def unshare() -> None:
-    """New namespaces; of pids, for the next child."""
+    """Enter new namespaces; the one of process ids begins with the next child."""
     uid, gid = os.getuid(), os.getgid()
     flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWUTS
     confine.checked(confine.libc.unshare(flags), "unshare")
@@ -37,18 +37,18 @@ def unshare() -> None:
     Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
 
 
-def enters(cgroup: int) -> bool:
-    """Whether this process could put itself into the cgroup."""
+def enter_cgroup(cgroup: int) -> bool:
+    """Move this process into the cgroup; return whether that worked."""
     with contextlib.suppress(OSError):
         return os.write(cgroup, b"0") > 0
     return False
 
 
 def run(disk: int, descriptors: list[int]) -> None:
-    """In a fork of the zygote: one run, in a fork of its own."""
+    """Run one job in a child of this fork of the zygote."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     incoming, outgoing, printed, hello, *entrance = descriptors
-    entered = all(enters(descriptor) for descriptor in entrance) and entrance
+    entered = all(enter_cgroup(descriptor) for descriptor in entrance) and entrance
     unshare()
     pid = os.fork()
     if pid:
@@ -56,7 +56,7 @@ def run(disk: int, descriptors: list[int]) -> None:
             socket.send_fds(caller, [b"+" if entered else b"-"], [os.pidfd_open(pid)])
         os._exit(0)
     os.setsid()  # a signal to our process group would reach the zygote
-    confine.give_way(1000)
+    confine.lower_priority(1000)
     folder = os.getcwd()
     confine.cover_files(folder, disk, os.getuid())
     os.chdir(folder)
@@ -68,26 +68,26 @@ def run(disk: int, descriptors: list[int]) -> None:
     os.closerange(102, 65536)
     os.umask(0o077)
     if (numpy := sys.modules.get("numpy")) is not None:
-        numpy.random.seed(int.from_bytes(os.urandom(4)))  # without an argument, three times slower
+        numpy.random.seed(int.from_bytes(os.urandom(4)))  # three times faster than seed()
     syscalls.restrict()
     worker.serve(incoming, outgoing, limited=False)
     os._exit(0)
 
 
 def main() -> None:
-    """Import what runs will want, then fork one run for each message."""
+    """Import the modules, then fork one run per message."""
     uid, control, *modules = sys.argv[1:]
-    confine.give_way(500)
+    confine.lower_priority(500)
     if os.getuid() == 0:
-        confine.become_nobody(int(uid))
+        confine.drop_root(int(uid))
     confine.drop_capabilities()
     for module in modules:
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
         if len(os.listdir("/proc/self/task")) > 1:
-            # A fork has none of the threads, and any lock that one held is held for ever.
+            # A fork lacks the threads, and a lock that one of them held is never released.
             sys.exit(f"importing {module} starts a thread, so it cannot be warm")
-    syscalls.prepared_filter()  # which the forks then need not prepare
+    syscalls.prepared_filter()  # once, so that forks need not
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with Path(os.devnull).open() as nothing:
         os.dup2(nothing.fileno(), 0)

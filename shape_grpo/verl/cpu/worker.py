@@ -13,10 +13,10 @@ from verl.workers.engine_workers import ActorRolloutRefWorker
 
 
 class CPUActorRolloutRefWorker(ActorRolloutRefWorker):
-    """Opens the process group before verl does.
+    """Worker that opens the process group before verl does.
 
-    verl asks torch for the backend "cpu:gloo,<device>:<backend>", and torch refuses a device named
-    twice. A group that is already open is left alone by verl.
+    verl asks torch for the backend "cpu:gloo,<device>:<backend>", and torch rejects a device named
+    twice. verl leaves a group that is already open as it is.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -25,11 +25,11 @@ class CPUActorRolloutRefWorker(ActorRolloutRefWorker):
 
 
 class CPUDetachActorWorker(CPUActorRolloutRefWorker, DetachActorWorker):
-    """The worker of ``separate_async``, which keeps copies of the weights and restores them."""
+    """Worker of ``separate_async``, which keeps copies of the weights and restores them."""
 
     @property
     def copy_handler(self) -> Callable[[Any], Any]:
-        """As verl's for FSDP2, whose ``.cpu()`` copies nothing where the weights are on the CPU."""
+        """Verl's handler for FSDP2 with real copies; its ``.cpu()`` does not copy on the CPU."""
         save: Callable[[Any], Any] = super().copy_handler
 
         def save_copies(module: Any) -> Any:
@@ -42,7 +42,7 @@ class CPUDetachActorWorker(CPUActorRolloutRefWorker, DetachActorWorker):
 
 
 class CPUTrainerMixin:
-    """Swaps the worker in verl's table of roles."""
+    """Mixin that replaces the worker in verl's table of roles."""
 
     worker_cls: type[ActorRolloutRefWorker] = CPUActorRolloutRefWorker
 
@@ -53,11 +53,11 @@ class CPUTrainerMixin:
             raise NotImplementedError("The CPU backend trains no critic: use a GRPO estimator.")
         for role in roles:
             roles[role] = ray.remote(self.worker_cls)
-        # verl looks for finished rollouts every two seconds, which is most of a small step.
+        # verl's interval between checks for rollouts is two seconds, most of a small step.
         self.replay_buffer.poll_interval = 0.1  # type: ignore[attr-defined]
 
 
 class CPUSeparateTrainerMixin(CPUTrainerMixin):
-    """The same for ``separate_async``."""
+    """The same mixin for ``separate_async``."""
 
     worker_cls = CPUDetachActorWorker

@@ -1,4 +1,4 @@
-"""Stamps, and files out of wheels."""
+"""Stamps, and files from wheels."""
 
 from zipfile import ZipFile
 

@@ -34,7 +34,7 @@ def test_chat_format_is_qwens(tokenizer):
     assert tokenizer.convert_ids_to_tokens(tokenizer(text)["input_ids"]).count("<|im_start|>") == 2
 
 
-def test_model_has_one_row_a_token(tokenizer):
+def test_model_has_one_row_per_token(tokenizer):
     torch.manual_seed(0)
     model = new_model(tokenizer, SETTINGS)
     assert model.lm_head.weight.shape == model.model.embed_tokens.weight.shape

@@ -1,4 +1,4 @@
-"""The warm start: its loss, what it learns from any task's examples, and when it is made again."""
+"""The warm start: its loss, learning from a task's examples, and reuse of a saved policy."""
 
 from dataclasses import replace
 
@@ -96,9 +96,7 @@ def test_saved_policy_loads(task, tmp_path):
         ({"steps": 21}, {}, "other settings of the policy"),
     ],
 )
-def test_policy_is_used_again_until_its_task_or_settings_change(
-    settings, stamp, why, task, tmp_path
-):
+def test_policy_is_reused_until_its_task_or_settings_change(settings, stamp, why, task, tmp_path):
     weights = tmp_path / "policy/model.safetensors"
     train_policy(task, tmp_path / "policy", SETTINGS, QUIET)
     first = weights.stat().st_mtime_ns
@@ -110,7 +108,7 @@ def test_policy_is_used_again_until_its_task_or_settings_change(
     assert weights.stat().st_mtime_ns != first, why
 
 
-def test_answers_are_told_apart():
+def test_answers_are_described():
     right = "<candidate>Heat</candidate><candidate>Fargo</candidate>"
     answers = [
         right,
@@ -120,7 +118,7 @@ def test_answers_are_told_apart():
         right.removesuffix("</candidate>"),  # cut off
     ]
     text = describe_answers(answers, TITLES, 2)
-    assert "of 5 sampled answers 60% have 2 candidates and 20% 2 different ones" in text
+    assert "of 5 sampled answers, 60% have 2 candidates and 20% have 2 different ones" in text
     assert "naming 3 of these 12" in text
 
 

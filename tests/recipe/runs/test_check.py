@@ -115,7 +115,7 @@ REFUSED = {
     "a task there is none of": (["+task=chess"], "Could not find 'task/chess'"),
     "mini-batches that leave a rest": (
         ["actor_rollout_ref.actor.ppo_mini_batch_size=48"],
-        "train_batch_size=64 is no multiple of .*48",
+        "train_batch_size=64 is not a multiple of .*48",
     ),
     "responses that do not divide": (["trainer.n_gpus_per_node=3"], "divi"),
     "micro-batches that leave a rest": (
@@ -124,7 +124,7 @@ REFUSED = {
             "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=24",
             "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=8",
         ],
-        "256 responses a GPU and update are no multiple of .*24",
+        "256 responses per GPU and update are not a multiple of .*24",
     ),
     "a reward function elsewhere": (
         ["reward.custom_reward_function.path=no/such.py"],

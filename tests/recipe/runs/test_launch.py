@@ -141,7 +141,7 @@ def test_checkpoints_of_another_configuration_are_not_gone_on_from(task, started
 
 
 def test_nothing_is_started_for_a_configuration_that_is_refused(task, started):
-    with pytest.raises(ValueError, match="no multiple of"):
+    with pytest.raises(ValueError, match="not a multiple of"):
         train(task, "actor_rollout_ref.actor.ppo_mini_batch_size=3")
     with pytest.raises(ValueError, match="ask for 3"):
         train(task, "dataset.candidates=5")

@@ -72,7 +72,7 @@ MISTAKES = {
     ),
     "a loss that averages the advantages": (
         [f"{LOSS}=geo_mean"],
-        "would train as grpo: write one of vanilla",
+        "would train like grpo: write one of vanilla",
     ),
     "`filter_groups` without a number to compare": (
         [f"{FILTER}.enable=true", f"{FILTER}.metric=null"],
@@ -122,11 +122,11 @@ MISTAKES = {
     ),
     "mini-batches that do not divide the batch": (
         ["actor_rollout_ref.actor.ppo_mini_batch_size=3"],
-        "train_batch_size=4 is no multiple of .*ppo_mini_batch_size=3",
+        "train_batch_size=4 is not a multiple of .*ppo_mini_batch_size=3",
     ),
     "responses that cannot be divided among the GPUs": (
         ["trainer.n_gpus_per_node=3"],
-        "do not divide among 3 GPUs",
+        "do not divide evenly among 3 GPUs",
     ),
     "responses longer than a micro-batch": (
         ["data.max_response_length=8000"],

@@ -1,4 +1,4 @@
-"""The summarisation task: rows that verl reads, prompts that fit, and files that are reused."""
+"""The summarisation task: rows for verl, prompts that fit, and files that are reused."""
 
 import json
 from collections import Counter
@@ -36,7 +36,7 @@ def count_words(messages):
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-    """A token a word, and none that the chat template adds."""
+    """Tokenizer with one token per word; its chat template adds none."""
     words = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
     words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     folder = tmp_path_factory.mktemp("tokenizer")
@@ -57,7 +57,7 @@ def task(tokenizer, tmp_path_factory):
 
 @pytest.fixture(params=["train", "test"])
 def split(request, task):
-    """Rows of a split, and its papers as the package ships them, by id."""
+    """Rows of a split, and its papers from the package by id."""
     rows = pd.read_parquet(task / f"{request.param}.parquet").to_dict("records")
     for row in rows:
         row["prompt"] = list(row["prompt"])
@@ -66,7 +66,7 @@ def split(request, task):
     return rows, papers
 
 
-def test_one_row_a_paper_and_aspect(split):
+def test_one_row_per_paper_and_aspect(split):
     rows, papers = split
     found = Counter((row["extra_info"]["paper"], row["extra_info"]["aspect"]) for row in rows)
     assert found == Counter((paper, aspect) for paper in papers for aspect in ASPECTS)
@@ -137,11 +137,11 @@ def test_one_question_says_how_many_and_shows_the_format(k, words, aspect):
     ("settings", "message"),
     [
         ({"candidates": 0}, "candidates is 0: use 1 or more"),
-        ({"worked_examples": 3}, "there are 2 worked examples"),
-        ({"worked_examples": -1}, "there are 2 worked examples"),
+        ({"worked_examples": 3}, "worked_examples is 3: use 0 to 2"),
+        ({"worked_examples": -1}, "worked_examples is -1: use 0 to 2"),
         ({"worked_examples": 1, "candidates": 4}, "too few for candidates=4"),
-        ({"aspects": []}, "there are challenge, approach, outcome"),
-        ({"aspects": ["result"]}, "there are challenge, approach, outcome"),
+        ({"aspects": []}, "use some of challenge, approach, outcome"),
+        ({"aspects": ["result"]}, "use some of challenge, approach, outcome"),
     ],
 )
 def test_settings_that_make_no_prompt(settings, message):
@@ -203,7 +203,7 @@ def test_without_a_tokenizer_the_bytes_of_a_prompt_are_counted(tmp_path):
         len(prompt[0]["content"].encode())
         for prompt in pd.read_parquet(tmp_path / "test.parquet")["prompt"]
     ]
-    # A sentence more would not fit.
+    # One more sentence would not fit.
     assert max(lengths) <= 2048 and sum(lengths) / len(lengths) > 1800
 
 

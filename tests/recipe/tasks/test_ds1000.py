@@ -1,4 +1,4 @@
-"""The DS-1000 task: rows that verl reads, a split without leaks, and only problems that work."""
+"""The DS-1000 task: rows for verl, a split without leaks, and only problems that work."""
 
 import gzip
 import itertools
@@ -26,7 +26,7 @@ from shape_grpo.advantage import candidate_advantages
 from shape_grpo.candidates import parse_candidates
 from shape_grpo.sandbox import Sandbox, SandboxError
 
-BROKEN = 3  # of the rows below: its reference solution is wrong
+BROKEN = 3  # index of a row below whose reference solution is wrong
 
 
 @pytest.fixture(scope="module")
@@ -142,8 +142,8 @@ def test_variants_of_a_problem_stay_together():
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        ("{", "line 2 is no JSON object"),
-        ("3", "line 2 is no JSON object"),
+        ("{", "line 2 is not a JSON object"),
+        ("3", "line 2 is not a JSON object"),
         ('{"prompt": ""}', "line 2 has no 'code_context'"),
         (
             '{"prompt": "", "code_context": "", "reference_code": "", "metadata": {}}',
@@ -152,7 +152,7 @@ def test_variants_of_a_problem_stay_together():
         (
             '{"prompt": "", "code_context": "", "reference_code": "", "metadata": {"library": ""}, '
             '"other_solutions": "result = 1"}',
-            "line 2: other_solutions is no list of programs",
+            "line 2: other_solutions is not a list of texts",
         ),
     ],
 )
@@ -203,9 +203,10 @@ def test_rows_can_be_scored(task):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_where_a_solution_passes_or_fails_noisy_or_is_max(method):
-    """1 - (1 - r_1) ... (1 - r_K) is the largest r_k where each is 0 or 1, in every subset too: one
-    game, and so one credit. The task needs no second utility.
+def test_noisy_or_equals_max_if_solutions_pass_or_fail(method):
+    """1 - (1 - r_1) ... (1 - r_K) is the largest r_k if each is 0 or 1, in every subset too.
+
+    So both utilities give the same credit, and the task needs only one of them.
     """
     rewards = torch.tensor(list(itertools.product([0.0, 1.0], repeat=4)), dtype=torch.float64)
     lengths = torch.tensor([[3, 1, 4, 2]] * len(rewards))
@@ -216,12 +217,12 @@ def test_where_a_solution_passes_or_fails_noisy_or_is_max(method):
         )
         for utility in ("max", "noisy_or")
     )
-    for one, other in zip(by_max, by_noisy_or, strict=True):
-        assert one.abs().max() > 0.1
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
+    for actual, expected in zip(by_noisy_or, by_max, strict=True):
+        assert expected.abs().max() > 0.1
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-9)
 
 
-def test_config_has_room_for_the_prompts_and_their_answers():
+def test_config_allows_for_the_prompts_and_their_answers():
     config = compose_config(["+task=ds1000"])
     assert config.algorithm.shape_grpo.max_candidates == TaskSettings().candidates
     longest = config.data.max_prompt_length + config.data.max_response_length
@@ -234,7 +235,7 @@ def test_the_reward_function_is_given_verls_settings_of_the_server():
     config = compose_config(
         ["+task=ds1000", *(f"reward.sandbox_fusion.{name}={x}" for name, x in settings.items())]
     )
-    # As verl takes them (verl/trainer/ppo/reward.py).
+    # As verl reads them (verl/trainer/ppo/reward.py).
     given = dict(config.reward.custom_reward_function.reward_kwargs)
     assert given["sandbox_fusion_url"] == settings["url"]
     assert given["max_concurrent"] == 7

@@ -92,20 +92,20 @@ def test_the_configuration_is_that_of_the_prompts(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["My_task", "2_tasks", "my-task", "", "../my_task"])
 def test_a_name_that_python_would_not_take_is_refused(name, tmp_path):
-    with pytest.raises(ValueError, match="no name for a task"):
+    with pytest.raises(ValueError, match="cannot name a task"):
         new_task(name, tmp_path / "new", tmp_path)
     assert not (tmp_path / "new").exists()
 
 
 def test_nothing_is_written_over(tmp_path):
     (tmp_path / "reward.py").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"reward\.py is there already"):
+    with pytest.raises(FileExistsError, match=r"reward\.py already exists"):
         new_task("lunch", tmp_path, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["reward.py"]
 
 
 def test_the_name_of_a_task_that_there_is_is_refused(tmp_path, capsys):
-    with pytest.raises(SystemExit, match=r"movielens\.yaml is there already"):
+    with pytest.raises(SystemExit, match=r"movielens\.yaml already exists"):
         main(["new", "movielens", f"--output={tmp_path / 'new'}"])
     assert (CONFIGS / "movielens.yaml").is_file() and not (tmp_path / "new").exists()
 

@@ -1,4 +1,4 @@
-"""This project's own problems: every program solves its own problem and no other."""
+"""The small problems: every program solves its own problem and no other."""
 
 import itertools
 import json
@@ -30,7 +30,7 @@ def rows_of(task, split):
 
 
 def test_every_program_solves_its_own_problem_and_no_other():
-    """In the sandbox, by the reward function."""
+    """Tested in the sandbox by the reward function."""
     programs = [(number, code) for number, p in enumerate(PROBLEMS) for code in p.programs]
     programs += [(None, SUMS[0])]
     asked = list(itertools.product(range(len(PROBLEMS)), programs))
@@ -54,7 +54,7 @@ def test_every_program_solves_its_own_problem_and_no_other():
 
 
 def test_the_first_array_alone_tells_all_problems_apart():
-    """So a wrong program costs one run, and a program cannot be right for two problems."""
+    """So a wrong program fails in the first test, and no program is right for two problems."""
     x = np.array([4, -1, 3, 3, -2, 0, 6])
     answers = []
     for problem in PROBLEMS:
@@ -65,7 +65,7 @@ def test_the_first_array_alone_tells_all_problems_apart():
         assert one.shape != other.shape or not np.allclose(one, other)
 
 
-def test_no_program_or_wording_is_there_twice():
+def test_no_program_or_wording_is_repeated():
     programs = [program for problem in PROBLEMS for program in problem.programs]
     assert len({*programs, *SUMS}) == len(programs) + len(SUMS)
     prompts = [row["prompt"] for row in ROWS]
@@ -84,10 +84,10 @@ def test_held_out_prompts_are_other_wordings_of_the_same_problems(task):
 
 
 @pytest.mark.parametrize(("neighbours", "around"), [(None, 8), (3, 4), (0, 1)])
-def test_the_warm_start_shows_right_programs_and_not_whose_they_are(neighbours, around, tmp_path):
-    """All programs alike, or those of the prompt and of the problems after it."""
+def test_the_warm_start_shows_right_programs_of_several_problems(neighbours, around, tmp_path):
+    """Those of all prompts, or those of the prompt and of the problems after it."""
     prepare(tmp_path, TaskSettings("small", neighbours=neighbours, check=False))
-    # The rows go through the problems in turn.
+    # Successive rows have successive problems.
     numbers = itertools.cycle(range(len(PROBLEMS)))
     problem_of = {row["prompt"][0]["content"]: next(numbers) for row in rows_of(tmp_path, "train")}
     drawn = example_answers(tmp_path, np.random.default_rng(0)).draw(3000)
@@ -110,7 +110,7 @@ def test_too_few_neighbours_for_an_answer_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_task_is_a_dataset_of_its_own_that_remembers():
+def test_the_task_is_a_separate_dataset_with_remember():
     assert TaskSettings("small").dataset == "ds1000_small" != TaskSettings("a.jsonl").dataset
     config = compose_config(["+task=ds1000_small", "dataset.candidates=4"])
     assert config.data.train_files == "outputs/ds1000_small-k4/train.parquet"

@@ -1,6 +1,6 @@
-"""Writes the prompts of my_task and, for a policy to begin with, example answers.
+"""Write the prompts of my_task, and example answers for a policy's warm start.
 
-Run it as a script: beside itself it leaves train.parquet, test.parquet and examples.jsonl.
+Run it as a script: it writes train.parquet, test.parquet and examples.jsonl into its own folder.
 """
 
 import json
@@ -21,7 +21,7 @@ random.Random(0).shuffle(TABLES)
 
 
 def prompt(table: tuple[str, ...]) -> str:
-    """What the policy reads; it must ask for the candidates in their format."""
+    """Return the text that the policy reads; it must ask for candidates in their format."""
     return (
         f"The guests want something {', '.join(table)}. Suggest {CANDIDATES} dishes, each as "
         "<candidate>dish</candidate>."
@@ -29,19 +29,19 @@ def prompt(table: tuple[str, ...]) -> str:
 
 
 def row(table: tuple[str, ...]) -> dict[str, Any]:
-    """A prompt in verl's columns."""
+    """Return a prompt in verl's columns."""
     return {
         "data_source": "my_task",
         "prompt": [{"role": "user", "content": prompt(table)}],
         "ability": "planning",
-        # What the reward function gets as `ground_truth`; `extra_info` can hold more for it.
+        # The reward function gets `ground_truth` and, for anything else, `extra_info`.
         "reward_model": {"style": "rule", "ground_truth": " ".join(table)},
         "extra_info": {"guests": len(table)},
     }
 
 
 def example(table: tuple[str, ...], rng: random.Random) -> dict[str, str]:
-    """An answer of the right form. It need not be good: what is good, the rewards teach."""
+    """Return an answer of the right form. It need not be good: the rewards teach that."""
     dishes = rng.sample(list(MENU), CANDIDATES)
     answer = "\n".join(f"<candidate>{dish}</candidate>" for dish in dishes)
     return {"prompt": prompt(table), "answer": answer}

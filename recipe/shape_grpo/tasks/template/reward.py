@@ -1,6 +1,6 @@
-"""The reward of my_task: whom at the table one dish serves.
+"""The reward of my_task: the guests that one dish serves.
 
-verl calls `compute_score` once for every candidate of an answer, with the columns of its row.
+verl calls `compute_score` once per candidate of an answer, with the columns of its row.
 """
 
 from typing import Any
@@ -26,10 +26,10 @@ WISHES = ("hot", "cold", "sweet", "spicy", "vegan", "crisp", "light", "filling")
 def compute_score(
     data_source: str, solution_str: str, ground_truth: str, extra_info: Any = None, **kwargs: Any
 ) -> list[float]:
-    """One number a guest: 1 where the dish is what the guest wants.
+    """Return one number per guest: 1 if the dish is what the guest wants, else 0.
 
-    The answer is worth as many guests as some dish of it serves (`utility: coverage` in the
-    configuration). For a task whose candidates earn one number each, return that number, and leave
+    The score of an answer is the number of guests whom a dish serves (`utility: coverage` in the
+    configuration). If your task has one number per candidate, return that number, and leave
     `utility` at `max`.
     """
     dish = MENU.get(solution_str.strip().lower(), "").split()

@@ -1,4 +1,4 @@
-"""What must hold of my_task, before anything is trained on it."""
+"""Tests of my_task, to run before any training."""
 
 from itertools import combinations
 from random import Random
@@ -10,22 +10,22 @@ from shape_grpo.candidates import parse_candidates
 
 
 def score(dish: str, table: str) -> list[float]:
-    """As verl calls it."""
+    """Call the reward function as verl does."""
     return reward.compute_score("my_task", dish, table, {"guests": 4})
 
 
 def test_a_dish_serves_the_guests_who_want_what_it_is() -> None:
-    """A number a guest, in their order."""
+    """One number per guest, in their order."""
     assert score("Lentil soup", "cold hot vegan sweet") == [0, 1, 1, 0]
 
 
 def test_what_is_not_on_the_menu_serves_nobody() -> None:
-    """Also where it sounds right."""
+    """Even if its name contains the wishes."""
     assert score("hot and sweet soup", "hot sweet cold light") == [0, 0, 0, 0]
 
 
 def test_one_dish_is_not_enough_and_three_serve_every_table() -> None:
-    """Else one candidate would do, and there would be no credit to share."""
+    """Otherwise one candidate would be enough, and there would be no credit to split."""
     for table in map(" ".join, prompts.TABLES):
         scores = [score(dish, table) for dish in reward.MENU]
         sets = combinations(scores, prompts.CANDIDATES)
@@ -34,7 +34,7 @@ def test_one_dish_is_not_enough_and_three_serve_every_table() -> None:
 
 
 def test_the_example_answers_have_the_form_that_the_prompts_ask_for() -> None:
-    """A policy that imitates them writes as many candidates, and nothing else."""
+    """A policy that imitates them writes this number of candidates, and nothing else."""
     for table in prompts.TABLES:
         answer = prompts.example(table, Random(0))["answer"]
         dishes = [candidate.text for candidate in parse_candidates(answer)]

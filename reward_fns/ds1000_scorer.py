@@ -1,10 +1,11 @@
-"""What runs in the judge's sandbox (`reward_fns/ds1000.py`): a problem's own tests, counted.
+"""The scorer of DS-1000: code that runs a problem's own tests in a sandbox, and counts them.
 
-Its code runs there under the names of the sandbox: `values` is `shape_grpo/sandbox/inside`'s.
+`reward_fns/ds1000.py` sends this file into the sandbox, where the module `values` is that of
+`shape_grpo/sandbox/inside`.
 
-A problem's comparison may be vacuous: `np.allclose` holds for anything beside an empty array, and
-`abs(result - answer) > tolerance` is false of NaN. So a result must first be like the answer: of
-its shape, with as many missing values.
+A problem's comparison may be vacuous: `np.allclose` accepts anything beside an empty array, and
+`abs(result - answer) > tolerance` is false for NaN. So a result must first have the answer's shape
+and as many missing values.
 """
 
 import contextlib
@@ -23,17 +24,17 @@ NOTHING = object()
 
 
 def items(value: Any) -> list[Any] | None:
-    """The items of one of Python's own containers, None for any other value."""
+    """Return the items of one of Python's own containers, None for any other value."""
     if isinstance(value, dict):
         return list(value.values())
     return list(value) if isinstance(value, (list, tuple, set, frozenset, range)) else None
 
 
 def shape(value: Any) -> tuple[Any, ...] | None:
-    """Sides of an array, a table or a nested list, () for a scalar, None if it is none of them.
+    """Return the shape of an array, table or nested list; () for a scalar, None for anything else.
 
-    Where the items of a container differ, their shapes stand at the end, in an order of their own:
-    a test may sort before it compares.
+    If the items of a container differ, their shapes come last in sorted order, because a test may
+    sort before it compares.
     """
     inside = items(value)
     if inside is None:
@@ -46,7 +47,7 @@ def shape(value: Any) -> tuple[Any, ...] | None:
 
 
 def missing(value: Any) -> int:
-    """The number of its NaN, NA, NaT and None."""
+    """Return the number of entries that are NaN, NA, NaT or None."""
     inside = items(value)
     if inside is not None:
         return sum(map(missing, inside))
@@ -57,23 +58,23 @@ def missing(value: Any) -> int:
 
 
 def is_like(result: Any, answer: Any) -> bool:
-    """Whether their comparison would mean something.
+    """Return whether a comparison of result and answer would be meaningful.
 
-    One entry is as good as another, alone or in an array: DS-1000's tests take 5.0 for [5.0].
+    A single entry may be alone or in an array, because DS-1000's tests accept 5.0 for [5.0].
     """
     try:
-        wanted, holes = shape(answer), missing(answer)
-    except Exception:  # an answer of a kind that is not known here
+        expected, holes = shape(answer), missing(answer)
+    except Exception:  # an answer of an unknown type
         return True
-    if wanted is None:
+    if expected is None:
         return True
     found = shape(result)
-    single = found is not None and {*found, *wanted} <= {1}
-    return (found == wanted or single) and missing(result) == holes
+    single = found is not None and {*found, *expected} <= {1}
+    return (found == expected or single) and missing(result) == holes
 
 
 def compiles(program: str) -> bool:
-    """Whether it is Python."""
+    """Return whether a program is valid Python."""
     try:
         compile(program, "", "exec")
     except Exception:
@@ -82,31 +83,31 @@ def compiles(program: str) -> bool:
 
 
 def indented(solution: str, template: str) -> str:
-    """The solution as it fits: where it is a function's body, some indent it, others do not."""
+    """Return the solution indented as the template needs it, such as for a function's body."""
     forms = [solution, "    " + solution, textwrap.indent(textwrap.dedent(solution), "    ")]
     fitting = (form for form in forms if compiles(template.replace("[insert]", form)))
     return next(fitting, solution)
 
 
-def judge(code_context: str, solution: str, together: bool, share: bool, ask: Ask) -> int:
-    """The number of a problem's tests that a solution passes.
+def count_passed(code_context: str, solution: str, together: bool, share: bool, ask: Ask) -> int:
+    """Return the number of a problem's tests that a solution passes.
 
-    Its tests are counted before the solution is looked at, and the count is told by `ask`: what
-    fails from then on is the solution's doing. A test is a comparison, or the check of the
-    program's text that some problems have.
+    The tests are counted first without the solution, and the count is sent by `ask`: the solution
+    causes every failure after that. A test is a comparison, or the check of the program's text that
+    some problems have.
 
     Args:
         code_context: DS-1000's field of that name.
-        solution: The code in the place of `[insert]`.
-        together: Run the program here; else `ask` has it run, and returns the result as JSON.
-        share: Go on after a test that fails.
-        ask: Sends bytes to the caller, returns its answer.
+        solution: The code that replaces `[insert]`.
+        together: Run the program here; else the caller runs it through `ask`, which returns JSON.
+        share: Continue after a test that fails.
+        ask: Function that sends bytes to the caller and returns its answer.
 
     Raises:
         ValueError: There are no tests.
-        Exception: Whatever they raise without a solution.
+        Exception: The tests fail without a solution.
     """
-    scope: dict[str, Any] = {"__name__": "judge"}
+    scope: dict[str, Any] = {"__name__": "scorer"}
     exec(compile(code_context, "<code_context>", "exec"), scope)
     test_execution, exec_test = scope["test_execution"], scope["exec_test"]
     tests = int("test_string" in scope)
@@ -134,19 +135,19 @@ def judge(code_context: str, solution: str, together: bool, share: bool, ask: As
     def compare(result: Any, answer: Any) -> int:
         nonlocal passed
         try:
-            right = result is not NOTHING and is_like(result, answer)
-            right = right and bool(exec_test(result, answer))
+            is_right = result is not NOTHING and is_like(result, answer)
+            is_right = is_right and bool(exec_test(result, answer))
         except Exception:
-            right = False
-        if not right and not share:
+            is_right = False
+        if not is_right and not share:
             raise AssertionError("a test failed")
-        passed += right
+        passed += is_right
         return 1
 
     scope.update(exec=leave_empty, exec_test=count)
     test_execution("")
     if tests == 0:
-        raise ValueError("test_execution calls exec_test not once, and there is no test_string")
+        raise ValueError("test_execution never calls exec_test, and there is no test_string")
     ask(str(tests).encode())
     scope.update(exec=run, exec_test=compare)
     solution = indented(solution, scope.get("exec_context", "[insert]"))
