@@ -20,7 +20,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
-from recipe.shape_grpo.bench.measure import seconds
+from recipe.shape_grpo.bench.measure import cpu_seconds_in_turn, processor, seconds
 
 GPU_SHAPES = (
     (256, 2048, 4),
@@ -30,10 +30,11 @@ GPU_SHAPES = (
     (8192, 16384, 16),
 )
 CPU_SHAPES = ((1024, 4096, 8), (8192, 2048, 8))
-MASK_TYPES = (torch.int64, torch.float32)
-"""Of the response mask; verl's trainer passes int64."""
+MASK_TYPES = (torch.int64, torch.bool, torch.float32)
+"""Types of the response mask; verl's trainer passes int64."""
 NAMES = ("shape_grpo", "verl, vectorised GRPO", "verl, default GRPO")
 GROUP = 8
+ROUNDS = 20
 TEXT_LENGTHS = (1024, 2048, 4096, 8192)
 CANDIDATES = 16
 
@@ -112,13 +113,16 @@ def advantage_steps(
 
 def on_cpu(console: Console) -> None:
     """The whole step, from a batch's rewards and spans to (N, T) advantages, beside verl's."""
-    table = Table(title="CPU, one thread: the advantage step, ms (and times verl's vectorised)")
+    table = Table(
+        title=f"{processor()}, one thread: CPU time of the advantage step, ms, best of {ROUNDS} "
+        "(and as a ratio to verl's vectorised GRPO)"
+    )
     for heading in ("N, T, K", "mask", *NAMES):
         table.add_column(heading, justify="right")
     cases = list(itertools.product(CPU_SHAPES, MASK_TYPES))
     for shape, mask_type in track(cases, "CPU", console=console, transient=True):
         steps = advantage_steps(*shape, mask_type)
-        times = [seconds(steps[name], at_least=2.0) for name in NAMES]
+        times = cpu_seconds_in_turn([steps[name] for name in NAMES], ROUNDS)
         cells = (f"{time * 1e3:.1f} ({time / times[1]:.2f})" for time in times)
         mask = str(mask_type).removeprefix("torch.")
         table.add_row(", ".join(map(str, shape)), mask, *cells)
