@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from random_batch import random_spans
 
 from shape_grpo.advantage import scatter_candidate_advantages
+from tests.advantage.random_batch import random_spans
 
 SHAPES = [
     # responses, tokens, candidates

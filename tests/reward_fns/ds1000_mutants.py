@@ -4,7 +4,7 @@
 solution has just set `result`, and no problem is so easy that one of them were right.
 """
 
-from ds1000_schema import Problem, indent
+from tests.reward_fns.ds1000_schema import Problem, indent
 
 VALUES = {
     "an empty list": "result = []",

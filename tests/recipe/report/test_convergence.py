@@ -2,7 +2,6 @@ import itertools
 
 import numpy as np
 import pytest
-from run_folders import write_run
 
 from recipe.shape_grpo.report.convergence import (
     convergence_rows,
@@ -11,6 +10,7 @@ from recipe.shape_grpo.report.convergence import (
 )
 from recipe.shape_grpo.report.curves import WINDOW
 from recipe.shape_grpo.report.results import read_results
+from tests.recipe.report.run_folders import write_run
 
 RISING = [float(n) for n in range(1, 17)]
 

@@ -3,10 +3,10 @@ import json
 
 import pytest
 from rich.console import Console
-from run_folders import write_runs
 
 from recipe.shape_grpo.report.bands import read_bands
 from recipe.shape_grpo.report.curves import WINDOW, plot_curves, print_table, read_curve
+from tests.recipe.report.run_folders import write_runs
 
 
 def write_run(folder, scores, validation):

@@ -2,12 +2,12 @@ import struct
 
 import numpy as np
 import pytest
-from run_folders import write_rollouts, write_run, write_runs
 
 from recipe.shape_grpo.report.figures import INK, Painter
 from recipe.shape_grpo.report.results import read_results
 from recipe.shape_grpo.report.rollouts import length_samples
 from recipe.shape_grpo.report.statistics import band
+from tests.recipe.report.run_folders import write_rollouts, write_run, write_runs
 
 FINALS = {"grpo": {1: 1.0, 2: 2.0}, "praise": {1: 2.0, 2: 4.0}}
 

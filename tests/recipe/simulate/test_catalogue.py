@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_catalogue import SMALL, learnt
 
 from recipe.shape_grpo.simulate.catalogue import (
     CatalogueSettings,
@@ -19,6 +18,7 @@ from recipe.shape_grpo.simulate.gru_policies import Rollout, clip_gradients
 from shape_grpo.advantage import ADVANTAGES
 from shape_grpo.credit import ALLOCATORS
 from tests.credit.oracles import all_orders
+from tests.recipe.simulate.small_catalogue import SMALL, learnt
 
 
 def test_the_same_settings_give_the_same_numbers():

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from ds1000_problems import PROBLEMS
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
@@ -16,6 +15,7 @@ from recipe.shape_grpo.runs.check import compose_config
 from recipe.shape_grpo.tasks import TASKS, load_task
 from recipe.shape_grpo.tasks.__main__ import main
 from shape_grpo.candidates import parse_candidates
+from tests.reward_fns.ds1000_problems import PROBLEMS
 
 OTHER_SETTINGS = {
     "movielens": {"history": 2},
