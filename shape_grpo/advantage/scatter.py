@@ -8,7 +8,7 @@ from torch.nn.functional import pad
 BACKENDS = ("auto", "torch", "triton")
 
 TOKENS_IN_CACHE = 2**16
-"""Tokens that a CPU fills and then masks: more would be in memory before they are masked."""
+"""Tokens per chunk that a CPU fills and then masks: more would leave the cache in between."""
 
 
 @torch.no_grad()
@@ -22,7 +22,7 @@ def scatter_candidate_advantages(
     backend: str = "auto",
     debug: bool = False,
 ) -> Tensor:
-    """Give each response token the advantage of its candidate, or its response's outside of all.
+    """Give each token the advantage of its candidate, or outside of all the one of its response.
 
     Args:
         candidate: (N, K) floating advantages of candidates.
@@ -114,32 +114,30 @@ def _runs(
 def _scatter_torch(
     candidate: Tensor, shared: Tensor, starts: Tensor, ends: Tensor, response_mask: Tensor
 ) -> Tensor:
-    """The runs of all responses, repeated one after the other."""
+    """Fill each run of tokens with its value, then multiply by the mask."""
     values, lengths = _runs(candidate, shared, starts, ends, response_mask.shape[1])
-    if not values.is_cuda and values.dtype == response_mask.dtype != torch.bfloat16:
-        return _fill_by_pieces(values, lengths, response_mask)
-    tokens = _repeat(values.flatten(), lengths.flatten(), response_mask.numel())
+    # numpy has no bfloat16.
+    if values.is_cpu and torch.bfloat16 not in (values.dtype, response_mask.dtype):
+        return _fill_by_chunks(values, lengths, response_mask)
+    total = response_mask.numel()
+    tokens = torch.repeat_interleave(values.flatten(), lengths.flatten(), output_size=total)
     return tokens.view(response_mask.shape).mul_(response_mask)
 
 
-def _fill_by_pieces(values: Tensor, lengths: Tensor, response_mask: Tensor) -> Tensor:
-    """A few responses at a time, masked while their tokens are still in the cache."""
+def _fill_by_chunks(values: Tensor, lengths: Tensor, response_mask: Tensor) -> Tensor:
+    """Fill and mask a few responses at a time, while their tokens are still in the cache.
+
+    numpy fills runs where torch would index token by token: four times as fast.
+    """
     n, t = response_mask.shape
     tokens = values.new_empty(n, t)
     runs, counts, mask, product = (x.numpy() for x in (values, lengths, response_mask, tokens))
+    # As torch multiplies: whole numbers in the type of the values, fractions in the wider type.
+    factor = mask.dtype if response_mask.is_floating_point() else runs.dtype
     rows = max(TOKENS_IN_CACHE // max(t, 1), 1)
     for first in range(0, n, rows):
-        some = slice(first, first + rows)
-        filled = runs[some].repeat(counts[some].ravel()).reshape(product[some].shape)
-        np.multiply(filled, mask[some], out=product[some])
+        chunk = slice(first, first + rows)
+        filled = runs[chunk].repeat(counts[chunk].ravel()).reshape(product[chunk].shape)
+        factors = mask[chunk].astype(factor, copy=False)
+        np.multiply(filled, factors, out=product[chunk], casting="same_kind")
     return tokens
-
-
-def _repeat(values: Tensor, lengths: Tensor, total: int) -> Tensor:
-    if values.is_cuda:
-        return torch.repeat_interleave(values, lengths, output_size=total)
-    # numpy fills runs where torch would index token by token: four times as fast. It does not know
-    # bfloat16, but need not know what it copies.
-    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[values.element_size()]
-    repeated = values.view(bits).numpy().repeat(lengths.numpy())
-    return torch.from_numpy(repeated).view(values.dtype)

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from methods import candidate_advantages
-from random_batch import random_batch
 
 from shape_grpo.advantage import scatter_candidate_advantages
 from shape_grpo.credit import ALLOCATORS
+from tests.advantage.methods import candidate_advantages
+from tests.advantage.random_batch import random_batch
 
 NAN, INF = float("nan"), float("inf")
 EVERY_ALLOCATOR = sorted(ALLOCATORS)

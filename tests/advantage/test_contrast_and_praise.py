@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from methods import candidate_advantages
 
 from shape_grpo.credit import (
     ALLOCATORS,
@@ -17,6 +16,7 @@ from shape_grpo.credit import (
     make_utility,
     set_utility,
 )
+from tests.advantage.methods import candidate_advantages
 
 FORMULAS = ["contrast", "praise"]
 OPTIONS = {

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from methods import candidate_advantages
-from random_batch import random_batch
 
 from shape_grpo.advantage import ADVANTAGES, register_advantage
 from shape_grpo.credit import UTILITIES, make_utility
+from tests.advantage.methods import candidate_advantages
+from tests.advantage.random_batch import random_batch
 
 OPTIONS = {
     "top_m": {"m": 2},

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from random_batch import random_spans
 
 from shape_grpo.advantage import scatter_candidate_advantages
 from shape_grpo.advantage.kernels import naive
 from shape_grpo.advantage.kernels.scatter import BLOCK
+from tests.advantage.random_batch import random_spans
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

@@ -1,7 +1,7 @@
 import pytest
-from methods import candidate_metrics
 
 from shape_grpo.advantage import CandidateRecord
+from tests.advantage.methods import candidate_metrics
 
 
 def test_metrics_of_a_batch_worked_by_hand():

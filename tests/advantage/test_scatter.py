@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from random_batch import random_spans
 
 from shape_grpo.advantage import scatter_candidate_advantages
+from tests.advantage.random_batch import random_spans
 
 SHAPES = [
     # responses, tokens, candidates
@@ -70,6 +70,29 @@ def test_dtypes_and_strides(dtype, span_dtype):
     starts = torch.tensor([[4, 1], [0, 5], [2, 44]]).to(span_dtype)
     ends = torch.tensor([[6, 4], [5, 9], [2, 45]]).to(span_dtype)
     response_mask = torch.arange(300).expand(3, 300) % 7 != 0
+    tokens = scatter_candidate_advantages(candidate, shared, starts, ends, response_mask)
+    assert tokens.dtype == dtype
+    assert torch.equal(tokens, plain_loop(candidate, shared, starts, ends, response_mask))
+
+
+MASK_DTYPES = [
+    *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+]
+
+
+@pytest.mark.parametrize("tokens_in_cache", [1, 70, 2**16], ids="{} tokens in cache".format)
+@pytest.mark.parametrize("mask_dtype", MASK_DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_masks_of_every_type(dtype, mask_dtype, tokens_in_cache, monkeypatch):
+    """The plain loop's bits, with whole weights and fractions, one response per chunk or many."""
+    monkeypatch.setattr("shape_grpo.advantage.scatter.TOKENS_IN_CACHE", tokens_in_cache)
+    generator = np.random.default_rng(0)
+    candidate = torch.tensor(generator.normal(size=(7, 3)), dtype=dtype)
+    shared = torch.tensor(generator.normal(size=7), dtype=dtype)
+    starts, ends = random_spans(generator, 7, 20, 3)
+    weights = torch.tensor(generator.choice([0, 0.3, 1, 2, 1 / 3], (7, 20)))
+    response_mask = weights.to(mask_dtype)
     tokens = scatter_candidate_advantages(candidate, shared, starts, ends, response_mask)
     assert tokens.dtype == dtype
     assert torch.equal(tokens, plain_loop(candidate, shared, starts, ends, response_mask))

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from methods import make_method
 
 from shape_grpo.advantage import (
     ADVANTAGES,
@@ -13,6 +12,7 @@ from shape_grpo.advantage import (
     token_advantages,
 )
 from shape_grpo.credit import Coverage, Max, SoftmaxChoice
+from tests.advantage.methods import make_method
 
 LENGTH = 12
 

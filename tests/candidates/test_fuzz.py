@@ -6,8 +6,6 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
-from plain_parsers import plain_parse
-from sample_tokenizers import BYTE_TOKENS, KINDS, SPECIAL, CodePoints, make_tokenizer
 
 from shape_grpo.candidates import (
     CandidateRules,
@@ -15,6 +13,14 @@ from shape_grpo.candidates import (
     find_candidates,
     parse_candidates,
     token_spans,
+)
+from tests.candidates.plain_parsers import plain_parse
+from tests.candidates.sample_tokenizers import (
+    BYTE_TOKENS,
+    KINDS,
+    SPECIAL,
+    CodePoints,
+    make_tokenizer,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*text is not the sum of its tokens:UserWarning")

@@ -7,10 +7,10 @@ import sys
 from functools import partial
 
 import pytest
-from plain_parsers import plain_parse
-from sample_tokenizers import make_tokenizer
 
 from shape_grpo.candidates import CandidateRules, find_candidates, parse_candidates
+from tests.candidates.plain_parsers import plain_parse
+from tests.candidates.sample_tokenizers import make_tokenizer
 
 TOKENIZERS = [
     "byte_level_bpe",

@@ -1,9 +1,9 @@
 """What counts as a candidate of a response, and what is to be scored."""
 
 import pytest
-from sample_tokenizers import make_tokenizer
 
 from shape_grpo.candidates import CandidateRules, decode_response, find_candidates
+from tests.candidates.sample_tokenizers import make_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,16 @@ from functools import lru_cache
 import numpy as np
 import pytest
 import torch
-from sample_tokenizers import KINDS, WORDS, hand_made_tokenizer, make_tokenizer, random_text
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from shape_grpo.candidates import Candidate, decode_response, parse_candidates, spans, token_spans
+from tests.candidates.sample_tokenizers import (
+    KINDS,
+    WORDS,
+    hand_made_tokenizer,
+    make_tokenizer,
+    random_text,
+)
 
 BYTE_LEVEL = ["byte_level_bpe", "byte_level_bpe_with_tag_tokens", "mistral_tekken"]
 BYTE_FALLBACK = ["metaspace_bpe_with_byte_fallback", "unigram_with_byte_fallback"]

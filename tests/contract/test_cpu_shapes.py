@@ -3,8 +3,9 @@
 import inspect
 
 import torch
-from sources import source
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+
+from tests.contract.sources import source
 
 
 def test_B1_our_platform_answers_all_that_verl_asks_of_one():

@@ -11,7 +11,8 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from rows import ROWS, SYMBOLS
+
+from tests.contract.rows import ROWS, SYMBOLS
 
 ROOT = Path(__file__).parents[2]
 THEIRS = ("verl", "transfer_queue", "vllm")

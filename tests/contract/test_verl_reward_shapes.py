@@ -7,11 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 from omegaconf import OmegaConf
-from sources import source
 from verl.experimental.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics
 from verl.trainer.ppo.v1 import AgentLoopWorkerTQ, get_trainer_cls
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+
+from tests.contract.sources import source
 
 AgentLoopWorker = AgentLoopWorkerTQ.__ray_actor_class__
 

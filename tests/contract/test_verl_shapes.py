@@ -15,11 +15,12 @@ import ray
 import torch
 import verl
 from omegaconf import OmegaConf
-from sources import source
 from verl import DataProto
 from verl.trainer.ppo import core_algos, ray_trainer
 from verl.trainer.ppo.v1 import AgentLoopManagerTQ, AgentLoopWorkerTQ, get_trainer_cls
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+
+from tests.contract.sources import source
 
 AgentLoopWorker = AgentLoopWorkerTQ.__ray_actor_class__
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-import oracles
 import pytest
 import torch
 from scipy import special
@@ -25,6 +24,7 @@ from shape_grpo.credit import (
     sample_semivalue,
 )
 from shape_grpo.credit.unions import mean_product_of_others
+from tests.credit import oracles
 
 NAN, INF = float("nan"), float("inf")
 

@@ -3,11 +3,11 @@
 import itertools
 from statistics import fmean
 
-import oracles
 import pytest
 import torch
 
 from shape_grpo.credit import Uniform, allocate, make_allocator, make_utility
+from tests.credit import oracles
 
 LOOKS = [0.4, 0.1, 0.5]
 LAWS = {

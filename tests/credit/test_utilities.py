@@ -3,7 +3,6 @@
 import itertools
 
 import numpy as np
-import oracles
 import pytest
 import torch
 
@@ -18,6 +17,7 @@ from shape_grpo.credit import (
     set_utility,
     shapley_values,
 )
+from tests.credit import oracles
 
 LOOKS = [0.3, 0, 0.2, 0, 0, 0.4, 0, 0.1]
 LAWS = {

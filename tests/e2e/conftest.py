@@ -1,6 +1,5 @@
 """A small task and a policy for it, made here without a network, and runs of the real pipeline."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -108,11 +107,11 @@ def spied(verl_main_ppo, tmp_path_factory):
             "+algorithm.shape_grpo.allocator=shapley",
             "reward.reward_manager.name=multi_candidate",
             f"trainer.v1.trainer_mode={mode}_spy",
-            f"{VLLM}.worker_extension_cls=vllm_spy.SpyExtension",
+            f"{VLLM}.worker_extension_cls=tests.e2e.vllm_spy.SpyExtension",
             *more,
             SPY=str(notes),
-            VERL_USE_EXTERNAL_MODULES="pipeline_spy",
-            PYTHONPATH=f"{Path(__file__).parent}{os.pathsep}{ROOT}",
+            VERL_USE_EXTERNAL_MODULES="tests.e2e.pipeline_spy",
+            PYTHONPATH=str(ROOT),
         )
         return folder, notes
 

@@ -1,7 +1,7 @@
 """Writes down what reaches the actor and the weights it sends to vLLM, in a real run.
 
-Loaded by `VERL_USE_EXTERNAL_MODULES=pipeline_spy`; adds a trainer `..._spy` for each of ours. The
-folder is in the environment variable SPY.
+Loaded by `VERL_USE_EXTERNAL_MODULES=tests.e2e.pipeline_spy`; adds a trainer `..._spy` for each of
+ours. The folder is in the environment variable SPY.
 """
 
 import json

@@ -7,8 +7,6 @@ from statistics import mean, stdev
 import numpy as np
 import pandas as pd
 import pytest
-from film_tool import CALL, WORDS
-from plain_loops import check_advantages, check_weights, read_updates
 from rich.console import Console
 from transformers import AutoTokenizer
 
@@ -17,6 +15,8 @@ from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings, save_policy
 from recipe.shape_grpo.policies.warm_start import make_policy
 from recipe.shape_grpo.runs.launch import TrainingFailed, launch
 from recipe.shape_grpo.tasks.common import answer_text
+from tests.e2e.film_tool import CALL, WORDS
+from tests.e2e.plain_loops import check_advantages, check_weights, read_updates
 
 pytestmark = pytest.mark.e2e
 
@@ -129,7 +129,7 @@ def test_what_a_tool_wrote_is_not_the_policys(spied, policy_that_asks):
 def test_of_several_outputs_the_last_is_credited_and_the_padding_is_not(spied, tmp_path):
     """verl pads the 16 answers and about 8 drafts of a step to whole mini-batches."""
     loops = tmp_path / "loops.yaml"
-    loops.write_text("- name: draft_agent\n  _target_: draft_agent_loop.DraftAgentLoop\n")
+    loops.write_text("- name: draft_agent\n  _target_: tests.e2e.draft_agent_loop.DraftAgentLoop\n")
     run, notes = spied(
         "shape_grpo",
         f"actor_rollout_ref.rollout.agent.agent_loop_config_path={loops}",

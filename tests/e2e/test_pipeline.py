@@ -11,20 +11,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from plain_loops import check_advantages, check_weights, read_updates
 from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from recipe.shape_grpo.common.run_folder import read_metrics
 from recipe.shape_grpo.evaluate.checkpoint import export
 from recipe.shape_grpo.runs.launch import TrainingFailed, launch
+from tests.e2e.plain_loops import check_advantages, check_weights, read_updates
 
 pytestmark = pytest.mark.e2e
 
 STEPS = 3
 HERE = Path(__file__).parent
 FLAKY_REWARD = f"reward.custom_reward_function.path={HERE}/flaky_reward.py"
-PATHS = f"{HERE}{os.pathsep}{HERE.parents[1]}"
+ROOT = HERE.parents[1]
 KEY = f"sk-{secrets.token_hex()}"
 SESSION = Path(tempfile.gettempdir(), "ray/session_latest")
 
@@ -134,7 +134,7 @@ def test_a_key_in_the_environment_is_in_no_file_of_the_run(spied_run):
 @pytest.mark.slow
 def test_on_error_raise_ends_the_run_with_the_traceback(overrides, tmp_path, monkeypatch):
     """Through the recipe's entry point, as the quickstart runs it."""
-    monkeypatch.setenv("PYTHONPATH", PATHS)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     strict = [*overrides, FLAKY_REWARD, "algorithm.shape_grpo.on_error=raise"]
     with pytest.raises(TrainingFailed, match="the judge is out of order"):
         launch("strict", strict, tmp_path / "run", steps=1, console=Console(quiet=True))

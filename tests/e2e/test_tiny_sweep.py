@@ -6,11 +6,11 @@
 import json
 
 import pytest
-from ds1000_schema import Problem, prompt
 
 from recipe.shape_grpo.common.run_folder import read_metrics
 from recipe.shape_grpo.sweep.__main__ import main
 from recipe.shape_grpo.tasks.ds1000 import SUMS
+from tests.reward_fns.ds1000_schema import Problem, prompt
 
 pytestmark = pytest.mark.e2e
 

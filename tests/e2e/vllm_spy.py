@@ -1,9 +1,9 @@
 """Writes down, after every weight sync, the matrices that vLLM computes with."""
 
 import torch
-from pipeline_spy import numbered
 
 from shape_grpo.verl.cpu.vllm_worker import CPUWorkerExtension
+from tests.e2e.pipeline_spy import numbered
 
 
 class SpyExtension(CPUWorkerExtension):

@@ -4,7 +4,7 @@
 set `result`, and none of them is right for any problem.
 """
 
-from ds1000_schema import Problem, indent
+from tests.reward_fns.ds1000_schema import Problem, indent
 
 VALUES = {
     "an empty list": "result = []",

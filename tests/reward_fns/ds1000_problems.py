@@ -3,7 +3,7 @@
 Each has its tests, a reference solution, and wrong solutions with the reason why each is wrong.
 """
 
-from ds1000_schema import Problem, prompt
+from tests.reward_fns.ds1000_schema import Problem, prompt
 
 SCIPY = "import numpy as np\nimport scipy\nimport scipy.sparse\nimport scipy.stats\n"
 SCIPY += "import scipy.optimize\nimport scipy.integrate"

@@ -15,7 +15,6 @@ from aiohttp import web
 from hydra import compose, initialize_config_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from judge_server import REFERENCE, ROW, SUMMARY, JudgeServer, always, ask, completion, user_text
 from omegaconf import OmegaConf
 from verl.trainer.ppo.reward import get_custom_reward_fn
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
@@ -26,6 +25,16 @@ from reward_fns.aclsum import ASPECTS, compute_score, judge_messages
 from reward_fns.aclsum_rouge import compute_score as rouge
 from reward_fns.judge import ANSWERS, JudgeSettings
 from shape_grpo.verl.checks import check_trainer_config
+from tests.reward_fns.judge_server import (
+    REFERENCE,
+    ROW,
+    SUMMARY,
+    JudgeServer,
+    always,
+    ask,
+    completion,
+    user_text,
+)
 
 ROOT = Path(__file__).parents[2]
 

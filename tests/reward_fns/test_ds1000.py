@@ -4,11 +4,11 @@ import os
 import struct
 
 import pytest
-from ds1000_problems import PROBLEMS
 
 from reward_fns import ds1000
 from reward_fns.ds1000 import compute_score, run_tests, strip_fence
 from shape_grpo.sandbox import Limits, Outcome, Sandbox, SandboxError
+from tests.reward_fns.ds1000_problems import PROBLEMS
 
 BY_NAME = {problem.name: problem for problem in PROBLEMS}
 MAXIMA = BY_NAME["numpy_row_maxima"]

@@ -6,13 +6,13 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from ds1000_mutants import ATTACKS, VALUES, mutant
-from ds1000_problems import PROBLEMS
-from ds1000_schema import Problem
 
 from reward_fns.ds1000 import compute_score
 from shape_grpo.sandbox import SandboxError
 from shape_grpo.sandbox.inside import values
+from tests.reward_fns.ds1000_mutants import ATTACKS, VALUES, mutant
+from tests.reward_fns.ds1000_problems import PROBLEMS
+from tests.reward_fns.ds1000_schema import Problem
 
 sys.modules.setdefault("values", values)
 from reward_fns.ds1000_scorer import count_passed  # noqa: E402

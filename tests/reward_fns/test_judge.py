@@ -5,11 +5,11 @@ import asyncio
 import openai
 import pytest
 from aiohttp import web
-from judge_server import ROW, SUMMARY, always, as_json, ask, completion
 from omegaconf import OmegaConf
 
 from reward_fns.aclsum import compute_score
 from reward_fns.judge import parse_score
+from tests.reward_fns.judge_server import ROW, SUMMARY, always, as_json, ask, completion
 
 
 @pytest.mark.parametrize("score", [1, 2, 3, 4, 5])

@@ -6,7 +6,7 @@ import sqlite3
 import sys
 from pathlib import Path
 
-from judge_server import SUMMARY, JudgeServer, always, ask, completion
+from tests.reward_fns.judge_server import SUMMARY, JudgeServer, always, ask, completion
 
 ROOT = Path(__file__).parents[2]
 

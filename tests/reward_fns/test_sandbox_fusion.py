@@ -6,14 +6,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from ds1000_mutants import ATTACKS
-from ds1000_problems import PROBLEMS
-from fusion_server import FAULTS, FusionServer, saying, seem_to_run, status
 
 from reward_fns import ds1000, sandbox_fusion
 from reward_fns.ds1000 import compute_score, run_tests
 from reward_fns.sandbox_fusion import SandboxFusion
 from shape_grpo.sandbox import Sandbox, SandboxError
+from tests.reward_fns.ds1000_mutants import ATTACKS
+from tests.reward_fns.ds1000_problems import PROBLEMS
+from tests.reward_fns.fusion_server import FAULTS, FusionServer, saying, seem_to_run, status
 
 BY_NAME = {problem.name: problem for problem in PROBLEMS}
 RUNS = BY_NAME["numpy_runs"]

@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import processes_with
+
+from tests.sandbox.processes import processes_with
 
 TRY = """
 import os, sys

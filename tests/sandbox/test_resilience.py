@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import processes_with
 
 from shape_grpo.sandbox import Limits, Sandbox, SandboxError, guests, pool, totals
+from tests.sandbox.processes import processes_with
 from tests.waiting import wait_until
 
 

@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from processes import processes_with
 
 from shape_grpo import sandbox as package
 from shape_grpo.sandbox import Limits, Sandbox, SandboxError, guests, runner, shared_sandbox
+from tests.sandbox.processes import processes_with
 from tests.waiting import wait_until
 
 

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from processes import processes_with
 
 from shape_grpo.sandbox import Limits, Sandbox, SandboxError, totals
 from shape_grpo.sandbox.conversation import Conversation
 from shape_grpo.sandbox.guests import Guest
+from tests.sandbox.processes import processes_with
 from tests.waiting import wait_until
 
 SMALL = Limits(seconds=60, memory=256 << 20, processes=12, disk=4 << 20, output=1 << 20)

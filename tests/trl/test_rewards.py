@@ -4,7 +4,8 @@ import asyncio
 import logging
 
 import pytest
-from tiny_policy import answer, make_trainer, scored_batch
+
+from tests.trl.tiny_policy import answer, make_trainer, scored_batch
 
 RESPONSES = [answer("a", "bb"), answer("ccc"), "none", answer("a", "dddd")]
 TEXTS = ["a", "bb", "ccc", "a", "dddd"]

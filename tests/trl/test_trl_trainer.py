@@ -12,10 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import two_processes
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from tiny_policy import RecitedGRPO, answer, byte_tokenizer, make_trainer, scored_batch
 from verl import DataProto
 from verl.experimental.reward_loop.reward_manager import get_reward_manager_cls
 from verl.trainer.ppo.ray_trainer import compute_advantage
@@ -24,6 +22,8 @@ from shape_grpo.advantage import CandidateBatch, CandidateRecord
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.verl.checks import RECORD_KEY
 from shape_grpo.verl.estimator import CandidatesInContext, candidates_in_context
+from tests.trl import two_processes
+from tests.trl.tiny_policy import RecitedGRPO, answer, byte_tokenizer, make_trainer, scored_batch
 
 ROOT = Path(__file__).parents[2]
 STARS = {"five": 5.0, "four": 4.0, "three": 3.0, "zwölf 🎬": 1.5}

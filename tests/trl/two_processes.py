@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from tiny_policy import answer, make_trainer, scored_batch
+from tests.trl.tiny_policy import answer, make_trainer, scored_batch
 
 RESPONSES = [
     *(answer("five", "four"), answer("one"), answer("four", "two", "one"), ""),

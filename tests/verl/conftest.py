@@ -4,9 +4,10 @@ import itertools
 from pathlib import Path
 
 import pytest
-from fake_queue import PROMPTS, SIZE, Queue
 from hydra import compose, initialize_config_dir
 from verl.trainer.ppo.v1 import get_trainer_cls
+
+from tests.verl.fake_queue import PROMPTS, SIZE, Queue
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import logging
 
 import numpy as np
 import pytest
-from fake_queue import PROMPTS, SIZE, scored
 
 from shape_grpo.verl.checks import RECORD_KEY
+from tests.verl.fake_queue import PROMPTS, SIZE, scored
 
 FINE, FAILED = scored(1.0, 2.0), scored(None, None)
 MODES = ["shape_grpo", "shape_grpo_colocate_async"]

@@ -4,10 +4,10 @@ import logging
 from types import SimpleNamespace
 
 import pytest
-from fake_queue import scored
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from shape_grpo.advantage import CandidateRecord
+from tests.verl.fake_queue import scored
 
 GOOD, POOR = scored(3.0, 1.0), scored(1.0, None)
 """3 and 1: shares 2.5 and 0.5 of 3, so weights of 5/3 and 1/3. Of scores 3 and 1, A is +-0.7071."""

@@ -17,7 +17,13 @@ from rich.progress import track
 from rich.table import Table
 
 from recipe.shape_grpo.bench.measure import peak_bytes, seconds
-from shape_grpo.advantage import CandidateBatch, CandidateRecord, Reward, candidate_metrics
+from shape_grpo.advantage import (
+    CandidateBatch,
+    CandidateRecord,
+    Method,
+    Reward,
+    candidate_metrics,
+)
 from shape_grpo.credit import Utility, make_utility
 
 TOKENS = 4096
@@ -67,9 +73,9 @@ def parse(texts: list[str]) -> list[CandidateRecord]:
 def step(texts: list[str], utility: Utility) -> None:
     """Process the records of a step as the driver does, except for the advantages."""
     records = parse(texts)
-    candidates = CandidateBatch.collate(records, vectors=utility.takes_vectors)
+    batch, method = CandidateBatch.collate(records, vectors=utility.takes_vectors), Method(utility)
     lengths = [TOKENS] * len(records)
-    candidate_metrics(records, lengths, utility=utility, candidates=candidates)
+    candidate_metrics(records, lengths, batch, batch.compute_shares(method), method)
 
 
 def run() -> None:

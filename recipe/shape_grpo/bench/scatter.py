@@ -8,7 +8,6 @@ GRPO, the tokenizer's decode.
 
 import itertools
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -19,7 +18,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
-from recipe.shape_grpo.bench.measure import seconds
+from recipe.shape_grpo.bench.measure import cpu_seconds_in_turn, processor, seconds
 from recipe.shape_grpo.policies.tiny_qwen3 import train_tokenizer
 
 GPU_SHAPES = (
@@ -30,10 +29,11 @@ GPU_SHAPES = (
     (8192, 16384, 16),
 )
 CPU_SHAPES = ((1024, 4096, 8), (8192, 2048, 8))
-MASK_TYPES = (torch.int64, torch.float32)
+MASK_TYPES = (torch.int64, torch.bool, torch.float32)
 """Types of the response mask; verl's trainer passes int64."""
 NAMES = ("shape_grpo", "verl, vectorised GRPO", "verl, default GRPO")
 GROUP = 8
+ROUNDS = 20
 TEXT_LENGTHS = (1024, 2048, 4096, 8192)
 CANDIDATES = 16
 
@@ -84,9 +84,12 @@ def advantage_steps(
         compute_grpo_vectorized_outcome_advantage,
     )
 
-    from shape_grpo.advantage import CandidateBatch
-    from shape_grpo.config import ShapeGRPOConfig
-    from shape_grpo.verl.estimator import candidates_in_context, compute_shape_grpo_advantage
+    from shape_grpo.advantage import CandidateBatch, Method
+    from shape_grpo.verl.estimator import (
+        CandidatesInContext,
+        candidates_in_context,
+        compute_shape_grpo_advantage,
+    )
 
     starts, ends = random_spans(n, t, k)
     rewards = torch.randint(1, 11, (n, k), generator=torch.Generator().manual_seed(0)) / 2
@@ -95,11 +98,11 @@ def advantage_steps(
     token_level_rewards, response_mask = torch.zeros(n, t), torch.ones(n, t, dtype=mask_type)
     token_level_rewards[:, -1] = rewards.amax(1)
     index = np.array([f"prompt {row // GROUP}" for row in range(n)], dtype=object)
-    config, options = OmegaConf.create({"norm_adv_by_std_in_grpo": True}), ShapeGRPOConfig()
+    config, method = OmegaConf.create({"norm_adv_by_std_in_grpo": True}), Method()
 
     def shape_grpo() -> object:
-        # A batch remembers how it was split, which would make the second call cheaper.
-        with candidates_in_context(replace(batch), torch.arange(n), options):
+        context = CandidatesInContext(batch, batch.compute_shares(method), torch.arange(n), method)
+        with candidates_in_context(context):
             return compute_shape_grpo_advantage(token_level_rewards, response_mask, config, index)
 
     arguments = (token_level_rewards, response_mask, index)
@@ -111,14 +114,17 @@ def advantage_steps(
 
 
 def on_cpu(console: Console) -> None:
-    """Print times of the whole step, from rewards and spans to (N, T) advantages, beside verl's."""
-    table = Table(title="CPU, one thread: the advantage step, ms (and times verl's vectorised)")
+    """The whole step, from a batch's rewards and spans to (N, T) advantages, beside verl's."""
+    table = Table(
+        title=f"{processor()}, one thread: CPU time of the advantage step, ms, best of {ROUNDS} "
+        "(and as a ratio to verl's vectorised GRPO)"
+    )
     for heading in ("N, T, K", "mask", *NAMES):
         table.add_column(heading, justify="right")
     cases = list(itertools.product(CPU_SHAPES, MASK_TYPES))
     for shape, mask_type in track(cases, "CPU", console=console, transient=True):
         steps = advantage_steps(*shape, mask_type)
-        times = [seconds(steps[name], at_least=2.0) for name in NAMES]
+        times = cpu_seconds_in_turn([steps[name] for name in NAMES], ROUNDS)
         cells = (f"{time * 1e3:.1f} ({time / times[1]:.2f})" for time in times)
         mask = str(mask_type).removeprefix("torch.")
         table.add_row(", ".join(map(str, shape)), mask, *cells)

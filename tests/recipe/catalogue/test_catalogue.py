@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_catalogue import SMALL, learnt
 
 from recipe.shape_grpo.catalogue.gru_policies import Rollout, clip_gradients
 from recipe.shape_grpo.catalogue.training import (
@@ -19,6 +18,7 @@ from recipe.shape_grpo.catalogue.training import (
 from shape_grpo.advantage import ADVANTAGES
 from shape_grpo.credit import ALLOCATORS
 from tests.credit.oracles import all_orders
+from tests.recipe.catalogue.small_catalogue import SMALL, learnt
 
 
 def test_the_same_settings_give_the_same_numbers():

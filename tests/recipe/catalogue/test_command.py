@@ -4,10 +4,10 @@ import json
 from dataclasses import replace
 
 import pytest
-from small_catalogue import SMALL, learnt
 
 from recipe.shape_grpo.catalogue.__main__ import main
 from recipe.shape_grpo.catalogue.training import CatalogueSettings, train
+from tests.recipe.catalogue.small_catalogue import SMALL, learnt
 
 
 def arguments(output, **options):

@@ -4,11 +4,11 @@ import gzip
 
 import pandas as pd
 import pytest
-from run_folders import write_run, write_runs
 
 from recipe.shape_grpo.report.__main__ import main
 from recipe.shape_grpo.report.archive import FACTS
 from recipe.shape_grpo.report.results import read_results
+from tests.recipe.report.run_folders import write_run, write_runs
 
 
 def test_an_archive_stands_for_its_runs(tmp_path, capsys):

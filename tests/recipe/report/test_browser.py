@@ -4,9 +4,9 @@ import os
 import shutil
 
 import pytest
-from run_folders import write_rollouts, write_run
 
 from recipe.shape_grpo.report.__main__ import main
+from tests.recipe.report.run_folders import write_rollouts, write_run
 
 HOW_TO_INSTALL = (
     "apt-get install -y chromium chromium-driver, and the test extra of this package (selenium)"

@@ -1,9 +1,9 @@
 import numpy as np
-from run_folders import write_run
 from scipy.stats import ttest_1samp
 
 from recipe.shape_grpo.report.convergence import convergence_rows, steps_to_baseline
 from recipe.shape_grpo.report.results import read_results
+from tests.recipe.report.run_folders import write_run
 
 RISING = [float(n) for n in range(1, 17)]
 

@@ -2,7 +2,6 @@ import struct
 
 import numpy as np
 import pytest
-from run_folders import write_rollouts, write_run, write_runs
 from scipy.stats import ttest_1samp
 
 from recipe.shape_grpo.report.figures import Painter
@@ -10,6 +9,7 @@ from recipe.shape_grpo.report.results import read_results
 from recipe.shape_grpo.report.rollouts import length_samples
 from recipe.shape_grpo.report.statistics import intervals_of_means
 from recipe.shape_grpo.report.style import INK, KNOWN, method_line
+from tests.recipe.report.run_folders import write_rollouts, write_run, write_runs
 
 FINALS = {"grpo": {1: 1.0, 2: 2.0}, "praise": {1: 2.0, 2: 4.0}}
 

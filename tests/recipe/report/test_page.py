@@ -4,9 +4,9 @@ import subprocess
 import sys
 
 import pytest
-from run_folders import write_rollouts, write_run, write_runs
 
 from recipe.shape_grpo.report.__main__ import main
+from tests.recipe.report.run_folders import write_rollouts, write_run, write_runs
 
 HOSTILE = "</span><script>alert('film')</script><img src=x onerror=alert(1)>"
 

@@ -2,11 +2,11 @@ import io
 
 import pytest
 from rich.console import Console
-from run_folders import write_run, write_runs
 from scipy.stats import ttest_1samp
 
 from recipe.shape_grpo.quickstart import draw_curves, reward_table
 from recipe.shape_grpo.report.results import read_results
+from tests.recipe.report.run_folders import write_run, write_runs
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import pytest
-from run_folders import write_run
 
 from recipe.shape_grpo.report.results import read_results
+from tests.recipe.report.run_folders import write_run
 
 
 def write_rates(root, curves, method="praise", seed=1):

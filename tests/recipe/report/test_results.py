@@ -1,9 +1,9 @@
 import json
 
 import pytest
-from run_folders import write_run, write_runs
 
 from recipe.shape_grpo.report.results import WINDOW, read_results
+from tests.recipe.report.run_folders import write_run, write_runs
 
 
 def test_a_run_has_one_row_per_step(tmp_path):

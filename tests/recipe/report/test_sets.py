@@ -3,9 +3,9 @@ import json
 
 import pytest
 from rich.console import Console
-from run_folders import write_rollouts, write_run
 
 from recipe.shape_grpo.report.sets import print_sets
+from tests.recipe.report.run_folders import write_rollouts, write_run
 
 
 def printed_rows(run):

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 from rliable import metrics
-from run_folders import write_run, write_runs
 from scipy.stats import ttest_1samp, ttest_rel
 
 from recipe.shape_grpo.report.results import read_results
@@ -17,6 +16,7 @@ from recipe.shape_grpo.report.tables import (
     overall_table,
     rate_table,
 )
+from tests.recipe.report.run_folders import write_run, write_runs
 
 FINALS = {
     "grpo": {1: 1.0, 2: 2.0, 3: 3.0},

@@ -7,7 +7,6 @@ import json
 import pandas as pd
 import pytest
 import torch
-from ds1000_problems import PROBLEMS
 
 from recipe.shape_grpo.common.methods import METHODS, credit_options
 from recipe.shape_grpo.runs.check import compose_config
@@ -25,6 +24,7 @@ from reward_fns.ds1000 import run_tests
 from shape_grpo.advantage import candidate_advantages
 from shape_grpo.candidates import parse_candidates
 from shape_grpo.sandbox import Sandbox, SandboxError
+from tests.reward_fns.ds1000_problems import PROBLEMS
 
 BROKEN = 3  # index of a row below whose reference solution is wrong
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from ds1000_problems import PROBLEMS
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
@@ -17,6 +16,7 @@ from recipe.shape_grpo.tasks import TASKS, load_task
 from recipe.shape_grpo.tasks.__main__ import main
 from shape_grpo.candidates import parse_candidates
 from tests.recipe.film_task import write_ratings
+from tests.reward_fns.ds1000_problems import PROBLEMS
 
 OTHER_SETTINGS = {
     "movielens": {"history": 2},
