@@ -129,8 +129,8 @@ def _how_to_read(
 def draw_curves(results: Results, output: Path, study: Results | None = None) -> Path:
     """Draw the runs' curves as PNG and SVG; return the PNG's path."""
     source = "Lines: one run per method."
-    if study is not None:
-        seeds = study.runs.groupby("method").size().min()
+    seeds = max(len(_ends(study, method)) for method in results.methods) if study else 0
+    if seeds > 1:
         source += f" Bands: 95% intervals of the mean of {seeds} other seeds, by Student's t."
     Painter(results, output, source, study).rewards("curves")
     return output / "curves.png"
