@@ -1,4 +1,4 @@
-"""Time and memory of calls, and the processor that they ran on."""
+"""Measures of the time and memory of calls, and the name of the processor."""
 
 import ctypes
 import re
@@ -18,7 +18,7 @@ def seconds(call: Callable[[], Any], *, at_least: float = 0.5) -> float:
 
 
 def cpu_seconds_in_turn(calls: Sequence[Callable[[], Any]], rounds: int) -> list[float]:
-    """Least CPU time of each call, on one thread.
+    """Return the least CPU time of each call, on one thread.
 
     The calls take turns, so that other work on the machine slows all of them alike.
     """
@@ -36,7 +36,7 @@ def _cpu_seconds(call: Callable[[], Any]) -> float:
 
 
 def processor() -> str:
-    """Name, family and model of the processor (Linux): the name alone may fit many."""
+    """Return name, family and model of the processor (Linux); many models may share a name."""
     text = Path("/proc/cpuinfo").read_text()
     fields = dict(re.findall(r"^(model name|cpu family|model)\s*: (.*)$", text, re.MULTILINE))
     family, model = fields.get("cpu family"), fields.get("model")

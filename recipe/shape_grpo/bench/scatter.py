@@ -114,7 +114,7 @@ def advantage_steps(
 
 
 def on_cpu(console: Console) -> None:
-    """The whole step, from a batch's rewards and spans to (N, T) advantages, beside verl's."""
+    """Print times of the whole step, from rewards and spans to (N, T) advantages, beside verl's."""
     table = Table(
         title=f"{processor()}, one thread: CPU time of the advantage step, ms, best of {ROUNDS} "
         "(and as a ratio to verl's vectorised GRPO)"
