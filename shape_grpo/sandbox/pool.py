@@ -94,8 +94,8 @@ class WarmPool:
             except OSError as error:
                 raise SandboxError(f"the warm pool has ended: {error}") from error
             if not found:
-                printed = os.read(mine[2], 4096).decode(errors="replace")
-                raise SandboxError(f"the warm pool's fork failed: {printed}")
+                reason = os.read(mine[2], 4096).decode(errors="replace")
+                raise SandboxError(f"the warm pool's fork failed: {reason}")
             ours.pop_all()
         hello.close()
         totals.pid = pid_of(found[0])

@@ -20,7 +20,7 @@ FIRST = ("shape_grpo", "praise", "contrast", "reweight_positive", "winner_takes_
 KNOWN = (*FIRST, *(method for method in METHODS if method not in (BASELINE, *FIRST)))
 """Methods whose colour is the same in every report."""
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.labelsize": 9,

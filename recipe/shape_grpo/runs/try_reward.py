@@ -57,4 +57,4 @@ def try_reward(config: DictConfig) -> str:
             f"the reward function failed for the first row of data.train_files and the candidate "
             f"{MADE_UP!r}: {scored.reward.summary}. In a run, each such failure costs a candidate."
         )
-    return f"The reward function gave {scored.reward} for a made-up candidate of the first row."
+    return f"The reward function gave {scored.reward!r} for a made-up candidate of the first row."
