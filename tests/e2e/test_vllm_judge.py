@@ -34,7 +34,7 @@ from shape_grpo.verl.checks import RECORD_KEY
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
-SUMMARIES = [text for example in EXAMPLES for text in example.summaries["outcome"]]
+SUMMARIES = [text for example in EXAMPLES for text in example["summaries"]["outcome"]]
 REFERENCE = "Their parser makes fewer errors on chat messages."
 
 

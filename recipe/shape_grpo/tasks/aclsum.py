@@ -28,6 +28,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+import yaml
 from aclsum import ACLSum
 
 from recipe.shape_grpo.common.command import require_positive
@@ -49,61 +50,10 @@ FILES = ("train.parquet", "test.parquet")
 SECTIONS = ["abstract", "introduction", "conclusion"]
 
 
-@dataclass(frozen=True)
-class WorkedExample:
-    """A fictitious paper with three summaries per aspect; the model imitates their length."""
-
-    excerpt: str
-    summaries: dict[str, tuple[str, str, str]]
-
-
-EXAMPLES = (
-    WorkedExample(
-        "Parsers trained on newspaper text fail on short chat messages, and annotated chat data "
-        "are scarce. We train a parser on news and on messages that two older parsers label "
-        "alike. It makes a fifth fewer errors on chat than the best earlier parser.",
-        {
-            "challenge": (
-                "Parsers trained on newspapers fail on chat, for which annotated data are scarce.",
-                "Little annotated chat data exists, so parsers do badly on short messages.",
-                "Chat differs from the news that parsers learn from, which leads to many errors.",
-            ),
-            "approach": (
-                "They train a parser on news and on messages that two parsers label alike.",
-                "They use the agreement of two older parsers to obtain labelled chat messages.",
-                "They add automatically labelled messages to the news data of a parser.",
-            ),
-            "outcome": (
-                "The parser makes a fifth fewer errors on chat than the best earlier one.",
-                "Training on messages that two parsers agree on reduces errors on chat by a fifth.",
-                "The proposed parser outperforms all earlier parsers on chat messages.",
-            ),
-        },
-    ),
-    WorkedExample(
-        "Bilingual dictionaries are missing for most of the world's languages. We align word "
-        "vectors of two languages with a few hundred shared names and need no parallel text. On "
-        "twelve language pairs the dictionaries found are as good as those made from a million "
-        "translated sentences.",
-        {
-            "challenge": (
-                "Most languages lack bilingual dictionaries, which are costly to make.",
-                "Dictionaries are missing for most language pairs, and parallel text is rare.",
-                "Building dictionaries needs parallel text that most languages do not have.",
-            ),
-            "approach": (
-                "They align word vectors of two languages by a few hundred shared names.",
-                "They find dictionaries without parallel text, from word vectors and names.",
-                "They propose to use names that two languages share to align their word vectors.",
-            ),
-            "outcome": (
-                "The dictionaries are as good as those made from a million translated sentences.",
-                "The method matches dictionaries made from parallel text on twelve language pairs.",
-                "Shared names are enough to find good dictionaries for twelve language pairs.",
-            ),
-        },
-    ),
+EXAMPLES: list[dict[str, Any]] = yaml.safe_load(
+    Path(__file__).with_name("aclsum_examples.yaml").read_text(encoding="utf-8")
 )
+"""Worked examples: an excerpt, and summaries by aspect."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +102,7 @@ def question(excerpt: str, aspect: str, settings: TaskSettings) -> dict[str, str
         "each as <candidate>summary</candidate>."
     )
     if not settings.worked_examples:
-        example = answer_text(EXAMPLES[0].summaries[aspect][:candidates])
+        example = answer_text(EXAMPLES[0]["summaries"][aspect][:candidates])
         more = "" if candidates <= 3 else f"\n(and so on, {candidates} in all)"
         content += f" For another paper, the answer could be:\n\n{example}{more}"
     return {"role": "user", "content": content}
@@ -162,9 +112,9 @@ def prompt_messages(excerpt: str, aspect: str, settings: TaskSettings) -> Messag
     """Return the prompt as chat messages: worked examples of the same aspect, and the question."""
     messages = []
     for example in EXAMPLES[: settings.worked_examples]:
-        answer = answer_text(example.summaries[aspect][: settings.candidates])
+        answer = answer_text(example["summaries"][aspect][: settings.candidates])
         messages += [
-            question(example.excerpt, aspect, settings),
+            question(example["excerpt"], aspect, settings),
             {"role": "assistant", "content": answer},
         ]
     return [*messages, question(excerpt, aspect, settings)]

@@ -7,8 +7,10 @@ start. The test prompts are other wordings of the same problems.
 
 import itertools
 import textwrap
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 CASES = "[[4, -1, 3, 3, -2, 0, 6], [-5, 2, 2, -7]]"
 """Arrays of the tests. For the first, no two problems have the same answer."""
@@ -70,117 +72,8 @@ def test_execution(solution: str):
 '''
 
 
-@dataclass(frozen=True)
-class SmallProblem:
-    """A problem about the array x.
-
-    Attributes:
-        phrases: Descriptions of the result; every problem has the same number of them.
-        programs: Right programs; the first is the reference.
-    """
-
-    phrases: tuple[str, ...]
-    programs: tuple[str, ...]
-
-
-# Without the sum of squares, which every prompt shows solved.
-PROBLEMS = (
-    SmallProblem(
-        ("the mean of x", "the average of all numbers in x", "the arithmetic mean of the entries"),
-        (
-            "result = x.mean()",
-            "result = np.mean(x)",
-            "result = x.sum() / len(x)",
-            "result = np.average(x)",
-            "result = sum(x) / x.size",
-        ),
-    ),
-    SmallProblem(
-        ("the largest entry of x", "the maximum of x", "the largest number in x"),
-        (
-            "result = x.max()",
-            "result = np.max(x)",
-            "result = max(x)",
-            "result = sorted(x)[-1]",
-            "result = x[x.argmax()]",
-        ),
-    ),
-    SmallProblem(
-        (
-            "how many entries of x are positive",
-            "the number of positive entries of x",
-            "the count of positive numbers in x",
-        ),
-        (
-            "result = (x > 0).sum()",
-            "result = np.count_nonzero(x > 0)",
-            "result = len(x[x > 0])",
-            "result = sum(value > 0 for value in x)",
-            "result = 0\nfor value in x:\n    if value > 0:\n        result += 1",
-        ),
-    ),
-    SmallProblem(
-        ("x in reversed order", "the entries of x from last to first", "x reversed"),
-        (
-            "result = x[::-1]",
-            "result = np.flip(x)",
-            "result = list(reversed(x))",
-            "result = np.flipud(x)",
-            "result = x[np.arange(len(x))[::-1]]",
-        ),
-    ),
-    SmallProblem(
-        ("the cumulative sum of x", "the running totals of x", "all cumulative totals of x"),
-        (
-            "result = x.cumsum()",
-            "result = np.cumsum(x)",
-            "result = np.add.accumulate(x)",
-            "result = np.tri(len(x)) @ x",
-            "result = [x[:n + 1].sum() for n in range(len(x))]",
-        ),
-    ),
-    SmallProblem(
-        (
-            "the distinct values of x, sorted",
-            "the sorted unique values of x",
-            "each distinct value of x once, in ascending order",
-        ),
-        (
-            "result = np.unique(x)",
-            "result = sorted(set(x))",
-            "result = np.sort(list(set(x)))",
-            "result = np.array(sorted(set(x.tolist())))",
-            "result = np.union1d(x, x)",
-        ),
-    ),
-    SmallProblem(
-        (
-            "the absolute value of each entry of x",
-            "x without its signs, as absolute values",
-            "the entries of x without their signs",
-        ),
-        (
-            "result = np.abs(x)",
-            "result = abs(x)",
-            "result = np.maximum(x, -x)",
-            "result = np.where(x < 0, -x, x)",
-            "result = [abs(value) for value in x]",
-        ),
-    ),
-    SmallProblem(
-        (
-            "the differences between neighbours in x",
-            "the difference of each entry of x to the next",
-            "the differences of consecutive entries",
-        ),
-        (
-            "result = np.diff(x)",
-            "result = x[1:] - x[:-1]",
-            "result = np.subtract(x[1:], x[:-1])",
-            "result = [b - a for a, b in zip(x, x[1:])]",
-            "result = np.ediff1d(x)",
-        ),
-    ),
+PROBLEMS: list[dict[str, list[str]]] = yaml.safe_load(
+    Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
 )
 
 
@@ -191,15 +84,15 @@ def small_problems() -> list[dict[str, Any]]:
     so that every problem is on both sides.
     """
     # In this order, the first prompts, which a warm start uses, have all phrases.
-    wordings = itertools.product(FRAMES, range(len(PROBLEMS[0].phrases)))
+    wordings = itertools.product(FRAMES, range(len(PROBLEMS[0]["phrases"])))
     asked = itertools.product(enumerate(wordings), PROBLEMS)
     return [
         {
-            "prompt": PROMPT.format(question=frame.format(problem.phrases[phrase])),
-            "reference_code": problem.programs[0],
-            "other_solutions": list(problem.programs[1:]),
+            "prompt": PROMPT.format(question=frame.format(problem["phrases"][phrase])),
+            "reference_code": problem["programs"][0],
+            "other_solutions": problem["programs"][1:],
             "code_context": CODE_CONTEXT.format(
-                answer=textwrap.indent(problem.programs[0], " " * 8), cases=CASES
+                answer=textwrap.indent(problem["programs"][0], " " * 8), cases=CASES
             ),
             "metadata": {
                 "problem_id": number,

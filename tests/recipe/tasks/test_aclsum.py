@@ -107,7 +107,7 @@ def test_worked_examples_are_answers_of_three_candidates(aspect):
     assert len(answers) == len(EXAMPLES)
     for answer, example in zip(answers, EXAMPLES, strict=True):
         candidates = parse_candidates(answer)
-        assert [c.text for c in candidates] == list(example.summaries[aspect])
+        assert [c.text for c in candidates] == list(example["summaries"][aspect])
         assert all(candidate.closed for candidate in candidates)
         assert len({candidate.text for candidate in candidates}) == 3
     # ACLSum's own summaries have at most 25 words.
@@ -129,7 +129,7 @@ def test_one_question_says_how_many_and_shows_the_format(k, words, aspect):
     assert words in message["content"] and ASPECTS[aspect] in message["content"]
     example = message["content"].split("the answer could be:")[1]
     shown = [candidate.text for candidate in parse_candidates(example) if candidate.closed]
-    assert shown == list(EXAMPLES[0].summaries[aspect][:k])
+    assert shown == list(EXAMPLES[0]["summaries"][aspect][:k])
     assert ("8 in all" in example) == (k == 8)
 
 
@@ -163,7 +163,7 @@ def test_command_line(tokenizer, tmp_path):
 
 
 def test_questions_of_all_turns_are_alike():
-    first, *_, last = prompt_messages(EXAMPLES[0].excerpt, "outcome", WORKED)
+    first, *_, last = prompt_messages(EXAMPLES[0]["excerpt"], "outcome", WORKED)
     assert first == last
 
 

@@ -31,7 +31,7 @@ def rows_of(task, split):
 
 def test_every_program_solves_its_own_problem_and_no_other():
     """Tested in the sandbox by the reward function."""
-    programs = [(number, code) for number, p in enumerate(PROBLEMS) for code in p.programs]
+    programs = [(number, code) for number, p in enumerate(PROBLEMS) for code in p["programs"]]
     programs += [(None, SUMS[0])]
     asked = list(itertools.product(range(len(PROBLEMS)), programs))
 
@@ -46,7 +46,7 @@ def test_every_program_solves_its_own_problem_and_no_other():
     with ThreadPoolExecutor() as pool:
         found = list(pool.map(score, asked))
     unlike = [
-        (PROBLEMS[problem].phrases[0], program, reward)
+        (PROBLEMS[problem]["phrases"][0], program, reward)
         for (problem, (solves, program)), reward in zip(asked, found, strict=True)
         if reward != (problem == solves)
     ]
@@ -59,14 +59,14 @@ def test_the_first_array_alone_tells_all_problems_apart():
     answers = []
     for problem in PROBLEMS:
         scope = {"np": np, "x": x.copy()}
-        exec(problem.programs[0], scope)
+        exec(problem["programs"][0], scope)
         answers.append(np.asarray(scope["result"]))
     for one, other in itertools.combinations(answers, 2):
         assert one.shape != other.shape or not np.allclose(one, other)
 
 
 def test_no_program_or_wording_is_repeated():
-    programs = [program for problem in PROBLEMS for program in problem.programs]
+    programs = [program for problem in PROBLEMS for program in problem["programs"]]
     assert len({*programs, *SUMS}) == len(programs) + len(SUMS)
     prompts = [row["prompt"] for row in ROWS]
     assert len(set(prompts)) == len(prompts)
@@ -98,7 +98,7 @@ def test_the_warm_start_shows_right_programs_of_several_problems(neighbours, aro
     assert shown == {
         number: {
             *(SUMS if neighbours is None else ()),
-            *(p for k in range(around) for p in PROBLEMS[(number + k) % len(PROBLEMS)].programs),
+            *(p for k in range(around) for p in PROBLEMS[(number + k) % len(PROBLEMS)]["programs"]),
         }
         for number in range(len(PROBLEMS))
     }
