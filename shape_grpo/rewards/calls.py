@@ -11,6 +11,7 @@ from functools import cached_property
 from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any
+from weakref import WeakKeyDictionary
 
 _Outcome = tuple[Any, BaseException | None]
 """Result of a call, and the exception that it raised."""
@@ -50,7 +51,10 @@ class RewardCalls:
         self.timeout = timeout
         self.threads = threads or min(32, (os.cpu_count() or 1) + 4)
         self._is_async = inspect.iscoroutinefunction(function)
-        self._free_threads = asyncio.Semaphore(self.threads)
+        # A semaphore belongs to the event loop that first waited for it.
+        self._free_threads: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
+            WeakKeyDictionary()
+        )
         self._calls: SimpleQueue[tuple[Future[_Outcome], dict[str, Any]]] = SimpleQueue()
         self._hanging: set[Future[_Outcome]] = set()
         self._num_threads = 0
@@ -68,7 +72,8 @@ class RewardCalls:
         if self._is_async:
             started = asyncio.run_coroutine_threadsafe(self._outcome(arguments), self._own_loop)
             return await self._result(started)
-        async with self._free_threads:
+        loop = asyncio.get_running_loop()
+        async with self._free_threads.setdefault(loop, asyncio.Semaphore(self.threads)):
             if len(self._hanging) >= self.threads:
                 raise EveryThreadHangs(
                     f"{len(self._hanging)} calls of the reward function did not return in "

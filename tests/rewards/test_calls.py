@@ -54,6 +54,13 @@ def test_a_queue_for_threads_costs_no_time(release):
     assert outcomes(calls, *"abcdefghij") == list("abcdefghij")
 
 
+def test_calls_may_come_from_one_event_loop_after_another():
+    """More calls than threads each time, so that some wait."""
+    calls = RewardCalls(lambda text: text, 2.0, threads=1)
+    assert outcomes(calls, *"abc") == list("abc")
+    assert outcomes(calls, *"def") == list("def")
+
+
 def test_where_every_thread_hangs_further_calls_fail_at_once_and_a_late_return_heals(release):
     called = []
 

@@ -1,5 +1,7 @@
 """For maintainers: ``python -m recipe.shape_grpo.bench NAME`` runs one of `BENCHMARKS`."""
 
+from typing import Any
+
 from jsonargparse import auto_cli
 
 from recipe.shape_grpo.bench import (
@@ -14,7 +16,7 @@ from recipe.shape_grpo.bench import (
 )
 from recipe.shape_grpo.common.command import CommandParser
 
-BENCHMARKS = {
+BENCHMARKS: dict[str, Any] = {
     "credit": credit.run,
     "scatter": scatter.run,
     "records": records.run,

@@ -111,7 +111,8 @@ def read_task(folder: Path) -> dict[str, Any]:
         FileNotFoundError: There is none.
     """
     stamp = read_stamp(folder) or {}
-    if "prompts" not in stamp:
+    # The stamp of a policy holds that of its task there.
+    if not isinstance(stamp.get("task"), str):
         raise FileNotFoundError(
             f"no task in {folder}: write it with `python -m recipe.shape_grpo.tasks NAME "
             f"--output {folder}`, or put a train.parquet and an {OWN_EXAMPLES} there (tasks/own.py)"

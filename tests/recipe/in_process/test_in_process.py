@@ -150,7 +150,8 @@ def test_a_longer_history_of_netflix_is_a_dataset_of_its_own(ratings, task, tmp_
         columns = {name: [value] for name, value in row.items()}
         completions = [[{"role": "assistant", "content": "No Film of the Catalogue"}]]
         places = {"candidate_index": [0], "num_candidates": [1]}
-        assert prepared.reward(completions=completions, **columns, **places) == [0.0]
+        rewards = prepared.reward(completions=completions, **columns, **places)
+        assert asyncio.run(rewards) == [0.0]
 
 
 def test_films_without_a_history_are_a_dataset_of_their_own(ratings, task, tmp_path):

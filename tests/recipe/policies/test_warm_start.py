@@ -119,7 +119,7 @@ def test_answers_are_described():
     ]
     text = describe_answers(answers, TITLES, 2)
     assert "of 5 sampled answers, 60% have 2 candidates and 20% have 2 different ones" in text
-    assert "naming 3 of these 12" in text
+    assert "they use 3 of the examples' 12 candidates" in text
 
 
 def test_missing_task_is_named(tmp_path):
