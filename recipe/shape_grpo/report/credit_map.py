@@ -134,7 +134,7 @@ def _spread(rewards: Sequence[Any]) -> float:
     return float(max(known) - min(known)) if known else 0.0
 
 
-def _group(rollout: dict[str, Any]) -> str:
+def _group(rollout: Mapping[str, Any]) -> str:
     """Return the group of a rollout. verl's uids are ``{prompt}_{session}_{output}``; without one,
     equal prompts are a group.
     """
