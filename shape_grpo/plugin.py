@@ -1,8 +1,8 @@
-"""What verl loads at ``import verl`` (entry point group ``verl.plugins``).
+"""Plugin that verl loads at ``import verl`` (entry point group ``verl.plugins``).
 
 Everything here is registered by name when verl imports the module that holds the registry, so
 that the processes which never train (and Ray starts many) pay nothing. What fails here is said in
-a warning, and verl goes on: somebody else in the environment may want it for something else.
+a warning, and verl goes on: others may use verl in the same environment.
 """
 
 import warnings
@@ -43,7 +43,7 @@ def _load(ours: str, registry: ModuleType) -> None:
 
 
 def _give_way(imported: ModuleType, error: Exception) -> None:
-    """Warn, and leave the reason where somebody may look up a name of this package."""
+    """Warn, and register the reason under the names of this package."""
     reason = f"{versions.both()}: failed after {imported.__name__} was imported ({error!r})."
     warnings.warn(f"{reason} verl goes on without it.", RuntimeWarning, stacklevel=2)
 

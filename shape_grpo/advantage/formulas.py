@@ -172,7 +172,8 @@ def _contrast(credit: Credit) -> Tensor:
     ``length_correction``, under every utility and allocator. A constant added to all rewards
     changes nothing but A_i if the allocator is a semivalue that is not scaled (not ``banzhaf``,
     ``winner_takes_all``) and the constant changes U by the size of the set alone (not
-    ``noisy_or``); nor does a factor, but for epsilon, if it is a factor of U too.
+    ``noisy_or``); the same holds, but for epsilon, for a factor that is a factor of U
+    too.
     """
     psi = credit.shares.shares - credit.allocate(credit.lowest())
     _, std = credit.pool_mean_std(psi)
@@ -191,7 +192,8 @@ def _praise(credit: Credit) -> Tensor:
 
     The token mean over a response's candidates is A_i at equal lengths, or at any with
     ``length_correction``, and a constant added to all rewards changes nothing but A_i, under every
-    utility and allocator; nor does a factor, but for the limits, if it is a factor of U too.
+    utility and allocator; the same holds, but for the limits, for a factor that is
+    a factor of U too.
     """
     psi = credit.allocate(credit.rewards - credit.lowest()).clamp(min=0)
     mean = credit.mean(psi)

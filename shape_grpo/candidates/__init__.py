@@ -1,6 +1,6 @@
 """From a response to its candidates, and from candidates to the tokens that carry them.
 
-Works on plain strings and lists of token ids; needs neither torch nor verl.
+Works on plain strings and lists of token ids; needs no torch and no verl.
 """
 
 from shape_grpo.candidates.parsing import FORMATS, Candidate, parse_candidates

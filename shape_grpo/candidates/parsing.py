@@ -38,15 +38,14 @@ def parse_candidates(
 ) -> list[Candidate]:
     """Return the candidates in `text`, in order. Runs in time linear in the length of `text`.
 
-    Nothing is judged here: empty, equal, surplus and unclosed candidates are all returned, and the
-    caller applies its own rules to them.
+    No rules are applied here: empty, equal, surplus and unclosed candidates are all returned.
 
     Format "xml", `<candidate>...</candidate>`:
 
     - A tag is exactly `<candidate>` or `</candidate>`: lower case, no spaces, no attributes.
       Anything else is text.
-    - Candidates do not nest. An opening tag inside an open candidate starts anew, and what the
-      earlier tag opened is no candidate: leaving out closing tags never adds candidates.
+    - Candidates do not nest. An opening tag inside an open candidate starts a new one, and the
+      earlier one is dropped: missing closing tags never add candidates.
     - A closing tag without an open candidate is ignored.
     - A candidate still open at the end of the text is unclosed and reaches to that end, less a
       closing tag that was cut in half.

@@ -22,7 +22,7 @@ from shape_grpo.credit.sets import allocate, set_utility, shapley_values
 from shape_grpo.credit.subsets import sample_semivalue, subset_semivalue
 from shape_grpo.credit.unions import Coverage, NoisyOr
 from shape_grpo.credit.utilities import UTILITIES, Utility, make_utility, register_utility
-from shape_grpo.credit.weights import Shares, Split, compute_shares, credit_weights, weigh_shares
+from shape_grpo.credit.weights import Shares, Split, compute_shares, weigh_shares
 from shape_grpo.credit.without_closed_form import Custom, SoftmaxChoice, SubsetUtility
 
 __all__ = [
@@ -53,7 +53,6 @@ __all__ = [
     "allocate",
     "check_rewards",
     "compute_shares",
-    "credit_weights",
     "make_allocator",
     "make_utility",
     "register_allocator",

@@ -1,4 +1,4 @@
-"""What is accepted as the rewards of a batch of sets."""
+"""Checks of the rewards of a batch of sets."""
 
 import torch
 from numpy.typing import ArrayLike
@@ -13,12 +13,12 @@ def check_rewards(
     mask: Tensor | ArrayLike | None = None,
     utility: Utility | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Rewards and mask as tensors that can be computed with.
+    """Check rewards and mask, and return them as tensors.
 
     Args:
-        rewards: (N, K), one row a set: a real tensor, an array or nested lists. Integers and bools
-            become torch's default float type; floating types are kept. (N, K, M) for a utility that
-            takes vectors.
+        rewards: (N, K), one row per set: a real tensor, an array or nested lists; (N, K, M) for a
+            utility that takes vectors. Integers and bools become torch's default float type;
+            floating types are kept.
         mask: (N, K), true where there is a candidate, in any columns. Default: everywhere.
         utility: Says which rewards it allows. Default: all finite ones.
 
@@ -33,10 +33,10 @@ def check_rewards(
     utility = utility or Max()
     rewards = torch.as_tensor(rewards).detach()
     if rewards.dim() != 2 + utility.takes_vectors or rewards.is_complex():
-        shape = "(N, K, M), a vector a candidate" if utility.takes_vectors else "(N, K)"
+        shape = "(N, K, M), one vector per candidate" if utility.takes_vectors else "(N, K)"
         example = "[[[1, 0], [0, 1]]]" if utility.takes_vectors else "[[5, 4, 3]]"
         raise ValueError(
-            f"rewards must be real numbers of shape {shape}, one row a set, not "
+            f"rewards must be real numbers of shape {shape}, one row per set, not "
             f"{rewards.dtype} of shape {tuple(rewards.shape)}; write one set as {example}"
         )
     if not rewards.is_floating_point():

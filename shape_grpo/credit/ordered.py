@@ -18,7 +18,7 @@ from shape_grpo.credit.utilities import Utility, register_utility
 class OrderedUtility(Utility):
     """U(S) = sum over i of w_i times the i-th best reward of S. U(empty) = 0.
 
-    Ascending r_(1)..r_(K) with r_(0) = 0, the step r_(l) - r_(l-1) is a game of its own: the
+    Ascending r_(1)..r_(K) with r_(0) = 0, the step r_(l) - r_(l-1) is a utility of its own: the
     n = K - l + 1 candidates that reach it get w_1 + .. + w_s together if s of them are there. They
     share it equally, so that phi_(j) = sum over l <= j of (r_(l) - r_(l-1)) E[w_(1 + s)], with s of
     the n - 1 others present; for the Shapley value (w_1 + .. + w_n) / n. O(K log K); right for
@@ -151,8 +151,8 @@ class Mean(Utility):
 
 
 def mean_of_small_sets(rewards: Tensor, mask: Tensor, law: Semivalue, m: int) -> Tensor:
-    """What it changes in a semivalue (N, K) to take the mean of a set smaller than min(m, K), and
-    not its sum divided by min(m, K); `TopM` has the formula.
+    """Return the change of a semivalue (N, K) if sets smaller than min(m, K) are worth their mean,
+    not their sum divided by min(m, K); `TopM` has the formula.
     """
     sizes = torch.arange(rewards.shape[1], dtype=torch.float64)
     counts = mask.sum(dim=1, keepdim=True).clamp(min=1)

@@ -154,13 +154,13 @@ class BetaShapley(Semivalue):
 @register_allocator("attention")
 @dataclass(frozen=True)
 class Attention(Semivalue):
-    """What k adds for a user who looks at s of the candidates with probability ``looks[s - 1]``.
-    The shares do not sum to U.
+    """Expected contribution of k for a user who looks at s of the candidates with probability
+    ``looks[s - 1]``. The shares do not sum to U.
 
     Of K candidates s - 1 others are seen with P(s - 1) = s q_s / sum over j of j q_j. The user
     chooses among as many places as ``looks`` has entries. In a smaller set some places are empty,
-    and a look at them shows nobody: P is the hypergeometric mixture that is left. In a larger set
-    all candidates are places, and nobody looks at more than ``looks`` says. This is no law of t,
+    and P is the hypergeometric mixture of what the user sees. In a larger set all candidates are
+    places, and no user looks at more of them than ``looks`` has entries. This is no law of t,
     and for sets larger than ``looks`` it depends on the size of the set.
 
     Attributes:

@@ -63,8 +63,8 @@ def sample_semivalue(
         value: The utility.
         rewards: (N, K), all of them candidates.
         law: Which semivalue.
-        samples: How many orders, 4 or more.
-        seed: Of the orders, which are the same for all rows.
+        samples: Number of orders, 4 or more.
+        seed: Seed of the orders, which are the same for all rows.
 
     Returns:
         ``(estimate, standard_error)``, each (N, K) float64.

@@ -1,4 +1,4 @@
-"""Utilities of what at least one candidate achieves: success, or tests passed.
+"""Utilities of sets in which one good candidate is enough: a success, or tests passed.
 
 The closed forms and their proofs: README.md in this folder.
 """
@@ -43,7 +43,7 @@ class NoisyOr(Utility):
 
 
 def mean_product_of_others(factors: Tensor, sizes: Tensor) -> Tensor:
-    """The mean product of the factors of some of the others, for each of K candidates.
+    """Return the mean product of the factors of some of the others, for each of K candidates.
 
     With m_j(s) the mean product over the sets of s of the first j candidates,
     m_j(s) = (1 - s / j) m_(j-1)(s) + (s / j) f_j m_(j-1)(s - 1). The result is the derivative by
@@ -82,13 +82,13 @@ class Coverage(Utility):
     """U(S) = total weight of the tests (topics, ...) that at least one candidate of S passes.
     U(empty) = 0.
 
-    A candidate's reward is a vector of zeros and ones, one a test; where vectors differ in length,
-    the shorter passes none of the rest. The union is a sum of one game a
-    test, in which the n candidates that pass it are alike: each gets the test's weight times the
-    probability that none of the other n - 1 is present, 1 / n for the Shapley value. O(K M).
+    A candidate's reward is a vector with a 0 or 1 per test; a vector that is shorter than others
+    passes none of the remaining tests. U is a sum over tests. The n candidates that pass a test are
+    alike: each gets the test's weight times the probability that none of the other n - 1 is
+    present, 1 / n for the Shapley value. O(K M).
 
     Attributes:
-        weights: One a test. Default: 1 each.
+        weights: One weight per test. Default: 1.
     """
 
     weights: Sequence[float] | None = None
@@ -107,13 +107,13 @@ class Coverage(Utility):
         return (rewards.amax(dim=1) * self._weights(rewards)).sum(dim=1)
 
     def semivalue(self, rewards: Tensor, mask: Tensor, law: Semivalue) -> Tensor:
-        nobody = torch.eye(1, rewards.shape[1], dtype=torch.float64)[0]
-        alone = law.expected(nobody).to(rewards.device)
+        no_others = torch.eye(1, rewards.shape[1], dtype=torch.float64)[0]
+        alone = law.expected(no_others).to(rewards.device)
         passing = rewards.sum(dim=1).long().clamp(min=1)
         return self.ranking(rewards * alone[passing - 1].unsqueeze(1))
 
     def ranking(self, rewards: Tensor) -> Tensor:
-        """(N, K): the weight of all tests that a candidate passes."""
+        """Return (N, K): the total weight of the tests that a candidate passes."""
         return (rewards * self._weights(rewards)).sum(dim=2)
 
     def allows(self, rewards: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ class Utility(ABC):
     """Whether a candidate's reward is a vector."""
 
     domain: ClassVar[str] = "finite numbers"
-    """Rewards that `allows` accepts, in words."""
+    """Phrase for the rewards that `allows` accepts."""
 
     @abstractmethod
     def value(self, rewards: Tensor, mask: Tensor) -> Tensor:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from shape_grpo.credit.allocators import Allocator, make_allocator
+from shape_grpo.credit.allocators import Allocator
 from shape_grpo.credit.sets import allocate_checked, utility_checked
-from shape_grpo.credit.utilities import Utility, make_utility
+from shape_grpo.credit.utilities import Utility
 
 NO_REWARD = 1e-8
 """A set whose utility is smaller than this in magnitude has nothing to split: all weights are 1."""
@@ -92,7 +92,7 @@ def weigh_shares(
     that the average stays 1, and its own weight, which no token sees, is 1.
 
     Args:
-        shares: Of the N sets, from `compute_shares`.
+        shares: Shares of the N sets, from `compute_shares`.
         mask: (N, K) bool, True where there is a candidate.
         lengths: (N, K) tokens of each candidate; not read outside the mask.
         allocator: Allocator that the shares are from.
@@ -114,34 +114,6 @@ def weigh_shares(
     if allocator.is_uniform:
         weights = torch.ones_like(weights)
     return Split(weights, shares.values, corrected)
-
-
-@torch.no_grad()
-def credit_weights(
-    rewards: Tensor,
-    mask: Tensor,
-    lengths: Tensor,
-    *,
-    utility: str | Utility = "max",
-    allocator: str | Allocator = "shapley",
-    length_correction: bool = False,
-) -> Tensor:
-    """Return the weights (N, K) of `weigh_shares`.
-
-    Args:
-        rewards: (N, K) or (N, K, M) floating, as `check_rewards` returns them.
-        mask: (N, K) bool.
-        lengths: (N, K) tokens of each candidate; not read outside the mask.
-        utility: Name in `UTILITIES`, or a `Utility`.
-        allocator: Name in `ALLOCATORS`, or an `Allocator`.
-        length_correction: As for `weigh_shares`.
-    """
-    allocator = make_allocator(allocator)
-    shares = compute_shares(rewards, mask, make_utility(utility), allocator)
-    split = weigh_shares(
-        shares, mask, lengths, allocator=allocator, length_correction=length_correction
-    )
-    return split.weights
 
 
 def _without_negatives(rewards: Tensor, mask: Tensor) -> Tensor:

@@ -15,15 +15,15 @@ from shape_grpo.credit.utilities import Utility, register_utility
 
 @dataclass(kw_only=True)
 class SubsetUtility(Utility):
-    """Base of utilities that have a `value` and no closed form for their semivalues.
+    """Base of utilities whose semivalues have no closed form.
 
-    These are exact for up to ``exact_up_to`` candidates, O(2^K), and beyond estimated from random
-    orders; `sample_semivalue` gives the standard errors too.
+    Semivalues are exact for up to ``exact_up_to`` candidates, O(2^K), and estimated from random
+    orders for more; `sample_semivalue` also returns standard errors.
 
     Attributes:
-        exact_up_to: Candidates up to which all subsets are evaluated.
-        samples: Orders drawn for larger sets.
-        seed: Of the orders.
+        exact_up_to: Number of candidates up to which all subsets are evaluated.
+        samples: Number of orders drawn for larger sets.
+        seed: Seed of the orders.
     """
 
     exact_up_to: int = 12
@@ -77,7 +77,7 @@ class SoftmaxChoice(SubsetUtility):
 @register_utility("custom")
 @dataclass(kw_only=True)
 class Custom(SubsetUtility):
-    """U(S) from a function of one's own. U(empty) = 0: the function's answer there is not used.
+    """U(S) from a custom function. U(empty) = 0: the function's result for it is not used.
 
     The function is called as ``function(rewards, coalitions)`` with float64 rewards (N, K), 0
     outside the bool coalitions (N, K), and returns U (N,). It is tried on a few small sets at the
@@ -116,7 +116,7 @@ class Custom(SubsetUtility):
         if values.shape != mask.shape[:1]:
             raise ValueError(
                 f"utility function {self.function} returned shape {tuple(values.shape)} for "
-                f"{len(mask)} sets; it must return one number a set, ({len(mask)},)"
+                f"{len(mask)} sets; it must return one number per set, ({len(mask)},)"
             )
         values = values.double().masked_fill(~mask.any(dim=1), 0.0)
         if not values.isfinite().all():

@@ -1,4 +1,4 @@
-"""The credit of one set as a table, and the method in words."""
+"""The credit of one set as a table, and a description of the method."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def explain_set(
     texts: Sequence[str] | None = None,
     config: ShapeGRPOConfig | None = None,
 ) -> None:
-    """Print the credit of each candidate of one set, and the method in words.
+    """Print the credit of each candidate of one set, and a description of the method.
 
     The first columns are in units of the reward: the reward; the share of the set's utility; the
     credit under GRPO (the whole utility) and under winner-takes-all. The last two are the advantage

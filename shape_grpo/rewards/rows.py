@@ -1,4 +1,4 @@
-"""Rows of the data, as reward functions are told of them."""
+"""Rows of the data, for the arguments of reward functions."""
 
 from pathlib import Path
 from typing import Any

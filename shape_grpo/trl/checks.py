@@ -1,4 +1,4 @@
-"""What must hold of TRL's settings, so that credit reaches the tokens of a candidate."""
+"""Checks of TRL's settings: credit must reach the tokens of a candidate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ALLOWED = {
     ),
     "importance_sampling_level": (
         ("token",),
-        "with one ratio a response, every token is moved by the mean of its response's advantages",
+        "one ratio per response moves every token by the mean of its response's advantages",
     ),
     "scale_rewards": (
         ("group", "none"),
@@ -27,7 +27,7 @@ ALLOWED = {
         "the reward functions are summed for each candidate, before the set has a score",
     ),
 }
-"""Setting of `GRPOConfig` to the values that are allowed, and why no other is."""
+"""Setting of `GRPOConfig` to its allowed values, and the reason against others."""
 
 REFUSED = ("tools", "environment_factory", "rollout_func")
 """Arguments of the trainer that put tokens into a response which the policy did not write."""
@@ -37,7 +37,7 @@ def check_options(reward_funcs: Any, args: GRPOConfig | None, options: Mapping[s
     """Check the arguments of `ShapEGRPOTrainer`.
 
     Raises:
-        ValueError: What is wrong, and what to write instead.
+        ValueError: A setting is not allowed; the message says what to write instead.
     """
     for name, (allowed, reason) in ALLOWED.items():
         value = getattr(args, name, allowed[0])

@@ -45,9 +45,9 @@ class ShapEGRPOTrainer(GRPOTrainer):
         model: As `GRPOTrainer`.
         reward_funcs: One function, or several. A reward model goes into a function.
         args: TRL's settings; `shape_grpo.trl.checks` says which are refused.
-        shape_grpo: What a candidate is, and how it is credited. Its ``norm_by_std`` follows from
-            ``scale_rewards``. The default ``epsilon`` is verl's, 1e-6; with 1e-4 the allocator
-            ``uniform`` gives TRL's own advantages.
+        shape_grpo: Settings of this package. Its ``norm_by_std`` follows from ``scale_rewards``.
+            The default ``epsilon`` is verl's, 1e-6; with 1e-4 the allocator ``uniform`` gives TRL's
+            own advantages.
         **options: As `GRPOTrainer`.
 
     Raises:

@@ -4,8 +4,8 @@ import logging
 
 
 def trainers_logger(name: str) -> logging.Logger:
-    """For what is said in the trainer's process: a child of verl's own logger.
+    """Return a logger for the trainer's process: a child of verl's own logger.
 
-    There verl gives that one a handler, because vLLM's imports silence the root logger below ERROR.
+    verl gives its logger a handler there; vLLM's imports silence the root logger below ERROR.
     """
     return logging.getLogger(f"verl.{name}")

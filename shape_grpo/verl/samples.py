@@ -112,7 +112,7 @@ def make_samples(
         fields: Key to ``prompts`` and ``responses``, token ids.
         records: Key to record.
         context: Candidates, shares and token advantages of the batch.
-        config: What a set is worth.
+        config: Utility that scores a set.
         tokenizer: The policy's.
     """
     chosen = torch.tensor(rows, dtype=torch.long)

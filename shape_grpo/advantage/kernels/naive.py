@@ -1,4 +1,4 @@
-"""What the kernel computes, as plainly as torch can say it; for tests and for reading."""
+"""Plain reference of the Triton kernel, for tests and for reading."""
 
 from torch import Tensor
 

@@ -58,6 +58,6 @@ class CPUTrainerMixin:
 
 
 class CPUSeparateTrainerMixin(CPUTrainerMixin):
-    """The same mixin for ``separate_async``."""
+    """Mixin for ``separate_async``."""
 
     worker_cls = CPUDetachActorWorker
