@@ -12,7 +12,6 @@ from recipe.shape_grpo.bench import (
     reward,
     sandbox,
     scatter,
-    transfer,
 )
 from recipe.shape_grpo.common.command import CommandParser
 
@@ -22,7 +21,6 @@ BENCHMARKS: dict[str, Any] = {
     "records": records.run,
     "pipeline": pipeline.run,
     "long_run": long_run.run,
-    "transfer": transfer.run,
     "sandbox": sandbox.run,
     "reward": reward.run,
 }
