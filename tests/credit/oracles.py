@@ -161,7 +161,7 @@ UTILITIES = {
     "softmax": ("softmax", {"temperature": 0.7}, logit_choice(0.7), ANY),
     "custom": (
         "custom",
-        {"function": "oracles:spread"},
+        {"function": "tests.credit.oracles:spread"},
         lambda r: max(r) - min(r) + len(r) ** 2,
         ANY,
     ),

@@ -49,7 +49,7 @@ def draw_set(data, reward, max_size=6):
 
 def shares_of(rewards, utility, allocator="shapley"):
     batch = torch.tensor([rewards], dtype=torch.float64)
-    options = OPTIONS.get(allocator)
+    options = OPTIONS.get(allocator, {})
     return allocate(batch, utility=utility, allocator=make_allocator(allocator, **options))[0]
 
 
