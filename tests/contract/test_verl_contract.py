@@ -110,8 +110,6 @@ SOURCES = [
     for folder in ("shape_grpo", "recipe", "reward_fns")
     for path in sorted((ROOT / folder).rglob("*.py"))
 ]
-# Of TransferQueue it times what a step of verl costs; nothing that runs relies on it.
-BENCHED = {"transfer_queue:init", "transfer_queue:close"}
 # Not verl's module but its entry points.
 TEXTS = {"verl.plugins"}
 
@@ -121,7 +119,7 @@ def test_every_symbol_that_is_imported_has_a_row():
         f"{path.relative_to(ROOT)} uses {symbol}"
         for path in SOURCES
         for symbol in imported_symbols(path)
-        if not is_named(symbol) and symbol not in BENCHED | TEXTS
+        if not is_named(symbol) and symbol not in TEXTS
     }
     assert not unnamed, f"no row of tests/contract/rows.py names these: {sorted(unnamed)}"
 
