@@ -82,7 +82,7 @@ def test_the_name_says_what_the_method_is(changes, name):
         ({"utility": "coverage"}, "coverage"),
         ({"method": "grpo", "allocator": "leave_one_out"}, "is not GRPO"),
         ({"method": "gprpo"}, "unknown method 'gprpo'"),
-        ({"seeds": (1, 1)}, "each once"),
+        ({"seeds": (1, 1)}, "all different"),
         ({"learning_rate": -1.0}, "-1.0"),
     ],
 )
