@@ -1,4 +1,4 @@
-"""Answers and comparisons, on the terminal and in files."""
+"""Tables and files of answers and comparisons."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from recipe.shape_grpo.report.statistics import Estimate
 from recipe.shape_grpo.tasks.common import Messages
 
 WORDS = 300
-"""Characters of a prompt that a table shows, the last ones: requests are at the end."""
+"""Number of characters shown of a prompt, its last ones, where the request is."""
 
 
 def answers_table(prompts: Sequence[Messages], answers: Sequence[Sequence[Answer]]) -> Table:
-    """A row an answer, its candidates numbered; ``prompts`` may be fewer than ``answers``."""
+    """Return one row per answer, with numbered candidates; ``answers`` may be longer."""
     table = Table(show_lines=True)
-    for heading in ("prompt", "candidates", "beside"):
+    for heading in ("prompt", "candidates", "problems"):
         table.add_column(heading, overflow="fold")
     for prompt, of_prompt in zip(prompts, answers, strict=False):
         asked = prompt[-1]["content"]
@@ -47,7 +47,7 @@ def _problems(answer: Answer) -> list[str]:
 def write_answers(
     path: Path, prompts: Sequence[Messages], answers: Sequence[Sequence[Answer]]
 ) -> None:
-    """A line of JSON an answer."""
+    """Write one line of JSON per answer."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
         for number, (prompt, of_prompt) in enumerate(zip(prompts, answers, strict=True)):
@@ -56,7 +56,7 @@ def write_answers(
 
 
 def write_comparison(output: Path, comparison: Comparison) -> None:
-    """``evaluation.json`` (estimates with intervals) and ``answers.jsonl`` (with rewards)."""
+    """Write ``evaluation.json`` (estimates with intervals) and ``answers.jsonl`` (with rewards)."""
     output.mkdir(parents=True, exist_ok=True)
     result = {
         **comparison.about,
@@ -81,19 +81,19 @@ def _write_line(file: Any, fields: dict[str, Any]) -> None:
 
 def _plain(estimates: dict[str, dict[str, Estimate]]) -> dict[str, Any]:
     return {
-        name: {measure: asdict(estimate) for measure, estimate in of_name.items()}
-        for name, of_name in estimates.items()
+        name: {measure: asdict(estimate) for measure, estimate in measures.items()}
+        for name, measures in estimates.items()
     }
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
-    """What each is worth, and what the model has more than the others."""
+    """Print the means, and the model's differences to the others."""
     about = comparison.about
     answers = about["settings"]["samples"]
     title = f"{about['task']}, {about['prompts']} test prompts, {answers} answers each"
     _print_table(f"{title}: means, 95% intervals", comparison.estimates(), console)
     if differences := comparison.differences():
-        minus = {f"minus {name}": of_name for name, of_name in differences.items()}
+        minus = {f"minus {name}": measures for name, measures in differences.items()}
         _print_table(f"{MODEL}, prompt by prompt", minus, console)
     if comparison.fixed_set:
         console.print(Text(f"{FIXED}: {'; '.join(comparison.fixed_set)}"))
@@ -106,5 +106,5 @@ def _print_table(title: str, columns: dict[str, dict[str, Estimate]], console: C
         table.add_column(name, justify="right")
     form = "+.3f" if all(name.startswith("minus") for name in columns) else ".3f"
     for measure in next(iter(columns.values())):
-        table.add_row(measure, *(of_name[measure].text(form) for of_name in columns.values()))
+        table.add_row(measure, *(column[measure].text(form) for column in columns.values()))
     console.print(table)

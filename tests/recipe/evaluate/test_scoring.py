@@ -197,7 +197,7 @@ def test_answers_may_be_as_long_as_the_task_says(task, policy):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--prompts=1"], "1 test prompt: intervals are over prompts, use 2 or more"),
+        (["--prompts=1"], "there are 1 test prompts: use 2 or more"),
         (["--against=./nowhere"], "there is no folder ./nowhere"),
         (["reward.custom_reward_function.reward_kwarg.x=1"], "Could not override"),
         (["reward.custom_reward_function.reward_kwargs.ratings=no.npz"], "no rating table at"),
