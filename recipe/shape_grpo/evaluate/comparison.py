@@ -89,7 +89,7 @@ def compare(
     rows = task.prompts("test").to_list()[: settings.prompts]
     if len(rows) < 2:
         raise ValueError(
-            f"there are {len(rows)} test prompts: use 2 or more, because intervals are over prompts"
+            f"prompts is {len(rows)}: use 2 or more, because intervals are over prompts"
         )
     rules = ShapeGRPOConfig.from_algorithm(task.config.algorithm)
     prompts = [row["prompt"] for row in rows]
