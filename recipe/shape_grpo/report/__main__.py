@@ -31,7 +31,7 @@ MAPS = 12
 
 
 def main(arguments: list[str]) -> None:
-    """Run one of the commands; without the name of another, write a report."""
+    """Run the command that the first argument names; by default, write a report."""
     commands = {"credit-map": write_map, "sets": write_sets, "archive": write_runs}
     command = commands.get(arguments[0]) if arguments else None
     with failing_in_one_line("report"):
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> None:
             command(arguments[1:], Console())
 
 
-# Each command imports what it needs itself: --help and a wrong option do not wait for it.
+# Each command imports its modules itself, so that --help and a wrong option answer at once.
 
 
 def write_report(arguments: list[str], console: Console) -> None:
@@ -89,8 +89,8 @@ def write_report(arguments: list[str], console: Console) -> None:
         source=source,
     )
     tables[0].print(console)
-    for why, folders in results.left_out.items():
-        console.print(f"{len(folders)} left out: {why}.")
+    for reason, folders in results.left_out.items():
+        console.print(f"{len(folders)} left out: {reason}.")
     console.print(f"Page: {output / PAGE}", soft_wrap=True)
 
 
@@ -112,7 +112,7 @@ def _maps(results: Results) -> list[tuple[str, StepMap, GroupMap]]:
             files = rollout_files(folder)
             if not files or not read_rollouts(files[max(files)]) or len(maps) == MAPS:
                 continue
-            # It imports torch, which a report without rollouts does without.
+            # Imported late: it imports torch, which a report without rollouts does not need.
             from recipe.shape_grpo.report.credit_map import map_step, telling_responses
 
             step_map = map_step(folder)
@@ -153,7 +153,7 @@ def write_sets(arguments: list[str], console: Console) -> None:
 
 
 def write_runs(arguments: list[str], console: Console) -> None:
-    """Write an archive."""
+    """Write an archive of runs."""
     parser = CommandParser(prog=f"{PROG} archive", description="Many runs in two small files.")
     parser.add_argument("runs", nargs="+", type=Path, help="folders; runs are found below them")
     parser.add_argument("--output", type=Path, required=True, help="folder for both files")
