@@ -47,15 +47,15 @@ install() {
     "${uv[@]}" || "${uv[@]}" --torch-backend cpu
 }
 
-wanted=$(cat pyproject.toml $LOCK run_scripts/environment.sh | sha256sum)
-if [ "$(cat "$VENV/installed" 2>/dev/null)" != "$wanted" ]; then
+digest=$(cat pyproject.toml $LOCK run_scripts/environment.sh | sha256sum)
+if [ "$(cat "$VENV/installed" 2>/dev/null)" != "$digest" ]; then
     echo "Installing into $VENV (a minute or two; log: $LOGS/install.log)"
     if ! install >"$LOGS/install.log" 2>&1; then
         tail -n 20 "$LOGS/install.log" >&2
         echo "The installation failed; the full log: $LOGS/install.log" >&2
         exit 1
     fi
-    echo "$wanted" >"$VENV/installed"
+    echo "$digest" >"$VENV/installed"
 fi
 
 export VERL_PLATFORM=cpu

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -20,19 +21,19 @@ class RandomStreams:
 
     def uniform(self, *shape: int) -> Tensor:
         """Draw (S, *shape) float32, uniform in [0, 1)."""
-        return self._each(lambda generator: torch.rand(shape, generator=generator))
+        return self._each(torch.rand, shape)
 
     def normal(self, *shape: int) -> Tensor:
         """Draw (S, *shape) float32, standard normal."""
-        return self._each(lambda generator: torch.randn(shape, generator=generator))
+        return self._each(torch.randn, shape)
 
     def below(self, bound: int, *shape: int) -> Tensor:
         """Draw (S, *shape) int64 from 0 to bound - 1."""
-        return self._each(lambda generator: torch.randint(bound, shape, generator=generator))
+        return self._each(torch.randint, bound, shape)
 
     def sample(self, bound: int, count: int) -> Tensor:
         """Draw (S, count) distinct int64 from 0 to bound - 1."""
-        return self._each(lambda generator: torch.randperm(bound, generator=generator)[:count])
+        return self._each(torch.randperm, bound)[:, :count]
 
-    def _each(self, draw: Callable[[Generator], Tensor]) -> Tensor:
-        return torch.stack([draw(generator) for generator in self._generators])
+    def _each(self, draw: Callable[..., Tensor], *arguments: Any) -> Tensor:
+        return torch.stack([draw(*arguments, generator=own) for own in self._generators])

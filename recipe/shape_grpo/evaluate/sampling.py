@@ -190,8 +190,8 @@ def _by_transformers(
         written += [
             _until(stops, ids) for ids in output[:, inputs["input_ids"].shape[1] :].tolist()
         ]
-    each = settings.samples
-    return [written[first : first + each] for first in range(0, len(written), each)]
+    size = settings.samples
+    return [written[start : start + size] for start in range(0, len(written), size)]
 
 
 def _until(stops: set[int], ids: list[int]) -> list[int]:

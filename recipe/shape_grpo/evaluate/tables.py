@@ -17,8 +17,8 @@ from recipe.shape_grpo.evaluate.sampling import Answer
 from recipe.shape_grpo.report.statistics import Estimate
 from recipe.shape_grpo.tasks.common import Messages
 
-WORDS = 300
-"""Number of characters shown of a prompt, its last ones, where the request is."""
+MAX_CHARACTERS = 300
+"""Maximum number of characters shown of a prompt (the end, with the request) or an answer."""
 
 
 def answers_table(prompts: Sequence[Messages], answers: Sequence[Sequence[Answer]]) -> Table:
@@ -26,14 +26,14 @@ def answers_table(prompts: Sequence[Messages], answers: Sequence[Sequence[Answer
     table = Table(show_lines=True)
     for heading in ("prompt", "candidates", "problems"):
         table.add_column(heading, overflow="fold")
-    for prompt, of_prompt in zip(prompts, answers, strict=False):
-        asked = prompt[-1]["content"]
-        for number, answer in enumerate(of_prompt):
+    for prompt, samples in zip(prompts, answers, strict=False):
+        request = prompt[-1]["content"]
+        for number, answer in enumerate(samples):
             candidates = [candidate.text for candidate in answer.found.candidates]
             listed = "\n".join(f"{place}. {text}" for place, text in enumerate(candidates, 1))
             table.add_row(
-                Text("" if number else asked[-WORDS:]),
-                Text(listed or f"none: {answer.text[:WORDS]}"),
+                Text("" if number else request[-MAX_CHARACTERS:]),
+                Text(listed or f"none: {answer.text[:MAX_CHARACTERS]}"),
                 Text("\n".join(_problems(answer))),
             )
     return table
@@ -50,8 +50,8 @@ def write_answers(
     """Write one line of JSON per answer."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
-        for number, (prompt, of_prompt) in enumerate(zip(prompts, answers, strict=True)):
-            for answer in of_prompt:
+        for number, (prompt, samples) in enumerate(zip(prompts, answers, strict=True)):
+            for answer in samples:
                 _write_line(file, {"index": number, "prompt": prompt, **answer.to_fields()})
 
 
@@ -61,29 +61,22 @@ def write_comparison(output: Path, comparison: Comparison) -> None:
     result = {
         **comparison.about,
         FIXED: comparison.fixed_set,
-        "means": _plain(comparison.estimates()),
-        "model minus": _plain(comparison.differences()),
+        "means": comparison.estimates(),
+        "model minus": comparison.differences(),
     }
-    text = json.dumps(result, indent=2, ensure_ascii=False)
+    text = json.dumps(result, indent=2, ensure_ascii=False, default=asdict)
     (output / "evaluation.json").write_text(text + "\n", encoding="utf-8")
     with (output / "answers.jsonl").open("w", encoding="utf-8") as file:
         for name, answers in comparison.answers.items():
             records = comparison.scored[name].records
-            for number, of_prompt in enumerate(zip(answers, records, strict=True)):
-                for answer, record in zip(*of_prompt, strict=True):
+            for number, prompt in enumerate(zip(answers, records, strict=True)):
+                for answer, record in zip(*prompt, strict=True):
                     fields = {"by": name, "index": number, **answer.to_fields()}
                     _write_line(file, {**fields, "rewards": record.rewards, "error": record.error})
 
 
 def _write_line(file: Any, fields: dict[str, Any]) -> None:
     file.write(json.dumps(fields, ensure_ascii=False) + "\n")
-
-
-def _plain(estimates: dict[str, dict[str, Estimate]]) -> dict[str, Any]:
-    return {
-        name: {measure: asdict(estimate) for measure, estimate in measures.items()}
-        for name, measures in estimates.items()
-    }
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:

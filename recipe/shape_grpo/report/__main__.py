@@ -2,8 +2,7 @@
 
 ``python -m recipe.shape_grpo.report credit-map RUN --step N``: the credit of one step's responses.
 
-``python -m recipe.shape_grpo.report sets RUN``: which candidates a run's responses repeat, and how
-many distinct ones are right.
+``python -m recipe.shape_grpo.report sets RUN``: repeated candidates, and distinct right ones.
 
 ``python -m recipe.shape_grpo.report archive RUNS ... --output DIR``: the runs in two small files.
 """
@@ -50,7 +49,7 @@ def write_report(arguments: list[str], console: Console) -> None:
         prog=PROG,
         description="Tables, figures and one HTML page from run folders.",
         epilog=f"{PROG} credit-map RUN --step N shows the credit in one step of a run; "
-        f"{PROG} sets RUN which candidates its responses repeat; {PROG} archive "
+        f"{PROG} sets RUN shows repeated candidates; {PROG} archive "
         "RUNS --output DIR packs many runs. Each has its own --help.",
     )
     parser.add_argument("runs", nargs="+", type=Path, help="folders; runs are found below them")
@@ -143,7 +142,7 @@ def write_map(arguments: list[str], console: Console) -> None:
 
 
 def write_sets(arguments: list[str], console: Console) -> None:
-    """Print which candidates a run's responses repeat."""
+    """Print the repeated candidates of a run's responses."""
     parser = CommandParser(prog=f"{PROG} sets", description="Candidates that responses repeat.")
     parser.add_argument("run", type=Path, help="a run folder with rollouts/STEP.jsonl")
     options = parser.parse_args(arguments)

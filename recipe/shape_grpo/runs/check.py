@@ -73,15 +73,12 @@ def _what_is_wrong(error: Exception, whole: DictConfig | None = None) -> str:
         where, _, name = misspelt[1].rpartition(".")
         block = OmegaConf.select(whole, where) if where else whole
         if isinstance(block, DictConfig):
-            close = closest(name, map(str, block))
-            hint = f" Did you mean {where}.{close}?" if close else ""
-            return f"{misspelt[1]}: there is no such key.{hint or f' There are: {_names(block)}.'}"
+            keys = sorted(map(str, block))
+            close = closest(name, keys)
+            hint = f"Did you mean {where}.{close}?" if close else f"There are: {', '.join(keys)}."
+            return f"{misspelt[1]}: there is no such key. {hint}"
     reasons = [str(error), str(error.__cause__ or "")]
     return " ".join(line for reason in reasons for line in reason.splitlines()[:2])
-
-
-def _names(block: DictConfig) -> str:
-    return ", ".join(sorted(map(str, block)))
 
 
 def choose_platform(config: DictConfig) -> None:
