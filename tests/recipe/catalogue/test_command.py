@@ -106,4 +106,4 @@ def test_help_explains_every_setting(capsys):
         main(["--help"])
     assert not stop.value.code
     text = " ".join(capsys.readouterr().out.split())
-    assert "Tastes that a prompt may have." in text and "Responses to each of them." in text
+    assert "Number of tastes that a prompt may have." in text and "Number of responses per prompt." in text
