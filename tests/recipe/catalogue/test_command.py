@@ -106,4 +106,5 @@ def test_help_explains_every_setting(capsys):
         main(["--help"])
     assert not stop.value.code
     text = " ".join(capsys.readouterr().out.split())
-    assert "Number of tastes that a prompt may have." in text and "Number of responses per prompt." in text
+    assert "Number of tastes that a prompt may have." in text
+    assert "Number of responses per prompt." in text
