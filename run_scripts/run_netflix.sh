@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Films for users of whom the prompt says nothing.
+# Films for users without a history in the prompt.
 #   ./run_scripts/run_netflix.sh METHOD [--dry-run] [hydra overrides]
 TASK=netflix
 source "$(dirname "$0")/task.sh"

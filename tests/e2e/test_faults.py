@@ -134,7 +134,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_numbers(start):
     broken.check_that_nothing_is_left()
     again = start(*more, steps=4, name="broken")
     assert again.process.wait() == 0, again.said.read_text()
-    assert "going on from the last checkpoint" in again.said.read_text()
+    assert "resuming from the last checkpoint" in again.said.read_text()
     expected, found = read_metrics(whole.folder), read_metrics(broken.folder)
     assert sorted(found) == sorted(expected)
     for step in expected:

@@ -1,1 +1,1 @@
-"""A simulated world: small policies learn which sets of items suit users of hidden tastes."""
+"""A simulated world, in which small policies learn to suggest sets of items."""

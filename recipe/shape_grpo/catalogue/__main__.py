@@ -2,7 +2,7 @@
 
     python -m recipe.shape_grpo.catalogue --output OUTPUT [options]
 
-Each seed leaves a run's folder, OUTPUT/seed-N.
+Each seed writes a run folder, OUTPUT/seed-N.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from recipe.shape_grpo.common.seeds_table import print_seeds_table
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train, write the runs and print what they earned."""
+    """Train, write the runs and print their rewards."""
     parser = CommandParser(prog="catalogue", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="folder of the seeds' folders")
     add_settings(parser, CatalogueSettings)
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def write_run(run: Path, settings: CatalogueSettings, seed: int, metrics: Metrics) -> None:
-    """Write the folder of one seed's run; what an earlier one left there goes."""
+    """Write the folder of one seed's run, in the place of an earlier one."""
     begin_run(run)
     for step, data in metrics.items():
         write_metrics(run, step, data)

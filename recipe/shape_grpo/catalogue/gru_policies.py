@@ -1,4 +1,4 @@
-"""Small policies that write sets of items, one a seed, computed together."""
+"""Small policies that write sets of items, one per seed, computed together."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch.nn import functional as F
 from recipe.shape_grpo.catalogue.random_streams import RandomStreams
 
 MAX_GRADIENT_NORM = 1.0
-"""As verl clips."""
+"""Bound of each seed's gradient norm, verl's default."""
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """What S policies wrote in B responses of K candidates each.
+    """B responses of K candidates by each of S policies.
 
     Attributes:
-        items: (S, B, K) int64.
-        log_probs: (S, B, K) of these items, with gradient.
-        entropy: (S, B, K) of the choices they were drawn from, in nats, with gradient.
+        items: (S, B, K) int64 items.
+        log_probs: (S, B, K) their log-probabilities, with gradient.
+        entropy: (S, B, K) entropy in nats of the distributions of these items, with gradient.
     """
 
     items: Tensor
@@ -31,16 +31,16 @@ class Rollout:
 
 
 class GRUPolicies(nn.Module):
-    """S independent policies: a GRU that starts from the prompt and reads what it wrote so far.
+    """S independent policies: GRUs that start from the prompt and read their own items.
 
-    Every parameter has a first dimension of S, and no policy sees another. The start is that of
-    torch's layers: uniform within 1 / sqrt(inputs). Reading and writing share the items' vectors,
-    scaled for reading as in "Attention Is All You Need" (arXiv 1706.03762, section 3.4).
+    The first dimension S of every parameter is the policy. Initial values are those of torch's
+    layers: uniform within 1 / sqrt(inputs). Input and output share the items' vectors, scaled as in
+    "Attention Is All You Need" (arXiv 1706.03762, section 3.4).
 
     Args:
-        streams: Draw the start, one stream a policy.
-        features: Numbers F that describe a prompt.
-        items: Items N.
+        streams: Random streams of the initial values, one per policy.
+        features: Number F of features of a prompt.
+        items: Number N of items.
         hidden_size: Width H of the state and of the items' vectors.
     """
 
@@ -62,12 +62,11 @@ class GRUPolicies(nn.Module):
         self.state_bias = uniform(1, 3 * hidden_size, hidden_size)
 
     def forward(self, prompts: Tensor, draws: Tensor) -> Rollout:
-        """Write one response a prompt.
+        """Write one response per prompt.
 
         Args:
             prompts: (S, B, F) float32.
-            draws: (S, B, K) uniform in [0, 1): each picks an item by the inverse of the
-                distribution function.
+            draws: (S, B, K) uniform in [0, 1): each selects an item by inverse transform sampling.
         """
         state = torch.tanh(torch.baddbmm(self.prompt_bias, prompts, self.prompt_weight))
         items: list[Tensor] = []
@@ -85,13 +84,13 @@ class GRUPolicies(nn.Module):
         return Rollout(torch.stack(items, -1), torch.stack(log_probs, -1), torch.stack(entropy, -1))
 
     def _read(self, items: Tensor) -> Tensor:
-        """Vectors (S, B, H) of items (S, B)."""
+        """Return the vectors (S, B, H) of items (S, B)."""
         policies, number, hidden_size = self.items.shape
         first = torch.arange(policies).unsqueeze(1) * number
         return F.embedding(items + first, self.items.flatten(0, 1)) * hidden_size**0.5
 
     def _next_state(self, inputs: Tensor, state: Tensor) -> Tensor:
-        """The equations of `torch.nn.GRU`."""
+        """Return the next state, by the equations of `torch.nn.GRU`."""
         from_input = torch.baddbmm(self.input_bias, inputs, self.input_weight).chunk(3, -1)
         from_state = torch.baddbmm(self.state_bias, state, self.state_weight).chunk(3, -1)
         reset = torch.sigmoid(from_input[0] + from_state[0])
@@ -104,10 +103,10 @@ def clip_gradients(parameters: Sequence[Tensor]) -> Tensor:
     """Clip each seed's gradient at `MAX_GRADIENT_NORM`, as `torch.nn.utils.clip_grad_norm_` does.
 
     Args:
-        parameters: Each (S, ...); their gradients are changed in place.
+        parameters: (S, ...) each; their gradients are changed in place.
 
     Returns:
-        The norms (S,) before.
+        The norms (S,) before clipping.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)
@@ -118,9 +117,9 @@ def clip_gradients(parameters: Sequence[Tensor]) -> Tensor:
 
 
 def _pick(prob: Tensor, draw: Tensor) -> Tensor:
-    """The item (S, B) at which the cumulated probabilities (S, B, N) first exceed the draw."""
+    """Return the item (S, B) at which the cumulated probabilities (S, B, N) exceed the draw."""
     cumulated = prob.cumsum(-1)
-    # Rounding may leave the last one a little off 1.
+    # By rounding, the last one may differ from 1.
     level = (draw * cumulated[..., -1]).unsqueeze(-1)
     item = torch.searchsorted(cumulated, level, right=True).squeeze(-1)
     return item.clamp(max=prob.shape[-1] - 1)

@@ -1,4 +1,4 @@
-"""Prompts with hidden tastes, and items that suit some of them."""
+"""Worlds of prompts with hidden tastes, and of items that suit some of them."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from torch import Tensor
 from recipe.shape_grpo.catalogue.random_streams import RandomStreams
 
 TASTE_SIZE = 3
-"""Numbers that make up a taste or an item."""
+"""Dimension of the vectors of tastes and items."""
 
 
 class TasteWorld:
     """The worlds of S seeds.
 
-    A taste and an item are vectors of normal numbers; their product, scaled to variance 1, is how
-    much the item is liked. That makes 3 plus it, rounded, within 1 to 5 stars.
+    Tastes and items are vectors of normal numbers. Their product, scaled to variance 1, is added
+    to 3 and rounded to 1 to 5 stars.
 
     Args:
-        streams: Draw them.
-        prompts: Prompts P.
-        modes: Tastes M that each prompt may have.
-        items: Items N.
-        pass_fail: Whether a reward is 1 for five stars, else 0. Otherwise the stars are the reward.
-        longest: Items have 1 to this many tokens.
+        streams: Random streams, one per seed.
+        prompts: Number P of prompts.
+        modes: Number M of tastes that each prompt may have.
+        items: Number N of items.
+        pass_fail: Whether the reward is 1 for five stars, else 0, instead of the stars.
+        longest: Maximum length of an item in tokens; the minimum is 1.
 
     Attributes:
-        tastes: (S, P, M * `TASTE_SIZE`) float32, the tastes of each prompt one after another.
-        rewards: (S, P, M, N) float32 of each item under each taste.
-        lengths: (S, N) int64, tokens of each item.
+        tastes: (S, P, M * `TASTE_SIZE`) float32, the concatenated tastes of each prompt.
+        rewards: (S, P, M, N) float32, the reward of each item under each taste.
+        lengths: (S, N) int64, the length of each item in tokens.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class TasteWorld:
         self.lengths = 1 + streams.below(longest, items)
 
     def describe(self, prompts: Tensor) -> Tensor:
-        """What a policy reads, (S, B, F): the tastes of the prompts (S, B)."""
+        """Return the policies' input (S, B, F): the tastes of the prompts (S, B)."""
         seed = torch.arange(len(prompts)).unsqueeze(1)
         return self.tastes[seed, prompts]
 
     def rate(self, prompts: Tensor, modes: Tensor, items: Tensor) -> Tensor:
-        """Rewards of items under one taste of each prompt.
+        """Return the rewards of items under one taste of each prompt.
 
         Args:
             prompts: (S, B) int64.
@@ -70,11 +70,11 @@ class TasteWorld:
         return rewards.masked_fill(repeats(items), 0.0)
 
     def tokens(self, items: Tensor) -> Tensor:
-        """Tokens (S, B, K) of the items (S, B, K)."""
+        """Return the lengths (S, B, K) of the items (S, B, K) in tokens."""
         return self.lengths.gather(1, items.flatten(1)).view_as(items)
 
 
 def repeats(items: Tensor) -> Tensor:
-    """Where an item equals an earlier one of the last dimension: bool, of the same shape."""
+    """Return whether each item equals an earlier one along the last dimension."""
     same = items.unsqueeze(-1) == items.unsqueeze(-2)
     return same.tril(-1).any(-1)

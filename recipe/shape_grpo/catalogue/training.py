@@ -1,13 +1,12 @@
-"""Small policies learn which sets of items to show to users of whom they know a little.
+"""Training of small policies that suggest sets of items to users whose taste is uncertain.
 
-A prompt tells which tastes its user may have, but not which one it is: each group of responses is
-rated by one of them, drawn at random. The best item of a set counts, so a good set serves several
-tastes. Items are written one after another, and one that repeats an earlier one is worth 0.
+A prompt says which tastes its user may have. Each group of responses is rated by one of them, drawn
+at random. The best item of a set counts, so a good set serves several tastes. Items are written one
+after another, and an item that repeats an earlier one has reward 0.
 
-An item of l tokens is one choice followed by l - 1 tokens that are certain. By the chain rule the
-log-probability of the candidate is that of the choice, so the advantage of its tokens counts once,
-however many they are. Lengths matter for what ``length_correction`` pays, and for how many tokens
-the loss is averaged over.
+An item of l tokens is one choice followed by l - 1 certain tokens. The log-probability of the
+candidate is that of the choice, so its advantage counts once, whatever the length. Lengths matter
+for ``length_correction``, and for the number of tokens that the loss is averaged over.
 """
 
 from __future__ import annotations
@@ -33,39 +32,39 @@ from shape_grpo.credit import set_utility
 from shape_grpo.registry import check_choice
 
 Metrics = dict[int, dict[str, float]]
-"""Step to names and figures; step 0 is the measurement before training."""
+"""Step to the metrics by name; step 0 is the measurement before training."""
 
 
 @dataclass(frozen=True)
 class CatalogueSettings:
-    """A method, a world and a training.
+    """Settings of a method, a world and the training.
 
     Attributes:
-        task: What the world is called.
-        method: What the credit is called. A command takes a file of `config/method`, for which the
-            defaults of utility, allocator, advantage and length_correction are then those of the
-            file. Without it, the name is made of them.
+        task: Name of the world.
+        method: Name of the method. On the command line, a file of `config/method`, which then sets
+            the defaults of utility, allocator, advantage and length_correction. Without it, the
+            name is made of these.
         utility: The set's score from its candidates' rewards.
         utility_options: Options of the utility.
         allocator: How the set's score is split; ``uniform`` is GRPO.
         allocator_options: Options of the allocator.
         advantage: How shares become advantages.
         length_correction: Whether credit accounts for unequal candidate lengths.
-        candidates: Candidates of a response.
-        modes: Tastes that a prompt may have.
+        candidates: K, the number of candidates of a response.
+        modes: Number of tastes that a prompt may have.
         rewards: ``ratings`` (1 to 5 stars) or ``pass_fail`` (1 for five stars, else 0).
-        lengths: Items have 1 to this many tokens.
-        items: Items to choose from.
-        prompts: Prompts, each seen many times.
-        prompts_per_step: Prompts of one update.
-        group_size: Responses to each of them.
-        updates: Updates of the policy.
-        learning_rate: Of Adam.
-        entropy_coefficient: Weight of the mean entropy of a token in what is maximised.
+        lengths: Maximum length of an item in tokens; the minimum is 1.
+        items: Number of items to choose from.
+        prompts: Number of prompts.
+        prompts_per_step: Number of prompts per update.
+        group_size: Number of responses per prompt.
+        updates: Number of updates of the policy.
+        learning_rate: Learning rate of Adam.
+        entropy_coefficient: Weight of the mean entropy of a token in the objective.
         hidden_size: Width of the policy.
         seeds: Independent runs, each with its own world, policy and draws.
         validate_every: Updates between two measurements on all prompts.
-        validation_samples: Responses to each prompt in a measurement.
+        validation_samples: Number of responses per prompt in a measurement.
     """
 
     task: str = "catalogue"
@@ -98,18 +97,18 @@ class CatalogueSettings:
         if self.prompts_per_step > self.prompts:
             raise ValueError(
                 f"prompts_per_step is {self.prompts_per_step}, but there are {self.prompts} "
-                "prompts; use fewer a step or raise prompts"
+                "prompts: use fewer per step, or more prompts"
             )
         check_choice("rewards", self.rewards, ("ratings", "pass_fail"))
         if self.method == "grpo" and self.allocator != "uniform":
             raise ValueError(
-                f"method grpo with the allocator {self.allocator} is not GRPO; use the allocator "
+                f"method grpo with the allocator {self.allocator} is not GRPO: use the allocator "
                 "uniform, or another name"
             )
 
     @property
     def name(self) -> str:
-        """What the credit is called."""
+        """Name of the method."""
         if self.method or self.allocator == "uniform":
             return self.method or "grpo"
         words = [self.advantage, self.allocator, *map(str, self.allocator_options.values())]
@@ -117,11 +116,11 @@ class CatalogueSettings:
 
     @property
     def held_out(self) -> str:
-        """The name of the measurement on all prompts."""
+        """Name of the reward measured on all prompts."""
         return f"val-core/{self.task}/reward/mean@{self.validation_samples}"
 
     def run(self, seed: int) -> RunSettings:
-        """What one seed's run is compared by."""
+        """Return the settings that identify the run of one seed."""
         return RunSettings(
             trainer="catalogue",
             task=self.task,
@@ -134,14 +133,13 @@ class CatalogueSettings:
 
 
 class Training:
-    """The policies of S seeds, their worlds, and how they learn.
+    """The policies of S seeds, their worlds and their updates.
 
     Args:
-        settings: Two that differ in the method alone give each seed the same world, the same start
-            and the same draws.
+        settings: Settings; a seed has the same world, initial policy and draws under all methods.
 
     Raises:
-        ValueError: A utility that is unknown, lacks an option, or takes vectors.
+        ValueError: The utility is unknown, lacks an option, or takes vectors.
     """
 
     def __init__(self, settings: CatalogueSettings) -> None:
@@ -156,8 +154,8 @@ class Training:
         ).method
         if self.method.utility.takes_vectors:
             raise ValueError(
-                f"utility {settings.utility} takes a vector a candidate, but here a candidate has "
-                "one number; use max, for instance"
+                f"utility {settings.utility} takes one vector per candidate, but here a candidate "
+                "has one number: use max, for instance"
             )
         self.streams = RandomStreams(settings.seeds)
         self.world = TasteWorld(
@@ -175,19 +173,19 @@ class Training:
             hidden_size=settings.hidden_size,
         )
         self.optimizer = torch.optim.Adam(self.policies.parameters(), lr=settings.learning_rate)
-        # The same at every measurement, whose differences are then less noisy.
+        # Equal draws at every measurement make differences between them less noisy.
         self.validation_draws = self.streams.uniform(
             settings.prompts * settings.validation_samples, settings.candidates
         )
 
     def update(self) -> dict[str, Tensor]:
-        """One update on fresh responses.
+        """Update the policies once, on new responses.
 
         Returns:
-            Names to figures (S,).
+            Metrics (S,) by name.
 
         Raises:
-            ValueError: What `candidate_advantages` refuses.
+            ValueError: As in `candidate_advantages`.
         """
         prompts, modes, draws = self.draw_batch()
         rollout = self.policies(self.world.describe(prompts), draws)
@@ -196,13 +194,13 @@ class Training:
         scores = set_utility(rewards.flatten(0, 1), utility=self.method.utility).view_as(prompts)
         advantages = self.advantages(rewards, lengths, scores)
 
-        # verl's policy gradient with one update a step, averaged over tokens. The tokens of an item
-        # after its first have probability 1: they only count.
+        # verl's policy gradient with one update per step, averaged over tokens. All tokens of an
+        # item but the first have probability 1.
         tokens = lengths.sum((1, 2))
         gain = (advantages * rollout.log_probs).sum((1, 2)) / tokens
         entropy = rollout.entropy.sum((1, 2)) / tokens
         self.optimizer.zero_grad()
-        # Summed over seeds, each loss still gives its own seed's parameters their gradient.
+        # The sum over seeds gives each seed's parameters the gradient of its own loss.
         (-gain - self.settings.entropy_coefficient * entropy).sum().backward()
         norms = clip_gradients(list(self.policies.parameters()))
         self.optimizer.step()
@@ -215,7 +213,7 @@ class Training:
 
     @torch.no_grad()
     def validate(self) -> Tensor:
-        """(S,): set reward of responses to all prompts, averaged over all tastes of each."""
+        """Return the mean set reward (S,) over all prompts and all their tastes."""
         settings = self.settings
         prompts = torch.arange(settings.prompts).repeat_interleave(settings.validation_samples)
         prompts = prompts.expand(len(settings.seeds), -1)
@@ -228,7 +226,7 @@ class Training:
         return total / settings.modes
 
     def draw_batch(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Prompts (S, B), group after group; the taste (S, B) that rates; draws (S, B, K)."""
+        """Return prompts (S, B) in groups, the tastes (S, B) that rate, and draws (S, B, K)."""
         settings, streams = self.settings, self.streams
         groups, size = settings.prompts_per_step, settings.group_size
         prompts = streams.sample(settings.prompts, groups).repeat_interleave(size, 1)
@@ -236,7 +234,7 @@ class Training:
         return prompts, modes, streams.uniform(groups * size, settings.candidates)
 
     def advantages(self, rewards: Tensor, lengths: Tensor, scores: Tensor) -> Tensor:
-        """Advantages (S, B, K) of candidates, of the groups of all seeds at once.
+        """Return the candidates' advantages (S, B, K), for the groups of all seeds.
 
         Args:
             rewards: (S, B, K).
@@ -261,16 +259,15 @@ def train(settings: CatalogueSettings, console: Console | None = None) -> dict[i
 
     Args:
         settings: The method, the world and the training.
-        console: Shows progress, if it is a terminal.
+        console: Terminal for progress.
 
     Returns:
-        Seed to its metrics at steps 0 to ``updates``, named as verl names them.
-        ``critic/score/mean`` is the mean set reward of the step's responses;
-        ``val-core/TASK/reward/mean@n`` that of n others to each prompt, averaged over all its
-        tastes; ``timing_s/step`` the time of an update over the number of seeds.
+        Each seed's metrics at steps 0 to ``updates``, with verl's names. ``critic/score/mean`` is
+        the mean set reward of the step's responses, ``val-core/TASK/reward/mean@n`` the result of
+        `Training.validate`, ``timing_s/step`` the time of an update over the number of seeds.
 
     Raises:
-        ValueError: A setting that is not allowed.
+        ValueError: A setting is invalid.
     """
     training = Training(settings)
     history: dict[int, Metrics] = {seed: {} for seed in settings.seeds}
@@ -286,18 +283,17 @@ def train(settings: CatalogueSettings, console: Console | None = None) -> dict[i
             metrics["timing_s/step"] = torch.full((len(history),), seconds)
         if step % settings.validate_every == 0 or step == settings.updates:
             metrics[settings.held_out] = training.validate()
-        columns = {name: figures.tolist() for name, figures in metrics.items()}
-        for place, of_seed in enumerate(history.values()):
-            of_seed[step] = {name: column[place] for name, column in columns.items()}
+        columns = {name: values.tolist() for name, values in metrics.items()}
+        for index, run in enumerate(history.values()):
+            run[step] = {name: column[index] for name, column in columns.items()}
     return history
 
 
 def candidate_metrics(items: Tensor, rewards: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-    """Figures (S,), named and computed as in `shape_grpo.advantage.metrics`.
+    """Return metrics (S,), named and computed as in `shape_grpo.advantage.metrics`.
 
-    ``duplicate_candidates`` is the number in a step, the others are means. verl's runs have no
-    ``distinct_candidates``, a response's items that are no repeats. The variation of lengths needs
-    two candidates.
+    ``duplicate_candidates`` is the number in a step, all others are means. ``distinct_candidates``
+    counts a response's items without repeats. The variation of lengths needs two candidates.
 
     Args:
         items: (S, B, K).

@@ -1,1 +1,1 @@
-"""Functions for all rooms: stamps of files, the list of methods, and errors of commands."""
+"""Functions that all rooms use: run folders, the list of methods, and commands."""

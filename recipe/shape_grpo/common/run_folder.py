@@ -1,15 +1,16 @@
-"""The folder of one training run, whatever trained it: metrics, log, rollouts, and what it was.
+"""The folder of one training run: metrics, log, rollouts and settings, whatever the trainer.
 
-- ``metrics.jsonl``: one line a step, ``{"step": 3, "data": {"critic/score/mean": 4.1, ...}}``, as
+- ``metrics.jsonl``: one line per step, ``{"step": 3, "data": {"critic/score/mean": 4.1, ...}}``, as
   verl's file logger writes it; step 0 is the validation before training.
-- ``settings.json``, written last: `RunSettings`, and what the run was made from. Without it the run
-  is not whole. The block ``shape_grpo`` says how candidates were found and credited, and
-  ``norm_by_std`` (verl) whether advantages were divided by the group's standard deviation.
-- ``metrics.samples.md``: some responses with their credit, every few steps (verl).
-- ``begun.json``, written first: the same of the run that was begun.
-- ``metrics-before.jsonl``, until it is whole: the steps before verl went on from a checkpoint.
-- ``train.log``: what the trainer printed. ``rollouts/STEP.jsonl``: the responses, one a line, as
-  verl's ``trainer.rollout_data_dir`` has them.
+- ``settings.json``, written when the run is finished: `RunSettings`, and what the run was made
+  from. The block ``shape_grpo`` says how candidates were found and credited, and ``norm_by_std``
+  (verl) whether advantages were divided by the group's standard deviation.
+- ``metrics.samples.md``: a few responses with their credit, every few steps (verl).
+- ``begun.json``: the same as ``settings.json``, written at the start.
+- ``metrics-before.jsonl``: the steps before verl resumed from a checkpoint, until the run is
+  finished.
+- ``train.log``: the trainer's output. ``rollouts/STEP.jsonl``: one response per line, in the format
+  of verl's ``trainer.rollout_data_dir``.
 """
 
 from __future__ import annotations
@@ -32,26 +33,26 @@ METRICS_BEFORE = "metrics-before.jsonl"
 BEGUN = "begun.json"
 CHECKPOINTS = "checkpoints"
 LATEST_CHECKPOINT = "latest_checkpointed_iteration.txt"
-"""In the folder of checkpoints: the newest step that verl has finished."""
+"""File in the folder of checkpoints: the newest step whose checkpoint is complete."""
 
 LOG = "train.log"
 ROLLOUTS = "rollouts"
-# verl calls the reward auxiliary where there is an accuracy too.
+# If a task has an accuracy too, verl names its reward val-aux.
 _HELD_OUT = re.compile(r"val-(core|aux)/.+/reward/mean@\d+")
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What a run is compared by.
+    """Settings that identify a run, and by which reports compare runs.
 
     Attributes:
         trainer: ``verl``, ``trl`` or ``catalogue``.
         task: The dataset's name.
         method: A file of `config/method`.
         candidates: K.
-        seed: Of everything random in the run.
-        learning_rate: Of the policy.
-        steps: Updates of the policy.
+        seed: Seed of all random numbers in the run.
+        learning_rate: Learning rate of the policy.
+        steps: Number of updates of the policy.
     """
 
     trainer: str
@@ -64,20 +65,20 @@ class RunSettings:
 
 
 def read_metrics(run: Path) -> dict[int, dict[str, Any]]:
-    """The metrics in the folder ``run``, by step; of a step done twice, the last."""
+    """Return the metrics in the folder ``run``, by step; the last ones of a repeated step."""
     lines = [line for name in (METRICS_BEFORE, METRICS) for line in _whole_lines(run / name)]
     records = sorted(map(json.loads, lines), key=itemgetter("step"))
     return {record["step"]: record["data"] for record in records}
 
 
 def _whole_lines(file: Path) -> list[str]:
-    """The lines of a file, if there is one; the last may still be on its way to the disk."""
+    """Return the complete lines of a file; the last line may still be being written."""
     lines = file.read_text().splitlines(keepends=True) if file.exists() else []
     return [line for line in lines if line.endswith("\n")]
 
 
 def held_out_reward(metrics: Mapping[str, Any]) -> float:
-    """The held-out set reward among the metrics of a step, the mean over several sets; else NaN."""
+    """Return a step's held-out set reward, the mean over its test sets; NaN if it has none."""
     found = [value for name, value in metrics.items() if _HELD_OUT.fullmatch(name)]
     return fmean(found) if found else math.nan
 
@@ -89,20 +90,20 @@ def write_metrics(run: Path, step: int, data: Mapping[str, float]) -> None:
 
 
 def is_whole(run: Path, settings: RunSettings, made_from: Mapping[str, Any]) -> bool:
-    """Whether the folder holds the run of these settings, made from the same, to its end."""
+    """Return whether the folder holds the finished run of these settings and inputs."""
     return is_current(run, {**asdict(settings), **made_from}, [METRICS])
 
 
-def begin_run(run: Path, *, goes_on: bool = False) -> None:
-    """Make the folder ready for a run; until `end_run` it is not whole.
+def begin_run(run: Path, *, resume: bool = False) -> None:
+    """Make the folder ready for a run; until `end_run` the run is unfinished.
 
     Args:
         run: The folder.
-        goes_on: From a checkpoint: metrics and samples are kept. verl's file logger begins its
-            file anew.
+        resume: Whether to keep the metrics and samples up to the checkpoint. verl's file logger
+            overwrites its file.
     """
     run.mkdir(parents=True, exist_ok=True)
-    if goes_on:
+    if resume:
         with (run / METRICS_BEFORE).open("a") as before:
             before.writelines(_whole_lines(run / METRICS))
     else:
@@ -113,7 +114,7 @@ def begin_run(run: Path, *, goes_on: bool = False) -> None:
 
 
 def end_run(run: Path, settings: RunSettings, made_from: Mapping[str, Any]) -> None:
-    """Record what the run was; call it after its last step."""
+    """Record that the run is finished, and its settings."""
     if (run / METRICS_BEFORE).exists():
         metrics = read_metrics(run)
         (run / METRICS).unlink()

@@ -1,4 +1,4 @@
-"""What policies of several seeds earned, in a table."""
+"""Table of the rewards of runs with several seeds."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from rich.table import Table
 def print_seeds_table(
     name: str, runs: Sequence[Mapping[int, Mapping[str, float]]], console: Console
 ) -> None:
-    """Print rewards before, during and after training, and what the policies write after it.
+    """Print rewards before, during and after training, and entropy and distinct candidates.
 
     Args:
         name: The task and the method.
         runs: The metrics of each seed's run, by step. Step 0 has the held-out reward alone.
-        console: Where the table goes.
+        console: Console for the table.
     """
     table = Table(title=f"{name}, {len(runs)} seeds")
     for heading in ("", "mean", "standard error"):

@@ -1,1 +1,1 @@
-"""What training made: a checkpoint as a model, its answers, and what they are worth."""
+"""Evaluation of a trained policy: export of a checkpoint, sampling, and scores."""

@@ -1,12 +1,13 @@
-"""A trained policy: as a Hugging Face model, what it answers, and what that is worth.
+"""Export a trained policy, sample its answers, and score them.
 
     python -m recipe.shape_grpo.evaluate export RUN --output MODEL
     python -m recipe.shape_grpo.evaluate sample MODEL DATA.parquet
     python -m recipe.shape_grpo.evaluate score MODEL --task FOLDER --against START
 
 `export` merges the newest checkpoint of a verl run. `sample` shows answers and their candidates.
-`score` scores answers to a task's test prompts by its own reward function, beside another
-model's and beside one set for everybody: the candidates that MODEL names most.
+`score` scores answers to a task's test prompts by its reward function. It compares them with
+another model's answers, and with one fixed set for all prompts: the candidates that MODEL names
+most.
 """
 
 from __future__ import annotations
@@ -25,32 +26,32 @@ from recipe.shape_grpo.evaluate.sampling import SampleSettings
 from shape_grpo.candidates import FORMATS, CandidateRules
 
 SHOWN = 8
-"""Prompts in the table of `sample`."""
+"""Number of prompts in the table of `sample`."""
 
 
 def export(arguments: list[str]) -> None:
-    """The command `export`."""
+    """Run the command `export`."""
     from recipe.shape_grpo.evaluate import checkpoint
 
     parser = CommandParser(
         prog="evaluate export",
-        description="verl's checkpoint as a Hugging Face model, in bfloat16.",
+        description="Write verl's checkpoint as a Hugging Face model, in bfloat16.",
     )
     parser.add_argument(
         "source", type=Path, metavar="RUN",
-        help="a run's folder, its checkpoints, or one global_step_N",
+        help="folder of a run, of its checkpoints, or of one global_step_N",
     )  # fmt: skip
     parser.add_argument("--output", type=Path, required=True, help="the model's folder")
-    parser.add_argument("--step", type=int | None, help="without it, the newest that is whole")
+    parser.add_argument("--step", type=int | None, help="default: the newest complete checkpoint")
     options = parser.parse_args(arguments)
     with failing_in_one_line(parser.prog):
         checkpoint.export(options.source, options.output, Console(), options.step)
 
 
 def sample(arguments: list[str]) -> None:
-    """The command `sample`."""
+    """Run the command `sample`."""
     parser = CommandParser(
-        prog="evaluate sample", description="A model's answers, parsed into their candidates."
+        prog="evaluate sample", description="Sample a model's answers, and parse their candidates."
     )
     parser.add_argument("model", metavar="MODEL", help="a folder, or a name on the hub")
     parser.add_argument("data", type=Path, metavar="DATA.parquet", help="prompts in verl's columns")
@@ -58,7 +59,7 @@ def sample(arguments: list[str]) -> None:
         "--format", choices=sorted(FORMATS), default="xml", help="how candidates are written"
     )
     parser.add_argument(
-        "--output", type=Path, default=Path("outputs/samples.jsonl"), help="a line an answer"
+        "--output", type=Path, default=Path("outputs/samples.jsonl"), help="one line per answer"
     )
     add_settings(parser, SampleSettings)
     values = parser.parse_args(arguments).as_dict()
@@ -78,23 +79,25 @@ def sample(arguments: list[str]) -> None:
 
 
 def score(arguments: list[str]) -> None:
-    """The command `score`."""
+    """Run the command `score`."""
     parser = CommandParser(
         prog="evaluate score",
-        description="What a model's answers to a task's test prompts are worth.",
+        description="Score a model's answers to a task's test prompts.",
     )
     parser.add_argument("model", metavar="MODEL", help="a folder, or a name on the hub")
     parser.add_argument(
         "overrides", nargs="*",
-        help="of the task's configuration, as in training: "
+        help="overrides of the task's configuration, as in training: "
         "reward.custom_reward_function.reward_kwargs.base_url=URL",
     )  # fmt: skip
     parser.add_argument("--task", type=Path, required=True, help="folder of the prepared task")
-    parser.add_argument("--against", metavar="MODEL", help="another, such as the start of training")
+    parser.add_argument(
+        "--against", metavar="MODEL", help="another model, such as the start of training"
+    )
     parser.add_argument(
         "--fixed_set", type=bool, default=True, metavar="{true,false}",
-        help="compare with one set for everybody, too: the K candidates that MODEL names most; K "
-        "calls of the reward function a prompt",
+        help="also compare with one set for all prompts: the K candidates that MODEL names most; "
+        "K calls of the reward function per prompt",
     )  # fmt: skip
     parser.add_argument(
         "--output", type=Path, default=Path("outputs/evaluation"), help="folder for the files"
@@ -121,7 +124,7 @@ COMMANDS = {"export": export, "sample": sample, "score": score}
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command that is named first."""
+    """Run the command that the first argument names."""
     name, options = choose("evaluate", list(COMMANDS), (__doc__ or "").splitlines()[0], arguments)
     COMMANDS[name](options)
 

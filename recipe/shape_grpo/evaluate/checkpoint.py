@@ -1,8 +1,8 @@
-"""verl's checkpoints (FSDP shards) as Hugging Face folders, by verl's own merger.
+"""Export of verl's checkpoints (FSDP shards) as Hugging Face models, by verl's merger.
 
-A run leaves CHECKPOINTS/global_step_N/actor, and in CHECKPOINTS/latest_checkpointed_iteration.txt
-the newest step that is whole; CHECKPOINTS is ``trainer.default_local_dir``, in the folders of
-`runs` and of a sweep RUN/checkpoints.
+A run writes CHECKPOINTS/global_step_N/actor, and the newest complete step N into
+CHECKPOINTS/latest_checkpointed_iteration.txt. CHECKPOINTS is ``trainer.default_local_dir``, which
+`runs` and `sweep` set to RUN/checkpoints.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from recipe.shape_grpo.common.run_folder import CHECKPOINTS, LATEST_CHECKPOINT
 
 ACTOR = "actor"
 MODEL = "huggingface"
-"""Configuration and tokenizer, inside the actor's folder."""
+"""Folder of the configuration and the tokenizer, inside the actor's folder."""
 
 SHARDS = "fsdp_config.json"
-"""Says how many shards there are; written after them."""
+"""File with the number of shards, written after them."""
 
 FILES = ("config.json", "tokenizer_config.json")
 SAVING = (
-    "verl saves every `trainer.save_freq` steps, and not at all with -1, which the configurations "
-    "for the CPU have"
+    "verl saves every `trainer.save_freq` steps, and never if it is -1, as in the configurations "
+    "for the CPU"
 )
 
 
 def export(source: Path, output: Path, console: Console, step: int | None = None) -> None:
-    """Write the policy of a checkpoint as transformers and vLLM load it, in bfloat16.
+    """Write the policy of a checkpoint in the format of transformers and vLLM, in bfloat16.
 
     Args:
-        source: As `find_actor` takes it.
-        output: The folder; an export of the same files that is there is left as it is.
-        console: Where the result is said.
-        step: As `find_actor` takes it.
+        source: As in `find_actor`.
+        output: The model's folder; if it holds an export of the same checkpoint, it is kept.
+        console: Console for the result.
+        step: As in `find_actor`.
 
     Raises:
-        FileNotFoundError: There is no checkpoint, or it is not whole.
-        ValueError: ``output`` holds something else.
+        FileNotFoundError: There is no checkpoint, or it is incomplete.
+        ValueError: ``output`` is not empty, and holds no export.
         RuntimeError: verl's merger failed.
     """
     actor = find_actor(source, step)
@@ -55,7 +55,7 @@ def export(source: Path, output: Path, console: Console, step: int | None = None
         console.print(f"export: reusing {output}", soft_wrap=True)
         return
     if output.is_dir() and any(output.iterdir()) and "shards" not in (read_stamp(output) or {}):
-        raise ValueError(f"{output} is not empty, and no export of a checkpoint: name another")
+        raise ValueError(f"{output} holds other files than an export: name another folder")
     begin(output)
     _merge(actor, output)
     write_stamp(output, stamp)
@@ -63,15 +63,14 @@ def export(source: Path, output: Path, console: Console, step: int | None = None
 
 
 def find_actor(source: Path, step: int | None = None) -> Path:
-    """The policy's folder in a checkpoint.
+    """Return the policy's folder in a checkpoint.
 
     Args:
-        source: A run's folder, its folder of checkpoints, one global_step_N, or the actor's folder
-            in it.
-        step: N; None: that of ``source``, or the newest that verl has finished.
+        source: Folder of a run, of its checkpoints, of one global_step_N, or of the actor in it.
+        step: N; None: that of ``source``, or the newest complete one.
 
     Raises:
-        FileNotFoundError: There is none; says what is there.
+        FileNotFoundError: There is none; the message lists the existing steps.
     """
     if not source.is_dir():
         raise FileNotFoundError(f"there is no folder {source}")
@@ -91,8 +90,8 @@ def find_actor(source: Path, step: int | None = None) -> Path:
     if step is None:
         step = _latest(checkpoints, steps)
     if step not in steps:
-        there = ", ".join(map(str, steps))
-        raise FileNotFoundError(f"no step {step} in {checkpoints}; there are {there}")
+        existing = ", ".join(map(str, steps))
+        raise FileNotFoundError(f"no step {step} in {checkpoints}; there are {existing}")
     return checkpoints / f"global_step_{step}" / ACTOR
 
 
@@ -101,18 +100,18 @@ def _latest(checkpoints: Path, steps: list[int]) -> int:
     text = latest.read_text().strip() if latest.is_file() else ""
     if not text.isdecimal():
         raise FileNotFoundError(
-            f"{checkpoints} has no {LATEST_CHECKPOINT}, which verl writes once a checkpoint is "
-            f"whole (not with async_save): choose one by --step, of {', '.join(map(str, steps))}"
+            f"{checkpoints} has no {LATEST_CHECKPOINT}, which verl writes after each complete "
+            f"checkpoint (not with async_save): set --step to one of {', '.join(map(str, steps))}"
         )
     return int(text)
 
 
 def _shards(actor: Path) -> list[Path]:
-    """The files of the policy's weights, all of them there."""
+    """Return the files of the policy's weights, and check that none is missing."""
     config = actor / SHARDS
     if not config.is_file():
-        hint = ": the run ended while it was saved, or verl saved it by another backend than FSDP"
-        raise FileNotFoundError(f"{actor} is no whole checkpoint, it has no {SHARDS}{hint}")
+        hint = ": the run ended while saving it, or verl saved it by a backend other than FSDP"
+        raise FileNotFoundError(f"{actor} is an incomplete checkpoint without {SHARDS}{hint}")
     world_size = json.loads(config.read_text())["world_size"]
     names = [f"model_world_size_{world_size}_rank_{rank}.pt" for rank in range(world_size)]
     missing = [name for name in names if not (actor / name).is_file()]
@@ -126,7 +125,7 @@ def _shards(actor: Path) -> list[Path]:
         )
     if not (actor / MODEL / "config.json").is_file():
         raise FileNotFoundError(
-            f"{actor} is no whole checkpoint, it has no {MODEL}/config.json, which the first "
+            f"{actor} is an incomplete checkpoint without {MODEL}/config.json, which the first "
             "machine writes beside its shards"
         )
     return [actor / name for name in names]

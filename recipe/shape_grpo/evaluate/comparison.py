@@ -1,8 +1,8 @@
-"""A model beside another and beside one set for everybody, on the same prompts.
+"""Comparison of a model with another one and with one fixed set, on the same prompts.
 
-The fixed set are the candidates that most of the model's own answers name. A model that is no
-better than it has learnt what everybody likes, and not what the prompt says. No reward chose it, so
-it has no advantage from the test prompts.
+The fixed set holds the candidates that most of the model's answers name. A model that scores no
+better has learnt general popularity, and does not use the prompt. The set is not chosen by reward,
+so the test prompts do not favour it.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from recipe.shape_grpo.tasks.prepared_task import PreparedTask
 from shape_grpo.config import ShapeGRPOConfig
 
 MODEL, AGAINST, FIXED = "model", "against", "fixed set"
-"""What is compared."""
+"""Names of the compared answers."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What answers to the same prompts are worth.
+    """Scores of answers to the same prompts.
 
     Attributes:
-        about: What was compared, and how it was sampled.
-        answers: Of the models, by `MODEL` and `AGAINST`, of each prompt.
-        scored: The same, and the fixed set.
-        fixed_set: Its candidates; empty where there is none.
+        about: The models, the task and the settings of sampling.
+        answers: Answers to each prompt, under `MODEL` and `AGAINST`.
+        scored: Their scores, and under `FIXED` those of the fixed set.
+        fixed_set: Candidates of the fixed set; empty if there is none.
     """
 
     about: dict[str, Any]
@@ -43,14 +43,14 @@ class Comparison:
     fixed_set: list[str]
 
     def estimates(self) -> dict[str, dict[str, Estimate]]:
-        """Of each that is compared, the mean over prompts of each measure."""
+        """Return the mean over prompts of each measure, under each name."""
         return {
             name: {measure: mean_over_prompts(values) for measure, values in measures.items()}
             for name, measures in self._measures().items()
         }
 
     def differences(self) -> dict[str, dict[str, Estimate]]:
-        """What the model has more than each other, the mean over prompts of their differences."""
+        """Return the mean over prompts of the model's difference to each other, per measure."""
         measures = self._measures()
         ours = measures.pop(MODEL)
         return {
@@ -73,11 +73,11 @@ def compare(
     """Sample and score answers to the task's test prompts.
 
     Args:
-        task: Whose prompts, rules and reward function.
+        task: The prepared task.
         model: A folder, or a name on the hub.
-        settings: How it is sampled.
+        settings: Settings of sampling.
         against: Another model.
-        fixed_set: Whether the fixed set is compared too.
+        fixed_set: Whether to compare with the fixed set.
 
     Raises:
         FileNotFoundError: There is no such model.
@@ -88,7 +88,9 @@ def compare(
     settings = replace(settings, max_tokens=max_tokens)
     rows = task.prompts("test").to_list()[: settings.prompts]
     if len(rows) < 2:
-        raise ValueError(f"{len(rows)} test prompt: intervals are over prompts, use 2 or more")
+        raise ValueError(
+            f"prompts is {len(rows)}: use 2 or more, because intervals are over prompts"
+        )
     rules = ShapeGRPOConfig.from_algorithm(task.config.algorithm)
     prompts = [row["prompt"] for row in rows]
     models = {MODEL: model} | ({AGAINST: against} if against else {})

@@ -1,4 +1,4 @@
-"""Answers of a model: sampled as a run samples them, and parsed into their candidates."""
+"""Sampling of a model's answers, and parsing of their candidates."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ DEFAULT_MAX_TOKENS = 512
 
 @dataclass(frozen=True)
 class SampleSettings:
-    """How a model is sampled.
+    """Settings of sampling.
 
     Attributes:
-        prompts: At most so many prompts, the first of the file; None: all.
-        samples: Answers to each.
-        temperature: 0: the likeliest token, one answer a prompt.
-        max_tokens: Of an answer; None: what the task's configuration says, else 512.
-        engine: ``transformers`` (on a GPU where there is one) or ``vllm``.
-        batch: Answers at a time (transformers).
-        thinking: Whether chat templates with a thinking mode (Qwen3's) turn it on.
-        seed: Of the sampling.
+        prompts: Maximum number of prompts, the first ones of the file; None: all.
+        samples: Number of answers to each prompt.
+        temperature: Temperature; 0 takes the likeliest token, with one answer per prompt.
+        max_tokens: Maximum answer length in tokens; None: that of the task's configuration, or 512.
+        engine: ``transformers`` (on a GPU if there is one) or ``vllm``.
+        batch: Number of answers sampled at a time (transformers).
+        thinking: Whether to turn on the thinking mode of chat templates that have one (Qwen3).
+        seed: Seed of sampling.
     """
 
     prompts: int | None = None
@@ -50,19 +50,21 @@ class SampleSettings:
         if not self.temperature >= 0:
             raise ValueError(f"temperature is {self.temperature}: use 0 or more")
         if self.temperature == 0 and self.samples > 1:
-            raise ValueError("at temperature 0 all answers to a prompt are the same: --samples 1")
+            raise ValueError(
+                "at temperature 0 all answers to a prompt are the same: use --samples 1"
+            )
 
 
 def read_prompts(data: Path, at_most: int | None = None) -> list[Messages]:
-    """The prompts of a file in verl's columns, as chat messages.
+    """Return the prompts of a file in verl's columns, as chat messages.
 
     Args:
         data: A parquet file.
-        at_most: So many, the first; None: all.
+        at_most: Maximum number of prompts, the first ones; None: all.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no parquet file, it has no prompts, or they are no chat messages.
+        ValueError: It is not a parquet file, or its prompts are missing or not chat messages.
     """
     if not data.is_file():
         raise FileNotFoundError(f"there is no file {data}")
@@ -72,7 +74,7 @@ def read_prompts(data: Path, at_most: int | None = None) -> list[Messages]:
         raise ValueError(f"{data} has no column of prompts in verl's format: {error}") from None
     prompts: list[Messages] = [row["prompt"] for row in rows]
     if not prompts or not all(isinstance(prompt, list) for prompt in prompts):
-        raise ValueError(f"{data}: each prompt must be a list of chat messages, and one be there")
+        raise ValueError(f"{data} must hold one or more prompts, each a list of chat messages")
     return prompts
 
 
@@ -81,9 +83,9 @@ class Answer:
     """One answer to a prompt.
 
     Attributes:
-        text: All that the model wrote.
+        text: Full text of the answer.
         found: Its candidates, under the rules.
-        cut: Whether it ended at the length limit.
+        cut: Whether the length limit cut it off.
     """
 
     text: str
@@ -91,7 +93,7 @@ class Answer:
     cut: bool
 
     def to_fields(self) -> dict[str, Any]:
-        """For a line of JSON."""
+        """Return the fields of the answer's line of JSON."""
         candidates = [candidate.text for candidate in self.found.candidates]
         problems = dict(self.found.problem_counts)
         return {"text": self.text, "candidates": candidates, "problems": problems, "cut": self.cut}
@@ -100,27 +102,27 @@ class Answer:
 def sample_answers(
     model: str, prompts: Sequence[Messages], settings: SampleSettings, rules: CandidateRules
 ) -> list[list[Answer]]:
-    """Answers of a model.
+    """Sample a model's answers.
 
     Args:
         model: A folder, or a name on the hub.
-        prompts: Chat messages each.
-        settings: How many, and how.
-        rules: Which candidates count.
+        prompts: The chat messages of each prompt.
+        settings: Settings of sampling.
+        rules: Rules by which candidates are found.
 
     Returns:
-        Of each prompt, ``settings.samples`` answers.
+        ``settings.samples`` answers to each prompt.
 
     Raises:
         FileNotFoundError: There is no such folder.
-        ValueError: A prompt and an answer are more than the model can hold.
+        ValueError: A prompt with its answer exceeds the model's context.
     """
     from transformers import AutoConfig, AutoTokenizer
     from transformers.utils import logging
 
     if is_folder_name(model) and not Path(model).is_dir():
         raise FileNotFoundError(
-            f"there is no folder {model}; write that of a model, or its name on the hub"
+            f"there is no folder {model}: give a model's folder, or its name on the hub"
         )
     logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(model)
@@ -141,8 +143,8 @@ def sample_answers(
     positions = getattr(AutoConfig.from_pretrained(model), "max_position_embeddings", needed)
     if needed > positions:
         raise ValueError(
-            f"the longest prompt and {max_tokens} tokens of answer are {needed}, and {model} holds "
-            f"{positions}: --max_tokens {max(1, positions - needed + max_tokens)}"
+            f"the longest prompt with an answer of {max_tokens} tokens has {needed} tokens, but "
+            f"{model} holds {positions}: use --max_tokens {max(1, positions - needed + max_tokens)}"
         )
     engine = _by_vllm if settings.engine == "vllm" else _by_transformers
     answers = engine(model, prompt_ids, max_tokens, settings)
@@ -152,7 +154,7 @@ def sample_answers(
         found = find_candidates(tokenizer, ids, rules, cut=cut)
         return Answer(decode_response(tokenizer, ids), found, cut)
 
-    return [[read(ids) for ids in of_prompt] for of_prompt in answers]
+    return [[read(ids) for ids in samples] for samples in answers]
 
 
 def _by_transformers(
@@ -167,10 +169,10 @@ def _by_transformers(
     policy.to(device).eval()
     ends = policy.generation_config.eos_token_id
     stops = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
-    # All of the distribution, whatever the model's own defaults are.
-    how: dict[str, Any] = {"do_sample": settings.temperature > 0}
-    if how["do_sample"]:
-        how |= {"temperature": settings.temperature, "top_k": 0, "top_p": 1.0}
+    # The whole distribution; a model's defaults may cut it.
+    options: dict[str, Any] = {"do_sample": settings.temperature > 0}
+    if options["do_sample"]:
+        options |= {"temperature": settings.temperature, "top_k": 0, "top_p": 1.0}
     set_seed(settings.seed)
     written: list[list[int]] = []
     at_a_time = max(1, settings.batch // settings.samples)
@@ -180,7 +182,7 @@ def _by_transformers(
         with torch.inference_mode():
             output = policy.generate(
                 **inputs,
-                **how,
+                **options,
                 max_new_tokens=max_tokens,
                 num_return_sequences=settings.samples,
                 pad_token_id=tokenizer.pad_token_id,
@@ -188,12 +190,12 @@ def _by_transformers(
         written += [
             _until(stops, ids) for ids in output[:, inputs["input_ids"].shape[1] :].tolist()
         ]
-    each = settings.samples
-    return [written[first : first + each] for first in range(0, len(written), each)]
+    size = settings.samples
+    return [written[start : start + size] for start in range(0, len(written), size)]
 
 
 def _until(stops: set[int], ids: list[int]) -> list[int]:
-    """Up to and with the first of ``stops``: what follows is padding."""
+    """Return the ids up to and including the first stop token; the rest is padding."""
     end = next((place for place, number in enumerate(ids, 1) if number in stops), len(ids))
     return ids[:end]
 
@@ -210,15 +212,15 @@ def _by_vllm(
 
         set_environment()
         vllm_metadata.install()
-        # Another process would not know vLLM's version.
+        # The patched version of vLLM is known in this process only.
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     from vllm import LLM, SamplingParams
     from vllm.inputs import TokensPrompt
 
     longest = max(map(len, prompts)) + max_tokens
     policy = LLM(model, max_model_len=longest, seed=settings.seed, enforce_eager=on_cpu)
-    # vLLM adds an answer's number to its seed. Prompts that are alike need seeds of their own.
-    how = [
+    # vLLM adds an answer's number to its seed; equal prompts need different seeds.
+    parameters = [
         SamplingParams(
             n=settings.samples,
             temperature=settings.temperature,
@@ -228,6 +230,8 @@ def _by_vllm(
         for number in range(len(prompts))
     ]
     results = policy.generate(
-        [TokensPrompt(prompt_token_ids=ids) for ids in prompts], sampling_params=how, use_tqdm=False
+        [TokensPrompt(prompt_token_ids=ids) for ids in prompts],
+        sampling_params=parameters,
+        use_tqdm=False,
     )
     return [[list(output.token_ids) for output in result.outputs] for result in results]

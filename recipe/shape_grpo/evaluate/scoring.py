@@ -1,7 +1,6 @@
-"""What a model's answers are worth on held-out prompts, beside other answers to the same prompts.
+"""Scores of answers to held-out prompts.
 
-Rewards come from the task's own reward function, candidate by candidate, under the rules that
-training has. All intervals are bootstraps over prompts, the differences' of the same prompts.
+Rewards come from the task's reward function, candidate by candidate, under the rules of training.
 """
 
 from __future__ import annotations
@@ -26,17 +25,16 @@ from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.rewards import ErrorBudget, candidate_arguments
 
 Measures = dict[str, NDArray[np.float64]]
-"""Name to one value a prompt, the mean over its answers."""
-
+"""Name to one value per prompt, the mean over its answers."""
 
 SET = "the set's reward"
 
 
 def best_of(values: Sequence[float], k: int) -> float:
-    """Mean of the best of ``k`` of the values, drawn without replacement; of fewer, the best.
+    """Return the mean best of ``k`` values drawn without replacement; of k or fewer, the best.
 
-    The i-th smallest of n is the best of C(i - 1, k - 1) of the C(n, k) draws. Where values are 0
-    and 1 this is the unbiased pass@k of Chen et al. (2021, arXiv 2107.03374): 1 - C(n - c, k) /
+    The i-th smallest of n is the best of C(i - 1, k - 1) of the C(n, k) draws. For values 0 and
+    1 this is the unbiased pass@k of Chen et al. (2021, arXiv 2107.03374): 1 - C(n - c, k) /
     C(n, k), with c ones.
     """
     count = len(values)
@@ -48,12 +46,12 @@ def best_of(values: Sequence[float], k: int) -> float:
 
 @dataclass(frozen=True)
 class Scored:
-    """Sets of candidates, scored.
+    """Scored sets of candidates.
 
     Attributes:
-        records: Of each prompt, one of each set.
-        options: How a set is scored.
-        size: K, the candidates that the prompts ask for.
+        records: Records of each prompt's sets.
+        options: Configuration that a set is scored by.
+        size: K, the number of candidates that the prompts ask for.
     """
 
     records: list[list[CandidateRecord]]
@@ -61,31 +59,28 @@ class Scored:
     size: int
 
     def measures(self) -> Measures:
-        """What the sets are worth, and what they hold."""
+        """Return the sets' rewards, and counts of their candidates."""
         rows: dict[str, list[list[float]]] = {}
-        for of_prompt in self.records:
-            for name, values in self._of_prompt(of_prompt).items():
+        for records in self.records:
+            for name, values in self._measures_of_prompt(records).items():
                 rows.setdefault(name, []).append(values)
-        return {
-            name: np.array([fmean(values) for values in of_prompts])
-            for name, of_prompts in rows.items()
-        }
+        return {name: np.array([*map(fmean, prompts)]) for name, prompts in rows.items()}
 
-    def _of_prompt(self, records: list[CandidateRecord]) -> dict[str, list[float]]:
-        worth = [self._worth(record) for record in records]
+    def _measures_of_prompt(self, records: list[CandidateRecord]) -> dict[str, list[float]]:
+        numbers = [self._numbers(record) for record in records]
         found: dict[str, list[float]] = {
             SET: [self.options.set_score(record.known_rewards) for record in records]
         }
         for k in range(1, self.size + 1):
-            found[f"best of {k}"] = [best_of(values, k) for values in worth]
+            found[f"best of {k}"] = [best_of(values, k) for values in numbers]
         found["candidates"] = [float(len(record.rewards)) for record in records]
         found["distinct candidates"] = [float(record.distinct or 0) for record in records]
         found["without candidates"] = [float(not record.rewards) for record in records]
         found["reward errors"] = [float(record.num_errors) for record in records]
         return found
 
-    def _worth(self, record: CandidateRecord) -> list[float]:
-        """A number a candidate; `floor_reward` stands for a set without any."""
+    def _numbers(self, record: CandidateRecord) -> list[float]:
+        """Return one number per candidate; `floor_reward` for an empty set."""
         known = record.known_rewards
         if not known:
             return [self.options.floor_reward]
@@ -101,14 +96,14 @@ def score_answers(
     """Score the candidates of answers as training does.
 
     Args:
-        task: Whose reward function is asked.
+        task: Task with the reward function.
         rows: The prompts, in verl's columns.
-        answers: Of each prompt.
+        answers: Answers to each prompt.
 
     Raises:
         RuntimeError: More rewards failed than ``algorithm.shape_grpo.max_error_share`` allows.
     """
-    return _score(task, rows, [[answer.found for answer in of_prompt] for of_prompt in answers])
+    return _score(task, rows, [[answer.found for answer in samples] for samples in answers])
 
 
 def score_fixed_set(
@@ -117,26 +112,26 @@ def score_fixed_set(
     """Score one set as the answer to every prompt.
 
     Args:
-        task: As `score_answers`.
-        rows: As `score_answers`.
-        candidates: Their texts.
+        task: As in `score_answers`.
+        rows: As in `score_answers`.
+        candidates: Texts of the set.
 
     Raises:
-        RuntimeError: As `score_answers`.
+        RuntimeError: As in `score_answers`.
     """
     fixed = CandidateSet([], list(candidates), [], Counter())
     return _score(task, rows, [[fixed]] * len(rows))
 
 
 def most_frequent(answers: Sequence[Sequence[Answer]], count: int) -> list[str]:
-    """Return the candidates that are in most of the answers, the most frequent first.
+    """Return the candidates in most answers, the most frequent first.
 
-    Spellings that differ in case or white space are one candidate, as in training; the most
-    frequent spelling stands for it.
+    Spellings that differ in case or white space count as one candidate, as in training, and the
+    most frequent one is returned.
     """
     named: Counter[str] = Counter()
     spellings: dict[str, Counter[str]] = {}
-    for answer in (answer for of_prompt in answers for answer in of_prompt):
+    for answer in (answer for samples in answers for answer in samples):
         texts = [text.strip() for text in answer.found.texts if text is not None]
         named.update({comparable_text(text) for text in texts})
         for text in texts:
@@ -150,7 +145,7 @@ def _score(
 ) -> Scored:
     options = ShapeGRPOConfig.from_algorithm(task.config.algorithm)
     records = asyncio.run(_ask(task, rows, sets))
-    flat = [record for of_prompt in records for record in of_prompt]
+    flat = [record for prompt in records for record in prompt]
     ErrorBudget(options.allowed_error_share, len(flat)).spend(flat, "of the answers")
     return Scored(records, options, task.config.dataset.candidates)
 

@@ -1,4 +1,4 @@
-"""Answers and comparisons, on the terminal and in files."""
+"""Tables and files of answers and comparisons."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from recipe.shape_grpo.evaluate.sampling import Answer
 from recipe.shape_grpo.report.statistics import Estimate
 from recipe.shape_grpo.tasks.common import Messages
 
-WORDS = 300
-"""Characters of a prompt that a table shows, the last ones: requests are at the end."""
+MAX_CHARACTERS = 300
+"""Maximum number of characters shown of a prompt (the end, with the request) or an answer."""
 
 
 def answers_table(prompts: Sequence[Messages], answers: Sequence[Sequence[Answer]]) -> Table:
-    """A row an answer, its candidates numbered; ``prompts`` may be fewer than ``answers``."""
+    """Return one row per answer, with numbered candidates; ``answers`` may be longer."""
     table = Table(show_lines=True)
-    for heading in ("prompt", "candidates", "beside"):
+    for heading in ("prompt", "candidates", "problems"):
         table.add_column(heading, overflow="fold")
-    for prompt, of_prompt in zip(prompts, answers, strict=False):
-        asked = prompt[-1]["content"]
-        for number, answer in enumerate(of_prompt):
+    for prompt, samples in zip(prompts, answers, strict=False):
+        request = prompt[-1]["content"]
+        for number, answer in enumerate(samples):
             candidates = [candidate.text for candidate in answer.found.candidates]
             listed = "\n".join(f"{place}. {text}" for place, text in enumerate(candidates, 1))
             table.add_row(
-                Text("" if number else asked[-WORDS:]),
-                Text(listed or f"none: {answer.text[:WORDS]}"),
+                Text("" if number else request[-MAX_CHARACTERS:]),
+                Text(listed or f"none: {answer.text[:MAX_CHARACTERS]}"),
                 Text("\n".join(_problems(answer))),
             )
     return table
@@ -47,30 +47,30 @@ def _problems(answer: Answer) -> list[str]:
 def write_answers(
     path: Path, prompts: Sequence[Messages], answers: Sequence[Sequence[Answer]]
 ) -> None:
-    """A line of JSON an answer."""
+    """Write one line of JSON per answer."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
-        for number, (prompt, of_prompt) in enumerate(zip(prompts, answers, strict=True)):
-            for answer in of_prompt:
+        for number, (prompt, samples) in enumerate(zip(prompts, answers, strict=True)):
+            for answer in samples:
                 _write_line(file, {"index": number, "prompt": prompt, **answer.to_fields()})
 
 
 def write_comparison(output: Path, comparison: Comparison) -> None:
-    """``evaluation.json`` (estimates with intervals) and ``answers.jsonl`` (with rewards)."""
+    """Write ``evaluation.json`` (estimates with intervals) and ``answers.jsonl`` (with rewards)."""
     output.mkdir(parents=True, exist_ok=True)
     result = {
         **comparison.about,
         FIXED: comparison.fixed_set,
-        "means": _plain(comparison.estimates()),
-        "model minus": _plain(comparison.differences()),
+        "means": comparison.estimates(),
+        "model minus": comparison.differences(),
     }
-    text = json.dumps(result, indent=2, ensure_ascii=False)
+    text = json.dumps(result, indent=2, ensure_ascii=False, default=asdict)
     (output / "evaluation.json").write_text(text + "\n", encoding="utf-8")
     with (output / "answers.jsonl").open("w", encoding="utf-8") as file:
         for name, answers in comparison.answers.items():
             records = comparison.scored[name].records
-            for number, of_prompt in enumerate(zip(answers, records, strict=True)):
-                for answer, record in zip(*of_prompt, strict=True):
+            for number, prompt in enumerate(zip(answers, records, strict=True)):
+                for answer, record in zip(*prompt, strict=True):
                     fields = {"by": name, "index": number, **answer.to_fields()}
                     _write_line(file, {**fields, "rewards": record.rewards, "error": record.error})
 
@@ -79,21 +79,14 @@ def _write_line(file: Any, fields: dict[str, Any]) -> None:
     file.write(json.dumps(fields, ensure_ascii=False) + "\n")
 
 
-def _plain(estimates: dict[str, dict[str, Estimate]]) -> dict[str, Any]:
-    return {
-        name: {measure: asdict(estimate) for measure, estimate in of_name.items()}
-        for name, of_name in estimates.items()
-    }
-
-
 def print_comparison(comparison: Comparison, console: Console) -> None:
-    """What each is worth, and what the model has more than the others."""
+    """Print the means, and the model's differences to the others."""
     about = comparison.about
     answers = about["settings"]["samples"]
     title = f"{about['task']}, {about['prompts']} test prompts, {answers} answers each"
     _print_table(f"{title}: means, 95% intervals", comparison.estimates(), console)
     if differences := comparison.differences():
-        minus = {f"minus {name}": of_name for name, of_name in differences.items()}
+        minus = {f"minus {name}": measures for name, measures in differences.items()}
         _print_table(f"{MODEL}, prompt by prompt", minus, console)
     if comparison.fixed_set:
         console.print(Text(f"{FIXED}: {'; '.join(comparison.fixed_set)}"))
@@ -106,5 +99,5 @@ def _print_table(title: str, columns: dict[str, dict[str, Estimate]], console: C
         table.add_column(name, justify="right")
     form = "+.3f" if all(name.startswith("minus") for name in columns) else ".3f"
     for measure in next(iter(columns.values())):
-        table.add_row(measure, *(of_name[measure].text(form) for of_name in columns.values()))
+        table.add_row(measure, *(column[measure].text(form) for column in columns.values()))
     console.print(table)

@@ -1,1 +1,1 @@
-"""Training of a language policy in this process by TRL, without Ray and vLLM."""
+"""Training of a language policy by TRL in one process, without Ray and vLLM."""

@@ -1,8 +1,8 @@
-"""Train the policy in FOLDER/policy on the task in FOLDER by TRL, in this process.
+"""Train the policy in FOLDER/policy on the task in FOLDER by TRL, in one process.
 
     python -m recipe.shape_grpo.in_process FOLDER --output OUTPUT [options]
 
-Each seed leaves a run's folder, OUTPUT/seed-N. A run that is there already is used again.
+Each seed writes a run folder, OUTPUT/seed-N. Finished runs are reused.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from recipe.shape_grpo.tasks.prepared_task import load_prepared_task
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train, and print what the runs earned."""
+    """Train, and print the runs' rewards."""
     parser = CommandParser(prog="in_process", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("task", type=Path, metavar="FOLDER", help="folder of the task and policy")
     parser.add_argument("--output", type=Path, required=True, help="folder of the seeds' folders")

@@ -1,7 +1,7 @@
-"""A task of `tasks` and its policy, trained in this process by TRL.
+"""Training of a prepared task's policy by TRL, in one process.
 
-The prompts, the reward function and the rules for candidates are those that verl would get from
-`config/task`; a step, but for the engine, is the quickstart's.
+The prompts, the reward function and the rules for candidates are the same as for verl, from
+`config/task`. The settings of a step are the quickstart's.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from shape_grpo.registry import check_choice
 from shape_grpo.trl import ShapEGRPOTrainer
 
 RECORD = "shape_grpo"
-"""What verl's rollouts have the record of a response's candidates under."""
+"""Key of a response's candidate record in verl's rollouts."""
 
 LOGGED = {
     "reward": "critic/score/mean",
@@ -45,30 +45,30 @@ LOGGED = {
     "completions/clipped_ratio": "response_length/clip_ratio",
     "step_time": "timing_s/step",
 }
-"""TRL's names to verl's; those of this package are the same in both."""
+"""TRL's names of metrics, and verl's. This package's metrics have the same names in both."""
 
 OURS = ("critic/", "actor/", "response_length/", "timing_s/", "val-core/", "shape_grpo/")
-"""How the names begin that a run's folder has."""
+"""Prefixes of the metrics that a run folder records."""
 
 
 @dataclass(frozen=True)
 class LanguageSettings:
-    """A method, and a training as the quickstart has it.
+    """Settings of a method and its training.
 
     Attributes:
         method: A file of `config/method`.
-        candidates: K; the prompts must have been prepared for as many.
-        learning_rate: Of AdamW, constant.
+        candidates: K, for which the prompts must have been prepared.
+        learning_rate: Constant learning rate of AdamW.
         kl_coefficient: Weight of the divergence from the policy before training (TRL's ``beta``).
-        seeds: Of the order of the prompts and of the sampling: a run each.
-        steps: Updates of the policy.
-        prompts_per_step: Prompts of one update.
-        group_size: Responses to each of them.
-        max_tokens: Of a response.
-        validate_every: Steps between two measurements on test prompts, which are made at the start
-            and at the end too. Then the step's responses are written as well.
-        validation_prompts: At most so many test prompts.
-        validation_samples: Responses to each of them.
+        seeds: Seeds of the prompts' order and of sampling, one run each.
+        steps: Number of updates of the policy.
+        prompts_per_step: Number of prompts per update.
+        group_size: Number of responses per prompt.
+        max_tokens: Maximum response length in tokens.
+        validate_every: Steps between two measurements on test prompts. They are also made at the
+            start and the end. The responses of these steps are recorded.
+        validation_prompts: Maximum number of test prompts.
+        validation_samples: Number of responses per test prompt.
     """
 
     method: str = "praise"
@@ -93,13 +93,13 @@ class LanguageSettings:
 
 
 class RunRecord(TrainerCallback):
-    """Writes a run's folder, and says how far it is.
+    """Callback that writes a run's folder.
 
     Args:
-        run: The folder.
-        held_out: What the reward on test prompts is called.
-        trainer: It trains.
-        advance: Is called after every step.
+        run: The run's folder.
+        held_out: Name of the reward on test prompts.
+        trainer: The trainer.
+        advance: Function called after every step.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class RunRecord(TrainerCallback):
         self.metrics: dict[str, float] = {}
 
     def on_log(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        """Take what TRL logs: a step's own metrics, then those of a measurement after it."""
+        """Collect TRL's metrics: those of a step, then those of a measurement after it."""
         if state.global_step > self.step:
             self.write_step()
             self.step = state.global_step
@@ -123,18 +123,18 @@ class RunRecord(TrainerCallback):
                 self.metrics[name] = value
 
     def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        """Write the responses of steps that are followed by a measurement."""
+        """Write the responses of a step that is followed by a measurement."""
         if state.global_step % args.eval_steps == 0 or state.global_step == args.max_steps:
             self.write_rollouts(state.global_step)
         self.advance()
 
     def write_step(self) -> None:
-        """Append the last step's line."""
+        """Append the last step's metrics."""
         write_metrics(self.run, self.step, self.metrics)
         self.metrics = {}
 
     def write_rollouts(self, step: int) -> None:
-        """The responses of the last update, as verl writes them."""
+        """Write the responses of the last update in verl's format."""
         file = self.run / ROLLOUTS / f"{step}.jsonl"
         file.parent.mkdir(exist_ok=True)
         with file.open("w", encoding="utf-8") as lines:
@@ -143,7 +143,7 @@ class RunRecord(TrainerCallback):
 
 
 class LanguageTrainer(ShapEGRPOTrainer):
-    """Remembers the last batch."""
+    """Trainer that keeps the last batch."""
 
     examples: list[dict[str, Any]]
 
@@ -152,7 +152,7 @@ class LanguageTrainer(ShapEGRPOTrainer):
         return super()._generate_and_score_completions(inputs)
 
     def rollouts(self) -> Iterator[dict[str, Any]]:
-        """The last batch, each response with the record of its candidates."""
+        """Yield the responses of the last batch, each with its candidate record."""
         rows = zip(self.examples, self._logs["completion"], self.records, strict=True)
         for number, (example, completion, record) in enumerate(rows):
             group, response = divmod(number, self.num_generations)
@@ -167,7 +167,7 @@ class LanguageTrainer(ShapEGRPOTrainer):
 
 
 def train(task: PreparedTask, settings: LanguageSettings, output: Path, console: Console) -> None:
-    """Train once a seed, in ``output``/seed-N, unless that very run is there."""
+    """Train one run per seed into ``output``/seed-N, unless it holds the same finished run."""
     for seed in settings.seeds:
         _train_seed(task, settings, seed, output / f"seed-{seed}", console)
 
@@ -178,7 +178,7 @@ def _train_seed(
     kl = settings.kl_coefficient
     compared = RunSettings(
         trainer="trl",
-        # Methods are compared within a task, and with the penalty they climb another objective.
+        # The penalty changes the objective, and methods are compared within a task.
         task=f"{task.name}_kl_{kl:g}" if kl else task.name,
         method=settings.method,
         candidates=settings.candidates,
@@ -217,7 +217,7 @@ def _train_seed(
 def _make_trainer(
     task: PreparedTask, settings: LanguageSettings, options: ShapeGRPOConfig, seed: int, run: Path
 ) -> LanguageTrainer:
-    """One update a step, from responses that the policy has just written."""
+    """Make a trainer with one on-policy update per step."""
     test = task.prompts("test")
     test = test.select(range(min(settings.validation_prompts, len(test))))
     trainer = LanguageTrainer(
@@ -231,7 +231,7 @@ def _make_trainer(
             num_generations=settings.group_size,
             max_completion_length=settings.max_tokens,
             chat_template_kwargs=dict(task.config.data.apply_chat_template_kwargs),
-            # As verl's defaults, which the quickstart has.
+            # verl's defaults, as in the quickstart.
             learning_rate=settings.learning_rate,
             lr_scheduler_type="constant",
             weight_decay=0.01,

@@ -2,8 +2,7 @@
 
 ``python -m recipe.shape_grpo.report credit-map RUN --step N``: the credit of one step's responses.
 
-``python -m recipe.shape_grpo.report sets RUN``: which candidates a run's responses repeat, and how
-many distinct ones are right.
+``python -m recipe.shape_grpo.report sets RUN``: repeated candidates, and distinct right ones.
 
 ``python -m recipe.shape_grpo.report archive RUNS ... --output DIR``: the runs in two small files.
 """
@@ -31,7 +30,7 @@ MAPS = 12
 
 
 def main(arguments: list[str]) -> None:
-    """Run one of the commands; without the name of another, write a report."""
+    """Run the command that the first argument names; by default, write a report."""
     commands = {"credit-map": write_map, "sets": write_sets, "archive": write_runs}
     command = commands.get(arguments[0]) if arguments else None
     with failing_in_one_line("report"):
@@ -41,7 +40,7 @@ def main(arguments: list[str]) -> None:
             command(arguments[1:], Console())
 
 
-# Each command imports what it needs itself: --help and a wrong option do not wait for it.
+# Each command imports its modules itself, so that --help and a wrong option answer at once.
 
 
 def write_report(arguments: list[str], console: Console) -> None:
@@ -50,7 +49,7 @@ def write_report(arguments: list[str], console: Console) -> None:
         prog=PROG,
         description="Tables, figures and one HTML page from run folders.",
         epilog=f"{PROG} credit-map RUN --step N shows the credit in one step of a run; "
-        f"{PROG} sets RUN which candidates its responses repeat; {PROG} archive "
+        f"{PROG} sets RUN shows repeated candidates; {PROG} archive "
         "RUNS --output DIR packs many runs. Each has its own --help.",
     )
     parser.add_argument("runs", nargs="+", type=Path, help="folders; runs are found below them")
@@ -89,8 +88,8 @@ def write_report(arguments: list[str], console: Console) -> None:
         source=source,
     )
     tables[0].print(console)
-    for why, folders in results.left_out.items():
-        console.print(f"{len(folders)} left out: {why}.")
+    for reason, folders in results.left_out.items():
+        console.print(f"{len(folders)} left out: {reason}.")
     console.print(f"Page: {output / PAGE}", soft_wrap=True)
 
 
@@ -112,7 +111,7 @@ def _maps(results: Results) -> list[tuple[str, StepMap, GroupMap]]:
             files = rollout_files(folder)
             if not files or not read_rollouts(files[max(files)]) or len(maps) == MAPS:
                 continue
-            # It imports torch, which a report without rollouts does without.
+            # Imported late: it imports torch, which a report without rollouts does not need.
             from recipe.shape_grpo.report.credit_map import map_step, telling_responses
 
             step_map = map_step(folder)
@@ -143,7 +142,7 @@ def write_map(arguments: list[str], console: Console) -> None:
 
 
 def write_sets(arguments: list[str], console: Console) -> None:
-    """Print which candidates a run's responses repeat."""
+    """Print the repeated candidates of a run's responses."""
     parser = CommandParser(prog=f"{PROG} sets", description="Candidates that responses repeat.")
     parser.add_argument("run", type=Path, help="a run folder with rollouts/STEP.jsonl")
     options = parser.parse_args(arguments)
@@ -153,7 +152,7 @@ def write_sets(arguments: list[str], console: Console) -> None:
 
 
 def write_runs(arguments: list[str], console: Console) -> None:
-    """Write an archive."""
+    """Write an archive of runs."""
     parser = CommandParser(prog=f"{PROG} archive", description="Many runs in two small files.")
     parser.add_argument("runs", nargs="+", type=Path, help="folders; runs are found below them")
     parser.add_argument("--output", type=Path, required=True, help="folder for both files")

@@ -3,8 +3,8 @@
     python -m recipe.shape_grpo.report archive RUNS ... --output FOLDER
 
 writes ``runs.jsonl.gz``, the facts of each run, and ``steps.parquet``, the report's metrics of each
-step in four significant digits. The report takes FOLDER in the place of RUNS, and so does this
-command: an archive and new runs give a larger archive. A run that both hold is taken once.
+step in four significant digits. The report and this command take FOLDER in the place of RUNS: an
+archive and new runs give a larger archive. A run that both hold is kept once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FACTS = "runs.jsonl.gz"
 STEPS = "steps.parquet"
 DIGITS = 4
 PARTS = 4
-"""Parts kept of an absolute path: in a sweep task, method, learning rate and seed."""
+"""Number of parts kept of an absolute path: a sweep's task, method, learning rate and seed."""
 
 
 def write_archive(
@@ -38,14 +38,14 @@ def write_archive(
     output.mkdir(parents=True, exist_ok=True)
     runs: dict[str, tuple[str, pd.DataFrame]] = {}
     for fact, curve in zip(facts, curves, strict=True):
-        # The folder of a run from an archive begins with the archive's.
+        # The folder of a run from an archive starts with the archive's folder.
         bare = {**fact, "folder": fact["folder"].split(": ")[-1]}
         short = {key: _short(value) for key, value in bare.items()}
-        # Two runs that have all settings, the seed and the last reward in common are one.
+        # Runs with equal settings, seed and last reward are the same run.
         same = json.dumps({**short, "folder": None}, sort_keys=True)
         runs.setdefault(same, (json.dumps(short), curve))
     lines = [line for line, _ in runs.values()]
-    # The same runs give the same file: without the time.
+    # Without the time, the same runs give the same file.
     (output / FACTS).write_bytes(gzip.compress("\n".join([*lines, ""]).encode(), mtime=0))
     steps = pd.concat([curve.assign(run=run) for run, (_, curve) in enumerate(runs.values())])
     steps = steps[(steps["step"] % every == 0) | steps["held_out"].notna()]
@@ -56,7 +56,7 @@ def write_archive(
 
 
 def _short(value: Any) -> Any:
-    """Return a fact; of an absolute path only the end, because its beginning names a machine."""
+    """Return a fact, but only the end of an absolute path, whose beginning names a machine."""
     if isinstance(value, str) and Path(value).is_absolute():
         return str(Path(*Path(value).parts[-PARTS:]))
     return value
@@ -69,7 +69,7 @@ def read_archive(folder: Path) -> tuple[list[dict[str, Any]], list[pd.DataFrame]
     steps = pd.read_parquet(folder / STEPS).astype({"step": int})
     curves = [curve.drop(columns="run") for _, curve in steps.groupby("run", sort=True)]
     figures = curves[0].columns.drop("step")
-    # As decimal numbers: 4.418, and not the float32 that is nearest to it.
+    # Rounded again, because the float32 nearest to 4.418 is not 4.418.
     return facts, [curve.assign(**_rounded(curve[figures].astype(float))) for curve in curves]
 
 

@@ -1,4 +1,4 @@
-"""How soon each method earns GRPO's final reward, and how steadily it gets there."""
+"""Speed and steadiness: the steps to GRPO's final reward, and the spread on the way."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def steps_to_baseline(results: Results, setup: str, method: str) -> NDArray[np.f
 
 
 def median_step(steps: NDArray[np.float64]) -> str:
-    """Return the median of what `steps_to_baseline` returns, as text."""
+    """Return the median of these steps as text."""
     if not len(steps):
         return "-"
     median = np.median(steps)
@@ -53,9 +53,9 @@ def convergence_rows(results: Results) -> list[dict[str, str]]:
         if curves.empty:
             continue
         reached = steps_to_baseline(results, setup, method)
-        soon = median_step(reached)
+        steps = median_step(reached)
         if len(reached):
-            soon += f" ({np.isfinite(reached).sum()} of {len(reached)} runs)"
+            steps += f" ({np.isfinite(reached).sum()} of {len(reached)} runs)"
         ahead = None
         if method != BASELINE:
             ahead = paired_difference(runs, results.of(setup, BASELINE), "over_training")
@@ -67,7 +67,7 @@ def convergence_rows(results: Results) -> list[dict[str, str]]:
                 "task": setup,
                 "method": method,
                 f"over training, minus {BASELINE}": ahead.text("+.3f") if ahead else "-",
-                f"steps to {BASELINE}'s final reward": soon,
+                f"steps to {BASELINE}'s final reward": steps,
                 "spread over seeds": f"{curves.std(axis=1).mean():.3f}" if several else "-",
                 "variation of the gradient norm": mean_over_seeds(variation).text(".2f")
                 if len(variation)

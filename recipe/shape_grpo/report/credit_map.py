@@ -1,7 +1,7 @@
 """Credit maps: the responses of one step, each candidate coloured by its advantage.
 
-All advantages are those of `shape_grpo.advantage`, computed again from the recorded rewards under
-several methods, whatever method the run was trained by.
+Advantages are computed by `shape_grpo.advantage` from the recorded rewards, under several methods
+and not only the run's.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def map_step(run: Path, step: int | None = None, groups: int | None = None) -> S
             "trainer.v1.trainer_mode=shape_grpo and reward.reward_manager.name=multi_candidate."
         )
     settings = read_stamp(run) or {}
-    # Each view has its own credit, and the run's may be a custom one that is not registered here.
+    # The run's own credit is left out: it may be a custom one that is not registered here.
     block = credit_settings(settings)
     config = ShapeGRPOConfig(**{name: block[name] for name in block if name not in CREDIT_OF_VIEW})
     methods = dict(_methods(config.method))
@@ -206,7 +206,7 @@ def _scale(responses: Sequence[CreditedResponse]) -> float:
     values = [
         abs(value)
         for response in responses
-        for values in (response.shared, *(each.advantages for each in response.candidates))
+        for values in (response.shared, *(c.advantages for c in response.candidates))
         for value in values.values()
         if value is not None
     ]

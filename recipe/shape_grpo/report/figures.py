@@ -37,8 +37,8 @@ class Figure:
         name: Name of its files, without the ending.
         title: Subject of the figure.
         caption: How it was made.
-        svg: SVG for a page, with a clear background and text in the page's colour; None where the
-            runs do not hold what the figure needs, which the caption then says.
+        svg: SVG for a page, with a clear background and text in the page's colour; None if the
+            runs lack the data, which the caption then names.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Painter:
             "health",
             "Entropy, gradient norm and distinct candidates",
             {metric: metric.replace("_", " ") for metric in metrics},
-            "A policy without entropy learns nothing more.",
+            "A policy without entropy does not explore, and stops learning.",
         )
 
     def candidates(self) -> Figure:
@@ -99,10 +99,11 @@ class Painter:
 
         def draw(axes: Axes, setup: str) -> None:
             for method in self.results.methods:
-                of = runs[(runs["setup"] == setup) & (runs["method"] == method)]
-                if of.empty:
+                by_k = runs[(runs["setup"] == setup) & (runs["method"] == method)]
+                if by_k.empty:
                     continue
-                means = {k: mean_over_seeds(x["final"]) for k, x in of.groupby("candidates")}
+                groups = by_k.groupby("candidates")["final"]
+                means = {k: mean_over_seeds(final) for k, final in groups}
                 values = np.array([mean.value for mean in means.values()])
                 # With one seed there is no interval.
                 lows = [mean.value if mean.low is None else mean.low for mean in means.values()]
@@ -156,7 +157,7 @@ class Painter:
 
         def draw(axes: Axes, setup: str) -> None:
             end = steps.loc[steps["setup"] == setup, "step"].max()
-            methods = [method for of, method in needed if of == setup]
+            methods = [method for task, method in needed if task == setup]
             for place, method in enumerate(methods):
                 reached = np.minimum(needed[setup, method], 1.08 * end)
                 colour = self._line(method)["color"]

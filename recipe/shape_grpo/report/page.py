@@ -14,7 +14,7 @@ from recipe.shape_grpo.report.results import Results
 from recipe.shape_grpo.report.tables import Table
 
 if TYPE_CHECKING:
-    # It imports torch, which a report without rollouts does without.
+    # It imports torch, which a report without rollouts does not need.
     from recipe.shape_grpo.report.credit_map import GroupMap, StepMap
 
 
@@ -52,7 +52,7 @@ def write_report(
 
     Args:
         path: File of the page.
-        results: The runs, which are listed at the end.
+        results: The runs, listed at the end.
         tables: Tables, in their order.
         figures: Figures, in their order.
         maps: Title, step and chosen responses of each credit map.

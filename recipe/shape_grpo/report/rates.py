@@ -1,4 +1,4 @@
-"""The learning rate that each method is compared at: the best one that it was tried at."""
+"""Choice of the learning rate at which each method is compared: its best one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pandas as pd
 def at_best_rates(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the runs of each setup and method at its best learning rate.
 
-    The best rate has the highest held-out reward averaged over training, which slow learning and
-    collapses both lower; over the seeds that all rates of the method have, if there are any.
+    The best rate has the highest held-out reward, averaged over training, and over the seeds that
+    all rates of the method share, if any. Slow learning and collapses both lower it.
 
     Args:
         runs: One row per run, with ``setup``, ``method``, ``learning_rate``, ``seed``, ``final``
@@ -21,14 +21,14 @@ def at_best_rates(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         rates of the method) and ``best``.
     """
     kept, rows = [], []
-    for (setup, method), of in runs.groupby(["setup", "method"], sort=False):
-        rates = {rate: group for rate, group in of.groupby("learning_rate", dropna=False)}
+    for (setup, method), tried in runs.groupby(["setup", "method"], sort=False):
+        rates = {rate: group for rate, group in tried.groupby("learning_rate", dropna=False)}
         shared = set.intersection(*(set(group["seed"]) for group in rates.values()))
         means = {
             rate: (group[group["seed"].isin(shared)] if shared else group)["over_training"].mean()
             for rate, group in rates.items()
         }
-        # A rate may be unknown, but then it is the only one.
+        # An unknown rate (NaN or None) is always the only one.
         best = max(means, key=lambda rate: (means[rate], -(rate or 0)))
         kept.append(rates[best])
         rows += [

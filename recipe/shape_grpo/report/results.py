@@ -1,8 +1,8 @@
-"""Run folders to one table, with one row per step of each run.
+"""Reads run folders into tables, with one row per run and per step.
 
-A run is a folder with ``metrics.jsonl`` (verl's file logger) and ``settings.json``, which is
-written when the run is whole. A run of verl that was started by hand has neither, but may have
-TensorBoard's event files: its task, K and method are read from its name, and its seed is unknown.
+A finished run is a folder with ``metrics.jsonl`` (verl's file logger) and ``settings.json``. A run
+of verl that was started by hand has neither, but may have TensorBoard's event files: its task, K
+and method are read from its name, and its seed is unknown.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ class Results:
     """The runs that a report is made from.
 
     Attributes:
-        runs: One row per run: the facts of its settings, ``setup`` (methods and seeds are compared
-            within it), ``folder``, ``final``, the last held-out reward, and ``over_training``, the
-            mean of those after step 0.
+        runs: One row per run: its settings, ``setup`` (methods and seeds are compared within it),
+            ``folder``, ``final``, the last held-out reward, and ``over_training``, the mean of the
+            held-out rewards after step 0.
         steps: One row per step of a run: the columns of ``runs``, ``run`` (its index there),
             ``step`` (0: before training), ``held_out``, the columns of `COLUMNS`, and
             ``training_mean``, the running mean of ``training`` over `WINDOW` steps. NaN where
@@ -96,7 +96,7 @@ class Results:
         return runs[(runs["setup"] == setup) & (runs["method"] == method)]
 
     def steps_of(self, runs: pd.DataFrame) -> pd.DataFrame:
-        """Return the steps of some of the runs."""
+        """Return the steps of these runs."""
         return self.steps[self.steps["run"].isin(runs.index)]
 
     def curves(self, setup: str, method: str, metric: str) -> pd.DataFrame:
@@ -105,7 +105,7 @@ class Results:
         return steps.pivot(index="step", columns="run", values=metric).dropna()
 
     def cells(self) -> Iterator[tuple[str, str, pd.DataFrame]]:
-        """Iterate over every setup and method that has runs, with its runs."""
+        """Yield every setup and method that has runs, and its runs."""
         for setup, method in itertools.product(self.setups, self.methods):
             if len(runs := self.of(setup, method)):
                 yield setup, method, runs
@@ -159,9 +159,9 @@ def read_runs(
     left_out: dict[str, list[Path]] = {}
     for folder, files in _run_folders(roots):
         if FACTS in files:
-            of_archive, its_curves = read_archive(folder)
-            facts += [{**fact, "folder": f"{folder}: {fact['folder']}"} for fact in of_archive]
-            curves += its_curves
+            archived, archived_curves = read_archive(folder)
+            facts += [{**fact, "folder": f"{folder}: {fact['folder']}"} for fact in archived]
+            curves += archived_curves
             continue
         try:
             fact = _read_facts(folder, files)
@@ -177,11 +177,11 @@ def read_runs(
 
 
 class _NotARun(Exception):
-    """A folder is left out; the message says why."""
+    """Error for a folder that is left out; the message says why."""
 
 
 def _run_folders(roots: Iterable[Path]) -> Iterator[tuple[Path, list[str]]]:
-    """Iterate over folders with metrics of any form, once each, with the names of their files."""
+    """Yield each folder with metrics of any form once, and the names of its files."""
     seen = set()
     for root in roots:
         if not root.is_dir():
@@ -224,13 +224,13 @@ def _read_facts(folder: Path, files: list[str]) -> dict[str, Any]:
 def credit_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """Return a run's settings of ``algorithm.shape_grpo``.
 
-    Its ``settings.json`` may hold the block ``shape_grpo``, or single settings of `CREDIT`; the
-    rest comes from the method's file in `config/method`.
+    They come from the block ``shape_grpo`` or single keys of its ``settings.json``, and else from
+    the method's file in `config/method`.
     """
     method = settings.get("method")
-    of_method = credit_options(method) if method in METHODS else {}
+    defaults = credit_options(method) if method in METHODS else {}
     single = {name: settings[name] for name in (*CREDIT, "norm_by_std") if name in settings}
-    return {**of_method, **single, **settings.get("shape_grpo", {})}
+    return {**defaults, **single, **settings.get("shape_grpo", {})}
 
 
 def _read_curve(folder: Path, files: list[str]) -> pd.DataFrame:
@@ -265,7 +265,7 @@ def _read_events(folder: Path) -> dict[int, dict[str, float]]:
 
 
 def _setups(runs: pd.DataFrame, split_by: Iterable[str]) -> list[str]:
-    """Return the task of each run, with the settings that are not the same in all runs."""
+    """Return the task of each run, with the settings that vary among the runs."""
     unknown = [name for name in split_by if name not in runs]
     if unknown:
         known = ", ".join(name for name in runs if name not in _MEASURED)
@@ -282,7 +282,7 @@ def _setups(runs: pd.DataFrame, split_by: Iterable[str]) -> list[str]:
 
 
 def _check_distinct(runs: pd.DataFrame) -> None:
-    """Raise a ValueError for two runs that would be counted as two seeds but are one."""
+    """Raise a ValueError for two runs of the same setup, method, rate and seed."""
     same = ["setup", "method", "learning_rate", "seed"]
     known = runs.dropna(subset="seed").groupby(same, dropna=False)
     for (setup, method, _, seed), twins in known:

@@ -20,7 +20,7 @@ RECORD = "shape_grpo"
 """`shape_grpo.verl.checks.RECORD_KEY`, which cannot be imported without torch."""
 
 FILES_READ = 4
-"""Number of steps, the last of a run, whose responses figure 2 shows."""
+"""Number of last steps of a run whose responses figure 2 shows."""
 
 
 def rollout_files(run: Path) -> dict[int, Path]:
@@ -33,16 +33,16 @@ def rollout_files(run: Path) -> dict[int, Path]:
 def read_rollouts(file: Path) -> list[dict[str, Any]]:
     """Return the responses in one file that have a record of their candidates.
 
-    Others are padding, earlier outputs of a rollout, or not from this package's trainer. A last
-    line that is still being written is ignored.
+    Others are padding, earlier outputs of a rollout, or from another trainer. An incomplete last
+    line is ignored.
 
     Raises:
         ValueError: A line is not JSON.
     """
     rollouts = []
-    # Not by splitlines: verl leaves a line separator within a response (U+2028) as it is.
-    whole = file.read_text(encoding="utf-8").split("\n")[:-1]
-    for number, line in enumerate(whole, start=1):
+    # splitlines would split at U+2028, which verl does not escape within a response.
+    lines = file.read_text(encoding="utf-8").split("\n")[:-1]
+    for number, line in enumerate(lines, start=1):
         try:
             rollout = json.loads(line)
         except json.JSONDecodeError as error:
@@ -76,15 +76,17 @@ def length_samples(results: Results) -> tuple[dict[tuple[str, str], Any], bool]:
     responses = {}
     for cell, runs in cells:
         files = [list(rollout_files(Path(run)).values())[-FILES_READ:] for run in runs["folder"]]
-        found = [length_variations(read_rollouts(file)) for of_run in files for file in of_run]
+        found = [
+            length_variations(read_rollouts(file)) for run_files in files for file in run_files
+        ]
         sample = np.concatenate([np.array([]), *found])
         if len(sample):
             responses[cell] = sample
     if len(responses) == len(cells):
         return responses, True
     steps = {
-        cell: of["length_variation"].dropna().to_numpy()
-        for cell, of in results.steps.groupby(["setup", "method"])
+        cell: rows["length_variation"].dropna().to_numpy()
+        for cell, rows in results.steps.groupby(["setup", "method"])
     }
     steps = {cell: sample for cell, sample in steps.items() if len(sample)}
     return (steps, False) if steps else (responses, True)

@@ -1,4 +1,4 @@
-"""Segments of a recorded response's text."""
+"""Splits a recorded response's text into segments of its candidates."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from shape_grpo.explain.credited import Segment
 def find_segments(
     text: str, spans: list[tuple[int, int]], rules: CandidateRules, tokenizer: Any
 ) -> tuple[list[Segment], str]:
-    """Split the text into segments, token by token where the tokens are known, and a note.
+    """Return the text's segments, one per token if the tokens are known, and a note.
 
-    A rollout holds text. The sampled tokens may differ from those that the tokenizer makes of it;
-    they are shown only if they put every candidate where the record has it. The note says why the
-    text is not coloured; it is empty where it is.
+    A rollout holds text only, and encoding it may give other tokens than were sampled. They are
+    used if they put every candidate where the record has it. The note says why a text is not
+    coloured, and is empty otherwise.
     """
     if tokenizer is not None and text:
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         found = find_candidates(tokenizer, encoded["input_ids"], rules, cut=False)
         if found.spans == spans:
             return _token_segments(text, encoded["offset_mapping"], spans), ""
-    kept = [each.candidate for each in check_candidates(text, rules, cut=False) if each.counts]
+    kept = [check.candidate for check in check_candidates(text, rules, cut=False) if check.counts]
     if len(kept) != len(spans):
         return [Segment(text)], (
             f"The record has {len(spans)} candidates, the text {len(kept)}: it is not coloured."
@@ -43,7 +43,7 @@ def _token_segments(
     owner = {token: n for n, (start, end) in enumerate(spans) for token in range(start, end)}
     last = {end - 1 for start, end in spans if end > start}
     segments = []
-    # A token reaches to the next one: white space between two belongs to the first.
+    # White space between two tokens belongs to the first.
     ends = [start for start, _ in offsets[1:]] + [len(text)]
     for token, ((start, _), end) in enumerate(zip(offsets, ends, strict=True)):
         segments.append(Segment(text[start if token else 0 : end], owner.get(token), token in last))

@@ -1,6 +1,6 @@
 """The candidates in a run's responses: distinct sets, repeats, and the most frequent ones.
 
-Where each candidate is right or wrong, also how many are right.
+If rewards are 0 or 1, also the number of right candidates.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from recipe.shape_grpo.report.rollouts import RECORD, read_rollouts, rollout_fil
 from shape_grpo.candidates import CandidateRules, check_candidates, comparable_text
 
 NAMED = 4
-"""Number of candidates that a row names."""
+"""Number of frequent candidates named per row."""
 
 RIGHT = ("right", "distinct right", "in all")
 
@@ -51,10 +51,10 @@ def print_sets(run: Path, console: Console) -> None:
     table.add_column("in most responses")
     for step, rollouts in steps.items():
         found = [written_texts(rollout, rules) for rollout in rollouts]
-        texts = [text for of_response in found for text in of_response]
+        texts = [text for response in found for text in response]
         first_spelling = {comparable_text(text): text for text in reversed(texts)}
-        sets = [frozenset(map(comparable_text, of_response)) for of_response in found]
-        named = Counter(name for of_response in sets for name in of_response)
+        sets = [frozenset(map(comparable_text, response)) for response in found]
+        named = Counter(name for response in sets for name in response)
         most = sorted(named.items(), key=lambda item: (-item[1], item[0]))[:NAMED]
         table.add_row(
             str(step),
@@ -69,13 +69,13 @@ def print_sets(run: Path, console: Console) -> None:
 
 
 def known_rewards(rollouts: list[dict[str, Any]]) -> list[Any]:
-    """Return the rewards of all candidates, without those that the reward function failed on."""
+    """Return all candidates' rewards, without those that failed."""
     rewards = [reward for rollout in rollouts for reward in rollout[RECORD]["rewards"]]
     return [reward for reward in rewards if reward is not None]
 
 
 def candidate_rules(run: Path) -> CandidateRules:
-    """Return the rules by which the run found its candidates; the default where it names none."""
+    """Return the run's rules for candidates, with defaults for rules that it does not record."""
     settings = credit_settings(read_stamp(run) or read_stamp(run, BEGUN) or {})
     names = [field.name for field in fields(CandidateRules)]
     return CandidateRules(**{name: settings[name] for name in names if name in settings})
@@ -84,13 +84,13 @@ def candidate_rules(run: Path) -> CandidateRules:
 def written_texts(rollout: dict[str, Any], rules: CandidateRules) -> list[str]:
     """Return the texts of a response's candidates, with the repeats that the rules may drop."""
     checked = check_candidates(rollout["output"], rules, cut=False)
-    return [one.candidate.text for one in checked if one.counts or one.problem == "duplicate"]
+    return [c.candidate.text for c in checked if c.counts or c.problem == "duplicate"]
 
 
 def count_right(rollouts: list[dict[str, Any]], rules: CandidateRules) -> tuple[str, str, str]:
     """Return the cells of the columns `RIGHT` for a step whose rewards are all 0 or 1.
 
-    The texts are unknown ("-") where the rules find other candidates than the run did.
+    Texts are unknown ("-") if the rules find a different number of candidates than the run.
     """
     rewards = known_rewards(rollouts)
     share = f"{sum(rewards) / max(len(rewards), 1):.0%}"
@@ -104,13 +104,13 @@ def count_right(rollouts: list[dict[str, Any]], rules: CandidateRules) -> tuple[
 def right_texts(rollout: dict[str, Any], rules: CandidateRules) -> set[str] | None:
     """Return the distinct texts whose reward is 1; None if the record has other candidates.
 
-    The record does not say whether the response was cut off, which decides whether the last item of
-    a numbered list is one of the set: the answer that agrees with the record is taken.
+    In a response that was cut off, the last item of a numbered list does not count. The record does
+    not say which were cut off, so both are tried.
     """
     rewards = rollout[RECORD]["rewards"]
     for cut in (False, True):
         checked = check_candidates(rollout["output"], rules, cut=cut)
-        texts = [comparable_text(one.candidate.text) for one in checked if one.counts]
+        texts = [comparable_text(c.candidate.text) for c in checked if c.counts]
         if len(texts) == len(rewards):
             return {text for text, reward in zip(texts, rewards, strict=True) if reward == 1}
     return None

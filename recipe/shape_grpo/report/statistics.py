@@ -90,7 +90,7 @@ def _share_of_pairs(x: NDArray[np.float64], y: NDArray[np.float64], axis: int = 
     It equals `rliable.metrics.probability_of_improvement`, which takes one sample at a time and is
     too slow to be resampled.
     """
-    # The method concerns the p-value alone, which is not used.
+    # `method` only affects the p-value, which is not used.
     u = mannwhitneyu(x, y, axis=axis, method="asymptotic").statistic
     return u / (x.shape[axis] * y.shape[axis])
 

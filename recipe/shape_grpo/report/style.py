@@ -10,11 +10,11 @@ from recipe.shape_grpo.common.methods import METHODS
 from recipe.shape_grpo.report.results import BASELINE
 
 INK = "#1b1c1e"
-"""The colour of text and axes, and of nothing else: in a page it becomes the page's own."""
+"""Colour of text and axes only; a page replaces it by the colour of its text."""
 
 LINES = ("-", "--", ":", "-.")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's colours that show on white and on black."""
+"""Colours of Okabe and Ito that are visible on white and on black."""
 
 FIRST = ("shape_grpo", "praise", "contrast", "reweight_positive", "winner_takes_all")
 KNOWN = (*FIRST, *(method for method in METHODS if method not in (BASELINE, *FIRST)))
@@ -44,9 +44,9 @@ STYLE: Any = {
 
 
 def method_line(method: str, methods: Sequence[str]) -> dict[str, Any]:
-    """Return colour and line of one of a report's methods, the same in every figure.
+    """Return the colour and line of a method, the same in every figure of a report.
 
-    Methods that are not `KNOWN` take the places that the report's known methods leave free.
+    Methods that are not `KNOWN` take styles that the report's known methods do not use.
     """
     if method == BASELINE:
         return {"color": "#808285", "ls": "-", "lw": 1.8}

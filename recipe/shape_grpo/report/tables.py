@@ -41,8 +41,8 @@ class Table:
         name: Name of its files, without the ending.
         title: Subject of the table.
         caption: How its numbers were made.
-        rows: Text, ready to print; empty where the runs do not hold what the table needs.
-        wide: Column that a narrow terminal has no room for.
+        rows: Cells as text; empty if the runs lack the data.
+        wide: Column that is left out on a narrow terminal.
     """
 
     name: str
@@ -132,18 +132,18 @@ def overall_table(results: Results) -> Table:
         f"Final held-out rewards, divided by {BASELINE}'s mean of the same task, over all tasks: "
         f"rliable's interquartile mean and probability of improvement, averaged over tasks, with "
         f"95% stratified bootstrap intervals ({statistics.RESAMPLES_OVER_TASKS} resamples). "
-        "Methods that have runs of every task, and their seeds that are there for every task."
+        "Only methods with runs of every task, and seeds with runs of every task."
     )
     finals = {method: _finals(results, method) for method in results.methods}
     baseline = finals.get(BASELINE, pd.DataFrame())
-    shared = {method: of.index.intersection(baseline.index) for method, of in finals.items()}
+    shared = {name: table.index.intersection(baseline.index) for name, table in finals.items()}
     pairs = {
         method: (finals[method].loc[seeds].to_numpy(), baseline.loc[seeds].to_numpy())
         for method, seeds in shared.items()
         if len(seeds)
     }
     level = baseline.mean().to_numpy()
-    # A ratio of rewards says something only where GRPO's are positive.
+    # A ratio of rewards is meaningful only if GRPO's are positive.
     positive = pairs if (level > 0).all() else {}
     relative = {method: ours / level for method, (ours, _) in positive.items()}
     means = statistics.interquartile_means(relative)
@@ -171,7 +171,7 @@ def overall_table(results: Results) -> Table:
 
 
 def convergence_table(results: Results) -> Table:
-    """Return how soon each method earns GRPO's final reward, and how steadily."""
+    """Return the table of speed and steadiness."""
     rows = pd.DataFrame(convergence.convergence_rows(results))
     caption = f"{convergence.CAPTION} {INTERVALS}"
     return Table("convergence", "Speed and steadiness", caption, rows)
@@ -248,13 +248,13 @@ def _finals(results: Results, method: str) -> pd.DataFrame:
 
 
 def _choices(runs: pd.DataFrame, name: str) -> pd.Series:
-    """Return a setting as text, with an allocator's options; the default where not named."""
+    """Return a setting as text, with an allocator's options; the default if it is not recorded."""
     settings = runs.reindex(columns=[name, "allocator_options"])
     texts = settings[name].where(settings[name].notna(), FACTORS[name][1]).astype(str)
     if name != "allocator":
         return texts
     options = settings["allocator_options"].map(
-        lambda of: f" {json.dumps(of)}" if isinstance(of, dict) and of else ""
+        lambda value: f" {json.dumps(value)}" if isinstance(value, dict) and value else ""
     )
     return texts + options
 

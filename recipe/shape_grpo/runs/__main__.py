@@ -11,9 +11,9 @@ from recipe.shape_grpo.runs.launch import BACKENDS, train
 from recipe.shape_grpo.runs.summary import print_summary
 
 EPILOG = """\
-The run takes the overrides of main_shape_grpo, as in +task=netflix data.seed=1. Its metrics, log
-and settings go into FOLDER. What is there of the same run is used: whole, it is not run again;
-else verl goes on from its last checkpoint.
+The run takes the overrides of main_shape_grpo, such as +task=netflix data.seed=1. Its metrics, log
+and settings go into FOLDER. If FOLDER holds the same run, a finished run is reused, and an
+unfinished one resumes from its last checkpoint.
 Options come before METHOD."""
 
 
@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = CommandParser(prog=prog, description=(__doc__ or "").strip(), epilog=EPILOG)
     parser.add_argument("method", choices=METHODS)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("overrides", nargs="*", help="as main_shape_grpo takes them")
+    parser.add_argument("overrides", nargs="*", help="overrides for main_shape_grpo")
     parser.add_argument("--backend", choices=list(BACKENDS), default="gpu")
     parser.add_argument("--verbose", action="store_true", help="show all that verl prints")
     options = parser.parse_args(arguments)

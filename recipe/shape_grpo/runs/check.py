@@ -1,13 +1,13 @@
-"""A run's configuration: composed and checked, without a GPU and without starting anything.
+"""Composes and checks a run's configuration, without a GPU and without starting anything.
 
     python -m recipe.shape_grpo.runs.check +task=netflix +method=shape_grpo ...
 
-is the dry run: it takes the overrides of `main_shape_grpo`, and refuses what a run refuses before
-Ray starts (docs/mistakes.md). Each override must be a key of verl's configuration or of this
-project's; the result must pass this project's checks (`shape_grpo.verl.checks`) and verl's own, and
-the prompts must ask for as many candidates as the configuration says.
+is the dry run: it takes the overrides of `main_shape_grpo`, and makes the checks that a run makes
+before Ray starts (docs/mistakes.md). Each override must be a key of the configuration of verl or of
+this project. The result must pass the checks of `shape_grpo.verl.checks` and of verl, and the
+prompts must ask for the configured number of candidates.
 
-The dry run alone also calls the reward function, once, with the first row of the data and a made-up
+Only the dry run calls the reward function, once, with the first row of the data and a made-up
 candidate.
 """
 
@@ -41,13 +41,13 @@ HOW_TO_MAKE = "The task's file in config/task says how to make its data."
 
 
 def compose_config(overrides: list[str]) -> DictConfig:
-    """The configuration of `main_shape_grpo` under these overrides, its interpolations resolved.
+    """Return the configuration of `main_shape_grpo` with these overrides, fully resolved.
 
     Raises:
-        ValueError: An override is no key, or an interpolation leads nowhere.
+        ValueError: An override names no key, or an interpolation cannot be resolved.
     """
     store_configs(config_store)
-    # As a folder: verl takes seconds to import, which Hydra does with a package.
+    # A folder, because Hydra would import a package, and verl takes seconds to import.
     searchpath = f"hydra.searchpath=['file://{config_folder()}']"
     try:
         with initialize_config_dir(str(CONFIG), version_base=None):
@@ -64,54 +64,51 @@ def compose_config(overrides: list[str]) -> DictConfig:
 
 
 def _what_is_wrong(error: Exception, whole: DictConfig | None = None) -> str:
-    """Hydra's message in a line; what to write instead of a key that there is none of.
+    """Return Hydra's message in one line; for an unknown key, the closest one.
 
-    Hydra's own advice, to put a + before it, would make a key that nobody reads.
+    Hydra itself advises a + before the key, which would add a key that nothing reads.
     """
     misspelt = re.match(r"Could not override '(.+)'", str(error))
     if misspelt and whole is not None:
         where, _, name = misspelt[1].rpartition(".")
         block = OmegaConf.select(whole, where) if where else whole
         if isinstance(block, DictConfig):
-            close = closest(name, map(str, block))
-            hint = f" Did you mean {where}.{close}?" if close else ""
-            return f"{misspelt[1]}: there is no such key.{hint or f' There are: {_names(block)}.'}"
+            keys = sorted(map(str, block))
+            close = closest(name, keys)
+            hint = f"Did you mean {where}.{close}?" if close else f"There are: {', '.join(keys)}."
+            return f"{misspelt[1]}: there is no such key. {hint}"
     reasons = [str(error), str(error.__cause__ or "")]
     return " ".join(line for reason in reasons for line in reason.splitlines()[:2])
 
 
-def _names(block: DictConfig) -> str:
-    return ", ".join(sorted(map(str, block)))
-
-
 def choose_platform(config: DictConfig) -> None:
-    """Set what a run on the CPU needs, in the environment of this process, before it imports verl.
+    """Set the environment variables of a run on the CPU, before this process imports verl.
 
-    The plugin does that where the command says ``+backend=cpu``, whatever starts it.
+    For a command with ``+backend=cpu``, the plugin sets them.
     """
     if config.trainer.device == "cpu":
         cpu.set_environment()
 
 
 def check_config(config: DictConfig, environment: Mapping[str, str] = os.environ) -> None:
-    """Everything about a configuration that can be checked without its data and its policy.
+    """Check a configuration, without its data and its policy.
 
     Args:
-        config: As composed.
-        environment: Of the process that will run it.
+        config: The composed configuration.
+        environment: Environment variables of the process that will run it.
 
     Raises:
-        ValueError: What is wrong, and what to write instead.
+        ValueError: A setting is wrong; the message says what to write instead.
     """
     _check_without_verl(config, environment)
     _check_by_verl(config)
 
 
 def check_run(config: DictConfig, environment: Mapping[str, str] = os.environ) -> None:
-    """`check_config`, and that the data and the policy are there.
+    """Check a configuration, and that its data and its policy exist.
 
     Raises:
-        ValueError: What is wrong, and what to write instead.
+        ValueError: As in `check_config`, or a file is missing.
     """
     _check_without_verl(config, environment)
     try:
@@ -129,14 +126,14 @@ def _check_without_verl(config: DictConfig, environment: Mapping[str, str]) -> N
 
 
 def _check_by_verl(config: DictConfig) -> None:
-    # verl takes seconds to import: only for what nothing here refuses.
+    # verl takes seconds to import, so this check comes last.
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
 
-    # Without what `shape_grpo.plugin` puts before it, which asks for the data too.
+    # The plugin wraps it in a check that needs the data.
     validate = getattr(validate_config, "__wrapped__", validate_config)
     try:
-        # What it remarks, the run itself says again, in its log.
+        # The run logs the same warnings again.
         with redirect_stdout(None), warnings.catch_warnings(action="ignore"):
             validate(config, need_reference_policy(config), need_critic(config))
     except AssertionError as error:
@@ -156,9 +153,9 @@ def _check_candidates(dataset: DictConfig) -> None:
 
 
 def main(overrides: list[str]) -> None:
-    """The dry run: print the command, check its configuration, and try the reward function.
+    """Print the command, check its configuration, and try the reward function.
 
-    Exits with 1 where the run would not start, or its rewards would fail.
+    Exits with 1 if the run would not start or its rewards would fail.
     """
     if {"-h", "--help"} & set(overrides):
         print(__doc__)
@@ -174,7 +171,7 @@ def main(overrides: list[str]) -> None:
     print("The configuration is valid.")
     problems = list(missing_files(config))
     for problem in problems:
-        print(f"Not there yet: {problem}")
+        print(f"Missing: {problem}")
     if problems:
         sys.exit(HOW_TO_MAKE)
     from recipe.shape_grpo.runs.try_reward import RewardFailed, try_reward

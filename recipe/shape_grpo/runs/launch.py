@@ -1,4 +1,4 @@
-"""Runs verl's trainer: quiet, with progress, its log in a file, and a run that is there reused."""
+"""Runs verl's trainer with a progress line and a log file, and reuses finished runs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from recipe.shape_grpo.runs.progress import show_progress
 from shape_grpo.verl.cpu import set_environment
 
 BACKENDS = {"cpu": ["+backend=cpu"], "gpu": []}
-"""Name to the overrides that choose it."""
+"""Overrides that select each backend."""
 
 STARTING = {
     "cpu": "starting Ray, FSDP and vLLM (two to three minutes on two cores)",
@@ -45,19 +45,19 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class TrainingFailed(RuntimeError):
-    """verl ended with an error; the message holds the end of its log."""
+    """Error of verl's process; the message holds the end of its log."""
 
 
 def cpu_environment(metrics: Path) -> dict[str, str]:
-    """The environment of a CPU run whose metrics go to the file ``metrics``.
+    """Return the environment of a CPU run that writes its metrics to the file ``metrics``.
 
-    What the user has set stays, but for the platform and the file.
+    The user's variables are kept, except for the platform and the file.
     """
     defaults = {
-        # Models and data are on this machine; a hub out of reach would be asked again and again.
+        # Models and data are local; without this, an unreachable hub is asked repeatedly.
         "HF_HUB_OFFLINE": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
-        # Past tasks that Ray keeps for its dashboard: 100,000 else, a hundred MiB in 500 steps.
+        # Ray keeps 100,000 past tasks for its dashboard by default: 100 MiB after 500 steps.
         "RAY_task_events_max_num_task_in_gcs": "2000",
     }
     environment = {
@@ -71,7 +71,7 @@ def cpu_environment(metrics: Path) -> dict[str, str]:
 
 
 def run_environment(backend: str, run: Path) -> dict[str, str]:
-    """The environment of a run in this folder."""
+    """Return the environment of a run in the folder ``run``."""
     metrics = run / METRICS
     if backend == "cpu":
         return cpu_environment(metrics)
@@ -87,18 +87,18 @@ def train(
     backend: str = "cpu",
     verbose: bool = False,
 ) -> None:
-    """Train by a method through `main_shape_grpo`, unless that very run is in the folder already.
+    """Train by a method through `main_shape_grpo`, unless the folder holds the same finished run.
 
     Args:
         method: A file of `config/method`.
-        overrides: Hydra overrides beside those for the method, the backend and logging.
+        overrides: Hydra overrides, in addition to those for the method, the backend and logging.
         run: The run's folder.
-        console: Where progress goes.
+        console: Console for progress.
         backend: One of `BACKENDS`.
-        verbose: Let verl write to the terminal instead of the log.
+        verbose: Whether verl writes to the terminal instead of the log.
 
     Raises:
-        ValueError: The configuration is refused; nothing was started.
+        ValueError: The configuration is invalid; nothing was started.
         TrainingFailed: The run ended with an error.
     """
     overrides = [f"+method={method}", *overrides]
@@ -118,9 +118,9 @@ def train(
         return
     check_run(config, run_environment(backend, run))
     begun = {**asdict(settings), **made_from}
-    if goes_on := _will_resume(config):
+    if resume := _will_resume(config):
         _check_begun(run, begun)
-        console.print(f"{method}: going on from the last checkpoint in {run}")
+        console.print(f"{method}: resuming from the last checkpoint in {run}")
     run.mkdir(parents=True, exist_ok=True)
     write_stamp(run, begun, BEGUN)
     launch(
@@ -131,36 +131,36 @@ def train(
         console=console,
         backend=backend,
         verbose=verbose,
-        goes_on=goes_on,
+        resume=resume,
     )
     end_run(run, settings, made_from)
 
 
 def _will_resume(config: DictConfig) -> bool:
-    """Whether verl will go on from a checkpoint that it finds."""
+    """Return whether verl will find a checkpoint and resume from it."""
     latest = Path(config.trainer.default_local_dir) / LATEST_CHECKPOINT
     return config.trainer.resume_mode == "auto" and latest.is_file()
 
 
-def _check_begun(run: Path, wanted: dict[str, Any]) -> None:
-    """Refuse to go on with another run than was begun.
+def _check_begun(run: Path, settings: dict[str, Any]) -> None:
+    """Check that the checkpoints in the folder belong to this run.
 
     Raises:
-        ValueError: The checkpoints are of another configuration, task or policy.
+        ValueError: They have another configuration, task or policy.
     """
     begun = read_stamp(run, BEGUN) or {}
-    wanted = json.loads(json.dumps(wanted))
-    changed = [name for name, value in wanted.items() if begun.get(name) != value]
+    settings = json.loads(json.dumps(settings))
+    changed = [name for name, value in settings.items() if begun.get(name) != value]
     if changed:
         raise ValueError(
-            f"{run} holds checkpoints of another run (another {', '.join(changed)}), and verl "
-            "would go on from them. Give another folder, or remove this one, or write "
-            "trainer.resume_mode=disable to begin anew over it."
+            f"{run} holds checkpoints of another run (with another {', '.join(changed)}), and verl "
+            "would resume from them. Give another folder, remove this one, or write "
+            "trainer.resume_mode=disable to start from step 0."
         )
 
 
 def _causes(config: DictConfig) -> dict[str, Any]:
-    """Return what else a run was made from: the configuration, the data, and the policy's folder.
+    """Return all else that determines a run: its configuration, its data and its policy.
 
     Credit maps read ``shape_grpo``, ``norm_by_std`` and ``tokenizer``.
     """
@@ -168,7 +168,7 @@ def _causes(config: DictConfig) -> dict[str, Any]:
     policy = config.actor_rollout_ref.model.path
     return {
         "config": hashlib.sha256(text.encode()).hexdigest(),
-        "data": read_stamp(Path(config.dataset.folder)) or _own_files(config),
+        "data": read_stamp(Path(config.dataset.folder)) or _custom_files(config),
         "made_policy": read_stamp(Path(policy)),
         "shape_grpo": OmegaConf.to_container(config.algorithm.shape_grpo),
         "norm_by_std": config.algorithm.norm_adv_by_std_in_grpo,
@@ -176,15 +176,15 @@ def _causes(config: DictConfig) -> dict[str, Any]:
     }
 
 
-def _own_files(config: DictConfig) -> dict[str, str]:
-    """Hashes of the data and the reward function, where nobody here prepared them."""
+def _custom_files(config: DictConfig) -> dict[str, str]:
+    """Return hashes of a custom task's data and reward function."""
     paths = (config.data.train_files, config.data.val_files)
     files = [*map(str, paths), str(config.reward.custom_reward_function.path)]
     return file_hashes(path for path in map(Path, files) if path.is_file())
 
 
 def command_overrides(overrides: Sequence[str], run: Path, backend: str) -> list[str]:
-    """The overrides of a run that logs into its folder; those given come last."""
+    """Return the overrides of a run that logs into its folder, ending with ``overrides``."""
     return [
         *BACKENDS[backend],
         "trainer.logger=[file]",
@@ -202,26 +202,26 @@ def launch(
     console: Console,
     backend: str = "cpu",
     verbose: bool = False,
-    goes_on: bool = False,
+    resume: bool = False,
 ) -> None:
     """Run `main_shape_grpo` until it ends.
 
     Args:
-        name: What the progress line calls the run.
-        overrides: As `train`, the method included.
-        run: Folder for the log, the metrics and hydra's own files.
-        steps: Training steps that the overrides ask for.
-        console: Where progress goes.
+        name: Name of the run in the progress line.
+        overrides: Hydra overrides, including the method's.
+        run: Folder for the log, the metrics and Hydra's files.
+        steps: Number of training steps that the overrides set.
+        console: Console for progress.
         backend: One of `BACKENDS`.
-        verbose: Let verl write to the terminal instead of the log.
-        goes_on: verl goes on from a checkpoint.
+        verbose: Whether verl writes to the terminal instead of the log.
+        resume: Whether verl resumes from a checkpoint.
 
     Raises:
         TrainingFailed: The run ended with an error.
     """
-    # Also when this process is asked to end: Ray must not train on without it.
+    # SIGTERM too must end Ray with this process.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    begin_run(run, goes_on=goes_on)
+    begin_run(run, resume=resume)
     command = [
         *(sys.executable, "-m", "recipe.shape_grpo.main_shape_grpo"),
         *command_overrides(overrides, run, backend),

@@ -1,8 +1,8 @@
-"""The processes of a run: one session, of which nothing is left when the run has ended.
+"""The processes of a run: one session, which ends with the run.
 
-Ray gives its workers process groups of their own, and some outlive whoever is killed before them.
-None leaves the session. Ray ends workers by SIGKILL, with whoever would have removed their shared
-memory: each run of vLLM would leave two segments.
+Ray starts its workers in separate process groups, but in the same session; some outlive their
+parent. Ray ends workers by SIGKILL, before anything removes their shared memory: each run of vLLM
+would leave two segments.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from types import TracebackType
 import psutil
 
 SECONDS_TO_END = 15
-"""Between the request to end and the kill."""
+"""Seconds between SIGTERM and SIGKILL."""
 SECONDS_BETWEEN_LOOKS = 5
 SHARED_MEMORY = Path("/dev/shm")
 _MAPPED = re.compile(rb"/dev/shm/((?:psm|verl_weights)_\w+)\n")
-"""In a process's maps: a segment of Python's, as vLLM's are, or of verl's weight sync."""
+"""Shared memory in a process's maps: of Python (used by vLLM), or of verl's weight sync."""
 
 
 def session_processes(session: int) -> list[psutil.Process]:
-    """The processes of a session that have not ended."""
+    """Return the running processes of a session."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -38,11 +38,11 @@ def session_processes(session: int) -> list[psutil.Process]:
 
 
 class WholeSession:
-    """Ends a session with the block, and removes the shared memory that its processes made.
+    """Context manager that ends a session and removes its processes' shared memory.
 
     Args:
         leader: The first process of the session (``start_new_session=True``).
-        seconds: How long its processes may take to end when they are asked to.
+        seconds: Time to wait between SIGTERM and SIGKILL.
     """
 
     def __init__(self, leader: subprocess.Popen[bytes], seconds: float = SECONDS_TO_END) -> None:
@@ -70,7 +70,7 @@ class WholeSession:
             with suppress(psutil.NoSuchProcess):
                 process.terminate()
         psutil.wait_procs(processes, timeout=self._seconds)
-        # Also those that were started meanwhile.
+        # New processes may have started meanwhile.
         for process in session_processes(self._leader.pid):
             with suppress(psutil.NoSuchProcess):
                 process.kill()

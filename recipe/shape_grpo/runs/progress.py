@@ -1,4 +1,4 @@
-"""How far a run is, by the metrics that verl's file logger writes: a bar, or lines in a log."""
+"""Progress of a run, from the metrics of verl's file logger: a bar, or lines in a log."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def show_progress(
     steps: int,
     console: Console,
 ) -> None:
-    """Say how far the run is until its process ends.
+    """Show progress until the process ends.
 
     Args:
-        process: It trains.
+        process: The training process.
         run: The run's folder.
-        name: What the run is called.
-        starting: What it does before its first step.
-        steps: Training steps that were asked for.
-        console: Where progress goes.
+        name: Name of the run.
+        starting: Description of the time before the first step.
+        steps: Total number of training steps.
+        console: Console for progress.
     """
     done = _steps_done(process, run)
     if console.is_terminal:
@@ -40,7 +40,7 @@ def show_progress(
 
 
 def _steps_done(process: subprocess.Popen[bytes], run: Path) -> Iterator[int]:
-    """The number of steps done, each time it has grown, until the process ends."""
+    """Yield the number of finished steps whenever it grows, until the process ends."""
     announced = -1
     while process.poll() is None:
         time.sleep(1)
@@ -51,7 +51,7 @@ def _steps_done(process: subprocess.Popen[bytes], run: Path) -> Iterator[int]:
 
 
 def _show_bar(done: Iterable[int], before: str, during: str, steps: int, console: Console) -> None:
-    """Progress on a terminal."""
+    """Show progress as a bar on a terminal."""
     with progress_bar(console) as progress:
         bar = progress.add_task(before, total=None)
         for step in done:
@@ -61,7 +61,7 @@ def _show_bar(done: Iterable[int], before: str, during: str, steps: int, console
 
 
 def _print_lines(done: Iterable[int], name: str, steps: int, console: Console) -> None:
-    """Progress in a log: about six lines a run."""
+    """Print about six lines of progress per run."""
     started = time.monotonic()
     first: tuple[int, float] | None = None
     printed = -1

@@ -1,4 +1,4 @@
-"""What a run did, in a table at its end: rewards, candidates, errors, and where everything is."""
+"""Summary of a run: a table of rewards and candidates, failures, and the files it wrote."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ from recipe.shape_grpo.common.run_folder import (
 )
 
 FEW = 5
-"""Steps at the start and at the end of a run that are averaged over."""
+"""Number of steps averaged at the start and at the end of a run."""
 MEANS = {
-    "critic/score/mean": "reward, in training",
+    "critic/score/mean": "training reward",
     "shape_grpo/best_candidate_reward": "best candidate",
     "shape_grpo/candidate_reward": "mean candidate",
-    "shape_grpo/num_candidates": "candidates a response",
-    "shape_grpo/distinct_candidates": "different ones",
-    "shape_grpo/responses_without_candidates": "responses without any",
-    "response_length/mean": "tokens a response",
+    "shape_grpo/num_candidates": "candidates per response",
+    "shape_grpo/distinct_candidates": "distinct candidates",
+    "shape_grpo/responses_without_candidates": "responses without candidates",
+    "response_length/mean": "tokens per response",
     "actor/entropy": "entropy",
     "actor/grad_norm": "gradient norm",
-    "timing_s/step": "seconds a step",
+    "timing_s/step": "seconds per step",
 }
-"""Metrics of training steps to what the table calls them."""
+"""Metrics of training steps, and their names in the table."""
 PLACES = {
-    METRICS: "one line a step; curves: python -m recipe.shape_grpo.report {run}",
+    METRICS: "one line per step; curves: python -m recipe.shape_grpo.report {run}",
     SAMPLES: "some responses with their credit, every few steps",
-    LOG: "what verl printed",
+    LOG: "verl's output",
     ROLLOUTS: "responses and candidates; python -m recipe.shape_grpo.report credit-map {run}",
-    CHECKPOINTS: "the policy, and what going on needs",
+    CHECKPOINTS: "the policy, and the state to resume from",
 }
-"""What may be in a run's folder to what it is for."""
+"""Files of a run's folder, and their descriptions."""
 
 
 def print_summary(run: Path, console: Console) -> None:
-    """Print what the run in the folder did.
+    """Print the summary of the run in the folder.
 
     Raises:
-        ValueError: There are no metrics in it.
+        ValueError: The folder has no metrics.
     """
     metrics = read_metrics(run)
     if not metrics:
@@ -63,7 +63,7 @@ def print_summary(run: Path, console: Console) -> None:
     table.add_column("end", justify="right")
     held_out = [value for data in metrics.values() if (value := held_out_reward(data)) == value]
     if held_out:
-        table.add_row("reward, held-out", f"{held_out[0]:.3f}", f"{held_out[-1]:.3f}")
+        table.add_row("held-out reward", f"{held_out[0]:.3f}", f"{held_out[-1]:.3f}")
     trained = [data for step, data in metrics.items() if step > 0]
     for name, words in MEANS.items():
         start, end = _mean(trained[:FEW], name), _mean(trained[-FEW:], name)
@@ -82,14 +82,14 @@ def _mean(steps: Sequence[Mapping[str, Any]], name: str) -> float | None:
 
 
 def _losses(steps: Sequence[Mapping[str, Any]]) -> str:
-    """Rewards that failed and responses that never came, over all steps."""
+    """Return the numbers of failed rewards and missing responses, over all steps."""
 
     def total(name: str) -> int:
         return round(sum(float(data.get(name, 0)) for data in steps))
 
     errors = total("shape_grpo/reward_errors")
-    came, expected = total("shape_grpo/responses"), total("shape_grpo/responses_expected")
-    words = [f"Rewards that failed: {errors}" + (" (why: the log)" if errors else "")]
+    arrived, expected = total("shape_grpo/responses"), total("shape_grpo/responses_expected")
+    words = [f"Failed rewards: {errors}" + (" (reasons: see the log)" if errors else "")]
     if expected:
-        words.append(f"responses that never came: {expected - came} of {expected}")
+        words.append(f"missing responses: {expected - arrived} of {expected}")
     return "; ".join(words) + "."

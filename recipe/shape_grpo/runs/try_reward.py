@@ -1,7 +1,7 @@
-"""One call of the reward function, as in a run: with a row of its data, and one candidate.
+"""One call of the reward function, with a row of the run's data and a made-up candidate.
 
-Only the dry run does this: a reward function may be slow, cost money, or need a server that a run
-is started after.
+Only the dry run makes it: a reward function may be slow, cost money, or need a server that is
+started later.
 """
 
 from __future__ import annotations
@@ -25,24 +25,26 @@ MADE_UP = "A made-up candidate."
 
 
 class RewardFailed(Exception):
-    """The call raised, or returned no reward; the message says which."""
+    """Error for a call that raised or returned no reward; the message says which."""
 
 
 def try_reward(config: DictConfig) -> str:
     """Call the reward function with the first row of the training data and a made-up candidate.
 
     Returns:
-        A sentence with its reward, or with the reason why it was not called.
+        A sentence with the reward, or with the reason why the function was not called.
 
     Raises:
-        RewardFailed: The call failed; in a run every candidate would.
+        RewardFailed: The call failed.
     """
     if config.reward.reward_model.enable:
-        return "The reward function was not tried: it asks verl's reward model, which a run starts."
+        return (
+            "The reward function was not tried: it needs verl's reward model, which a run starts."
+        )
     files = config.data.train_files
     path = str(files[0] if isinstance(files, ListConfig) else files)
     if "://" in path or not path.endswith(".parquet"):
-        return "The reward function was not tried: the training data are not parquet files here."
+        return "The reward function was not tried: the training data are not local parquet files."
     row = read_row(Path(path).expanduser(), 0)
     function = RewardFunction(
         load_function(config),
@@ -55,6 +57,6 @@ def try_reward(config: DictConfig) -> str:
     if isinstance(scored.reward, Failure):
         raise RewardFailed(
             f"the reward function failed for the first row of data.train_files and the candidate "
-            f"{MADE_UP!r}: {scored.reward.summary}. In a run, each such failure costs a candidate."
+            f"{MADE_UP!r}: {scored.reward.summary}. A run would lose each such candidate."
         )
     return f"The reward function gave {scored.reward!r} for a made-up candidate of the first row."

@@ -1,7 +1,7 @@
 """``python -m recipe.shape_grpo.sweep SPEC --output FOLDER``: methods x tasks x K x rates x seeds.
 
-Runs what is not there yet. A cell that fails is recorded with its log, and the rest goes on. Killed
-and started again, a sweep goes on where it was; a finished cell is never run again.
+Runs the cells that are not finished. A failed cell is reported with its log, and the sweep
+continues. A sweep that was killed can be started again; finished cells are not run again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from recipe.shape_grpo.sweep.run import LOG, locked, run_command, run_here, run_
 
 
 def prepare(commands: list[tuple[str, ...]], output: Path, lock: int, console: Console) -> None:
-    """Make data and policies, all of them first: a source out of reach is known at once.
+    """Make all data and policies before the first run, so that a missing source is found early.
 
     Raises:
         RuntimeError: A command failed.
@@ -37,12 +37,12 @@ def prepare(commands: list[tuple[str, ...]], output: Path, lock: int, console: C
         console.print(f"preparing {number} of {len(commands)}: {' '.join(command[1:3])}")
         log = output / "data" / f"prepare-{number}.log"
         if run_command(command, log, lock):
-            last_words = (log.read_text().strip() or "no message").splitlines()[-1]
-            raise RuntimeError(f"python {' '.join(command)} failed: {last_words}\nLog: {log}")
+            message = (log.read_text().strip() or "no message").splitlines()[-1]
+            raise RuntimeError(f"python {' '.join(command)} failed: {message}\nLog: {log}")
 
 
 def last_reward(run: Path) -> float:
-    """The last held-out reward of a run, else that of its training responses, else NaN."""
+    """Return a run's last held-out reward, else its last training reward, else NaN."""
     found = float("nan")
     for metrics in read_metrics(run).values():
         held_out = held_out_reward(metrics)
@@ -50,15 +50,15 @@ def last_reward(run: Path) -> float:
     return found
 
 
-def print_table(every: list[Cell], output: Path, console: Console) -> int:
-    """One line a cell; the number of cells that are not done."""
+def print_table(all_cells: list[Cell], output: Path, console: Console) -> int:
+    """Print one row per cell, and return the number of cells that are not done."""
     table = Table(title=str(output))
     table.add_column("cell", overflow="fold")
     table.add_column("runs", justify="right")
     table.add_column("last reward, mean", justify="right")
     table.add_column("state", overflow="fold")
     failed = 0
-    for cell in every:
+    for cell in all_cells:
         done = cell.is_done(output)
         failed += not done
         reward = f"{fmean(map(last_reward, cell.runs)):.3f}" if done else "-"
@@ -69,32 +69,37 @@ def print_table(every: list[Cell], output: Path, console: Console) -> int:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a sweep to its end, whatever fails in it."""
+    """Run a sweep; failed cells do not stop it."""
     parser = CommandParser(
         prog="python -m recipe.shape_grpo.sweep", description=(__doc__ or "").split("\n\n")[1]
     )
     parser.add_argument("sweep", help=f"{', '.join(SPECIFICATIONS)}, or the path of a file")
-    parser.add_argument("changes", nargs="*", help="of its fields, as in methods=[grpo,shape_grpo]")
+    parser.add_argument(
+        "changes", nargs="*", help="changed fields, such as methods=[grpo,shape_grpo]"
+    )
     parser.add_argument("--output", type=Path, help="default: outputs/sweep-NAME")
-    parser.add_argument("--jobs", type=int, default=1, help="cells at a time, on this machine")
-    parser.add_argument("--ray", action="store_true", help="cells as tasks of a Ray cluster")
-    parser.add_argument("--dry-run", action="store_true", help="print the commands alone")
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="number of cells run at a time, on this machine"
+    )
+    parser.add_argument("--ray", action="store_true", help="run cells as tasks of a Ray cluster")
+    parser.add_argument("--dry-run", action="store_true", help="only print the commands")
     options = parser.parse_args(arguments)
     console = Console()
     output = options.output or Path("outputs") / f"sweep-{Path(options.sweep).stem}"
     with failing_in_one_line("sweep"):
         specification = read_sweep(options.sweep, options.changes)
-        every = list(cells(specification, output))
-        before = list(preparations(specification, output))
+        all_cells = list(cells(specification, output))
+        preparing = list(preparations(specification, output))
         if options.dry_run:
-            for command in [*before, *(cell.command for cell in every)]:
+            for command in [*preparing, *(cell.command for cell in all_cells)]:
                 console.print(f"python {' '.join(command)}", soft_wrap=True, highlight=False)
             return
         with locked(output, console) as lock:
-            prepare(before, output, lock, console)
-            todo = [cell for cell in every if not cell.is_done(output)]
+            prepare(preparing, output, lock, console)
+            todo = [cell for cell in all_cells if not cell.is_done(output)]
             with progress_bar(console) as progress:
-                bar = progress.add_task("cells", total=len(every), completed=len(every) - len(todo))
+                total = len(all_cells)
+                bar = progress.add_task("cells", total=total, completed=total - len(todo))
 
                 def finished(cell: Cell, code: int) -> None:
                     if code == 0:
@@ -103,15 +108,15 @@ def main(arguments: list[str] | None = None) -> None:
                         console.print(f"failed: {cell.name}, log: {output / cell.name / LOG}")
                     progress.advance(bar)
                     if not console.is_terminal:
-                        console.print(f"{progress.tasks[bar].completed:.0f} of {len(every)} cells")
+                        console.print(f"{progress.tasks[bar].completed:.0f} of {total} cells")
 
                 if options.ray:
                     run_on_ray(todo, output, finished)
                 else:
                     run_here(todo, output, options.jobs, lock, finished)
-        failed = print_table(every, output, console)
+        failed = print_table(all_cells, output, console)
     if failed:
-        sys.exit(f"sweep: {failed} of {len(every)} cells failed")
+        sys.exit(f"sweep: {failed} of {len(all_cells)} cells failed")
 
 
 if __name__ == "__main__":

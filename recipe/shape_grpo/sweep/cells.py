@@ -1,9 +1,6 @@
-"""What a sweep consists of: a specification, and the cells that it spans.
+"""The specification of a sweep, and the cells that it consists of.
 
-A specification is a file of `config/sweep`, or the path of another one. Its fields are those of
-`Sweep`. Its overrides are those of the trainer's command: hydra overrides for ``verl``, options of
-`python -m recipe.shape_grpo.in_process` for ``trl`` and of `recipe.shape_grpo.catalogue` for
-``catalogue``.
+A specification is a file of `config/sweep`, or another file, with the fields of `Sweep`.
 """
 
 from __future__ import annotations
@@ -36,13 +33,15 @@ class Sweep:
             simulated world).
         tasks: Files of `config/task`; for ``catalogue``, names of the world.
         methods: Files of `config/method`.
-        candidates: K.
+        candidates: Values of K.
         learning_rates: Learning rates of the policy.
         seeds: Seeds, one run each.
         method_learning_rates: Learning rates of single methods, instead of `learning_rates`.
         backend: verl's backend, ``cpu`` or ``gpu``.
         seeds_at_once: Whether one command trains all seeds of a cell (``trl`` and ``catalogue``).
-        overrides: Overrides of every run.
+        overrides: Overrides of every run: Hydra overrides for ``verl``, options of
+            `recipe.shape_grpo.in_process` for ``trl``, of `recipe.shape_grpo.catalogue` for
+            ``catalogue``.
         task_overrides: Further overrides per task; ``{data}`` is the task's folder.
         prepare: Commands of the recipe's rooms that make a task's data and policy, once per K;
             ``{data}`` and ``{candidates}`` are filled in. Without any, the task's data must be in
@@ -68,10 +67,10 @@ class Cell:
     """One command of a sweep.
 
     Attributes:
-        name: Its folder inside the sweep's, as in ``netflix-k3/grpo/lr-1e-06/seed-0``.
-        data: Folder of the task's data; may not be there.
-        command: What to run, less the Python in front.
-        runs: Folders of the runs that it makes.
+        name: Folder inside the sweep's, such as ``netflix-k3/grpo/lr-1e-06/seed-0``.
+        data: Folder of the task's data; it may not exist.
+        command: Arguments of Python.
+        runs: Folders of the runs that the command makes.
     """
 
     name: str
@@ -80,12 +79,12 @@ class Cell:
     runs: tuple[Path, ...]
 
     def made_by(self) -> dict[str, Any]:
-        """What the runs depend on: the command, the data and the policy in their folder."""
+        """Return all that determines the runs: the command, the data and the policy."""
         stamps = {"data": read_stamp(self.data), "policy": read_stamp(self.data / "policy")}
         return {"command": list(self.command), **stamps}
 
     def is_done(self, output: Path) -> bool:
-        """Whether the runs are there, whole, and made by just this."""
+        """Return whether the runs are finished, and made from the same command and data."""
         record = output / self.name / MADE_BY
         return (
             record.is_file()
@@ -94,24 +93,24 @@ class Cell:
         )
 
     def mark_done(self, output: Path) -> None:
-        """Record what made the runs."""
+        """Record how the runs were made."""
         (output / self.name / MADE_BY).write_text(json.dumps(self.made_by(), indent=2) + "\n")
 
 
 def read_sweep(name: str, changes: Sequence[str] = ()) -> Sweep:
-    """The specification of this name, or at this path.
+    """Read a specification.
 
     Args:
-        name: One of `SPECIFICATIONS`, or a path.
-        changes: What differs, as in ``methods=[grpo,shape_grpo]``.
+        name: One of `SPECIFICATIONS`, or the path of a file.
+        changes: Changed fields, such as ``methods=[grpo,shape_grpo]``.
 
     Raises:
-        ValueError: There is none, or it holds a key or value that is not allowed.
+        ValueError: It does not exist, or holds an unknown key or value.
     """
     path = CONFIG / "sweep" / f"{name}.yaml" if name in SPECIFICATIONS else Path(name)
     if not path.is_file():
-        there_are = ", ".join(SPECIFICATIONS)
-        raise ValueError(f"no sweep {name!r}; there are {there_are}, or give the path of a file")
+        known = ", ".join(SPECIFICATIONS)
+        raise ValueError(f"no sweep {name!r}: use one of {known}, or the path of a file")
     try:
         given = OmegaConf.load(path), OmegaConf.from_dotlist([*changes])
         merged = OmegaConf.merge(OmegaConf.structured(Sweep), *given)
@@ -120,26 +119,22 @@ def read_sweep(name: str, changes: Sequence[str] = ()) -> Sweep:
         where = f"{path}: {error.full_key}: " if error.full_key else f"{path}: "
         raise ValueError(where + str(error).splitlines()[0]) from None
     assert isinstance(sweep, Sweep)
-    for value, allowed, what in (
-        *(
-            (method, METHODS, "methods")
-            for method in [*sweep.methods, *sweep.method_learning_rates]
-        ),
-        (sweep.trainer, TRAINERS, "trainer"),
-        (sweep.backend, tuple(BACKENDS), "backend"),
+    methods = [*sweep.methods, *sweep.method_learning_rates]
+    for key, values, allowed in (
+        ("methods", methods, METHODS),
+        ("trainer", [sweep.trainer], TRAINERS),
+        ("backend", [sweep.backend], tuple(BACKENDS)),
     ):
-        if value not in allowed:
-            raise ValueError(f"{path}: {what}: {value!r} is none of {', '.join(allowed)}")
+        for value in values:
+            if value not in allowed:
+                raise ValueError(f"{path}: {key}: {value!r} is not one of {', '.join(allowed)}")
     if sweep.trainer == "verl" and sweep.seeds_at_once:
         raise ValueError(f"{path}: seeds_at_once: verl trains one seed per run; leave it out")
     return sweep
 
 
 def cells(sweep: Sweep, output: Path) -> Iterator[Cell]:
-    """The cells of a sweep whose results go to ``output``.
-
-    A seed comes after all of the one before it: early cells compare all methods.
-    """
+    """Yield the cells of a sweep into ``output``, one seed after another."""
     groups = [sweep.seeds] if sweep.seeds_at_once else [[seed] for seed in sweep.seeds]
     for seeds, task, k, method in itertools.product(
         groups, sweep.tasks, sweep.candidates, sweep.methods
@@ -154,7 +149,7 @@ def _cell(
     name = f"{task}-k{k}/{method}/lr-{rate:g}"
     runs = tuple(output / name / f"seed-{seed}" for seed in seeds)
     data = data_folder(output, task, k)
-    of_task = [text.format(data=data) for text in sweep.task_overrides.get(task, [])]
+    task_overrides = [text.format(data=data) for text in sweep.task_overrides.get(task, [])]
     shared = [f"--method={method}", f"--candidates={k}", f"--learning_rate={rate:g}"]
     shared += [f"--seeds={seeds}", f"--output={output / name}"]
     if sweep.trainer == "verl":
@@ -170,20 +165,20 @@ def _cell(
         arguments = ["in_process", str(data), *shared]
     else:
         arguments = ["catalogue", f"--task={task}", *shared]
-    room, *rest = arguments
-    command = ("-m", f"recipe.shape_grpo.{room}", *rest, *sweep.overrides, *of_task)
+    room, *options = arguments
+    command = ("-m", f"recipe.shape_grpo.{room}", *options, *sweep.overrides, *task_overrides)
     return Cell(name if sweep.seeds_at_once else f"{name}/seed-{seeds[0]}", data, command, runs)
 
 
 def data_folder(output: Path, task: str, candidates: int) -> Path:
-    """Where a sweep puts the data of a task that it prepares."""
+    """Return the folder of the data that a sweep prepares for a task."""
     return output / "data" / f"{task}-k{candidates}"
 
 
 def preparations(sweep: Sweep, output: Path) -> Iterator[tuple[str, ...]]:
-    """The commands that make data and policies, less the Python in front."""
+    """Yield the commands that make data and policies, as arguments of Python."""
     for task, k in itertools.product(sweep.tasks, sweep.candidates):
         data = data_folder(output, task, k)
         for words in sweep.prepare.get(task, []):
-            room, *rest = words.format(data=data, candidates=k).split()
-            yield ("-m", f"recipe.shape_grpo.{room}", *rest)
+            room, *options = words.format(data=data, candidates=k).split()
+            yield ("-m", f"recipe.shape_grpo.{room}", *options)

@@ -1,8 +1,7 @@
-"""Runs the cells of a sweep that are not done: in turn, several at a time, or on a Ray cluster.
+"""Runs the cells of a sweep that are not done: one or several at a time, or on a Ray cluster.
 
-A sweep may be killed at any moment and started again. What it had started ends with it: each
-command is asked to stop when its parent is gone, and inherits a lock on the sweep's folder, for
-which the next sweep waits.
+A sweep may be killed at any time and started again. Its commands end with it: each gets SIGTERM
+when its parent dies, and inherits a lock on the sweep's folder, which the next sweep waits for.
 """
 
 from __future__ import annotations
@@ -28,14 +27,16 @@ _ASK_AT_PARENTS_DEATH = 1  # PR_SET_PDEATHSIG, linux/prctl.h
 
 @contextmanager
 def locked(output: Path, console: Console) -> Iterator[int]:
-    """Hold the folder for one sweep; the descriptor of the lock, for its commands to inherit."""
+    """Lock the folder for one sweep; yield the lock's descriptor, which its commands inherit."""
     output.mkdir(parents=True, exist_ok=True)
     lock = os.open(output / "lock", os.O_CREAT | os.O_RDWR, 0o644)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            console.print(f"Waiting for another sweep into {output}, or for what it left running.")
+            console.print(
+                f"Waiting for another sweep into {output}, or for processes that it left."
+            )
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield lock
     finally:
@@ -43,7 +44,7 @@ def locked(output: Path, console: Console) -> Iterator[int]:
 
 
 def run_command(command: tuple[str, ...], log: Path, lock: int | None = None) -> int:
-    """Run one command of the recipe to its end, its output in a file; its exit code."""
+    """Run one command with its output in a file, and return its exit code."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output:
         return subprocess.run(
@@ -64,7 +65,7 @@ def _stop_with_parent() -> None:
 def run_here(
     todo: list[Cell], output: Path, jobs: int, lock: int, finished: Callable[[Cell, int], None]
 ) -> None:
-    """Run cells on this machine, ``jobs`` at a time; ``finished`` hears of each exit code."""
+    """Run cells on this machine, ``jobs`` at a time; pass each exit code to ``finished``."""
     with ThreadPoolExecutor(jobs) as pool:
 
         def submit(cell: Cell) -> Future[int]:
@@ -76,7 +77,7 @@ def run_here(
 
 
 def run_on_ray(todo: list[Cell], output: Path, finished: Callable[[Cell, int], None]) -> None:
-    """Run cells as tasks of one CPU each on the cluster that `ray.init` finds, or on a local one.
+    """Run cells as tasks of one CPU each, on the cluster that `ray.init` finds or a local one.
 
     The cluster's machines must see this folder and ``output`` at the same paths.
     """

@@ -1,11 +1,11 @@
-"""The tasks: their prompts, what their rewards need, and example answers.
+"""The tasks: their prompts, the data of their rewards, and example answers.
 
 A task is a module of this package, and its name is one of `TASKS`. The task's file in
-`config/task` and its reward function in `reward_fns` go by the same name. The module gives what
-`Task` lists; `common.py` helps with it. `movielens` and `netflix` are one task with two sources:
+`config/task` and its reward function in `reward_fns` have the same name. The module implements
+`Task`; `common.py` helps with it. `movielens` and `netflix` are one task with two sources:
 `films.py` prepares both, and `reward_fns/films.py` scores both.
 
-Beside them, `own.py` reads a folder of somebody's own prompts and examples, which `new.py` begins.
+`own.py` reads the folder of a custom task, and `new.py` writes a first one.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ TASKS = ("movielens", "netflix", "aclsum", "ds1000")
 
 
 class Task(Protocol):
-    """What the module of a task gives."""
+    """Interface of a task's module."""
 
     @property
     def TaskSettings(self) -> type[Any]:
-        """A frozen dataclass of all that the task is made from, and the options of its command.
+        """A frozen dataclass of the task's settings, which are the options of its command.
 
-        Its fields are explained under "Attributes:". One is `candidates`, K. `dataset`, no field,
-        is the name in the configuration: the folder is outputs/{dataset}-k{candidates}.
+        Its docstring explains the fields under "Attributes:". The field `candidates` is K. The
+        property `dataset` is the name in `config/task`, and in outputs/{dataset}-k{candidates}.
         """
 
     def prepare(self, output: Path, settings: Any) -> None:
-        """Write `train.parquet`, `test.parquet` and what rewards need into the folder `output`,
-        unless the same task is there already.
+        """Write `train.parquet`, `test.parquet` and the data of rewards into the folder `output`,
+        unless it holds the same task already.
 
-        What is wrong is an OSError, a RuntimeError or a ValueError.
+        Errors are an OSError, a RuntimeError or a ValueError.
         """
 
     def example_answers(self, folder: Path, rng: np.random.Generator) -> Examples:
-        """Examples for a policy's warm start, from the task in `folder`."""
+        """Return examples for a policy's warm start, from the task in `folder`."""
 
 
 def load_task(name: str) -> Task:
-    """The module of the task called `name`, one of `TASKS`."""
+    """Return the module of the task `name`, one of `TASKS`."""
     return cast(Task, import_module(f"{__name__}.{name}"))

@@ -1,14 +1,14 @@
-"""Write a task's prompts, and what its rewards need, into a folder.
+"""Write a task's prompts, and the data of its rewards, into a folder.
 
     python -m recipe.shape_grpo.tasks NAME [options]
     python -m recipe.shape_grpo.tasks netflix --history 10 --candidates 5
     python -m recipe.shape_grpo.tasks new my_task [--output DIR]
 
-`new` begins a task of one's own: a folder of short files that run as they are.
+`new` writes a custom task to start from: a folder of short files that run as they are.
 
 Every setting of a task is an option of its command: `tasks netflix --help`. Without `--output`, the
-folder is the one that the task's file in `config/task` reads. What an earlier call left there is
-used again if it was made from the same settings and words.
+folder is the one that the task's file in `config/task` reads. If it holds the same task already,
+that task is kept.
 """
 
 from pathlib import Path
@@ -26,7 +26,7 @@ NEW = "new"
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Prepare the task that is named first."""
+    """Prepare the task that the first argument names."""
     summary = __doc__.splitlines()[0]
     name, options = choose("tasks", [*TASKS, NEW], summary, arguments)
     if name == NEW:
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def prepare(name: str, options: list[str]) -> None:
-    """Write the task called `name`."""
+    """Write the task `name`."""
     task = load_task(name)
     parser = CommandParser(prog=f"tasks {name}", description=(task.__doc__ or "").splitlines()[0])
     parser.add_argument(
@@ -52,9 +52,9 @@ def prepare(name: str, options: list[str]) -> None:
 
 
 def begin_own(options: list[str]) -> None:
-    """Write a task to change, and say how it goes on."""
-    parser = CommandParser(prog=f"tasks {NEW}", description="Begin a task of one's own.")
-    parser.add_argument("name", metavar="NAME", help="of the task, as in my_task")
+    """Write a custom task to start from, and print the next steps."""
+    parser = CommandParser(prog=f"tasks {NEW}", description="Write a custom task to start from.")
+    parser.add_argument("name", metavar="NAME", help="name of the task, such as my_task")
     parser.add_argument("--output", type=Path | None, help="where to write; without it, NAME")
     chosen = parser.parse_args(options)
     folder = chosen.output or Path(chosen.name)

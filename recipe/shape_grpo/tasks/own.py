@@ -1,9 +1,9 @@
-"""A custom task, which no module here has made: a folder with its prompts and examples.
+"""A custom task: a folder with prompts and examples that the user made.
 
 The folder holds `train.parquet` and `test.parquet`, in verl's columns, and `examples.jsonl`:
-answers that show a policy the form, one per line, as
+answers that show a policy the format, one per line, as
 {"prompt": "...", "answer": "<candidate>...</candidate>"}. A prompt is the user's text, or a list of
-chat messages. `tasks new` begins such a folder.
+chat messages. `tasks new` writes such a folder.
 """
 
 import json
@@ -23,10 +23,10 @@ from shape_grpo.candidates import parse_candidates
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """The settings of a custom task, as its files say them.
+    """The settings of a custom task, read from its files.
 
     Attributes:
-        dataset: Name of the task, which is the `data_source` of its rows.
+        dataset: Name of the task, the `data_source` of its rows.
         candidates: K, the number of candidates of most example answers.
     """
 
@@ -35,11 +35,11 @@ class TaskSettings:
 
 
 def read_any_task(folder: Path) -> dict[str, Any]:
-    """Return what the task in `folder` was made from; for a custom task, what its files say.
+    """Return the settings of the task in `folder`; a custom task's are read from its files.
 
     Raises:
         OSError: There is no task, or one of its files is missing.
-        ValueError: A file of a custom task is not as it should be.
+        ValueError: A file of a custom task is invalid.
     """
     if read_stamp(folder) is not None or not (folder / OWN_EXAMPLES).is_file():
         return read_task(folder)
@@ -58,11 +58,11 @@ def read_examples(folder: Path) -> list[Example]:
     """Return the prompts and answers of `examples.jsonl`.
 
     Raises:
-        ValueError: A line is no example; the message names it, and says what to write.
+        ValueError: A line is not an example; the message names it, and says what to write.
     """
     examples = list(_parse(folder / OWN_EXAMPLES))
     if not examples:
-        raise ValueError(f"{folder / OWN_EXAMPLES} is empty: write some example answers")
+        raise ValueError(f"{folder / OWN_EXAMPLES} is empty: write example answers")
     return examples
 
 
@@ -73,7 +73,7 @@ def _parse(path: Path) -> Iterator[Example]:
             prompt, answer = row["prompt"], row["answer"]
         except (ValueError, KeyError, TypeError):
             raise ValueError(
-                f'{path}:{number} is no example: write {{"prompt": "...", "answer": "..."}}'
+                f'{path}:{number} is not an example: write {{"prompt": "...", "answer": "..."}}'
             ) from None
         candidates = parse_candidates(answer) if isinstance(answer, str) else []
         if not candidates or not all(candidate.closed for candidate in candidates):
@@ -85,7 +85,7 @@ def _parse(path: Path) -> Iterator[Example]:
 
 
 def example_answers(folder: Path, rng: np.random.Generator) -> Examples:
-    """Return the examples in `folder`, to be drawn at random."""
+    """Return the examples in `folder`, drawn at random."""
     examples = read_examples(folder)
     texts = {c.text for _, answer in examples for c in parse_candidates(answer)}
 

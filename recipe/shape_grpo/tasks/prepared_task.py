@@ -1,4 +1,4 @@
-"""A prepared task as trainers in this process take it: prompts, reward function, configuration."""
+"""A prepared task for trainers in this process: prompts, reward function, configuration."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from shape_grpo.rewards import (
 )
 
 ROW = ("data_source", "reward_model", "extra_info")
-"""The columns that reward functions are told of."""
+"""Columns of the data that reward functions receive."""
 
 
 @dataclass(frozen=True)
 class PreparedTask:
-    """A task's folder as a trainer needs it.
+    """A prepared task.
 
     Attributes:
-        folder: With the prompts and, in ``policy``, the policy.
-        stamp: What it was made from.
-        config: What `config/task` says of it.
-        reward_function: Its reward function, with the configuration's keywords.
+        folder: Folder of the prompts, and of the policy in ``policy``.
+        stamp: Settings that the task was made from.
+        config: Configuration from its file in `config/task`.
+        reward_function: Reward function with the configuration's keywords.
     """
 
     folder: Path
@@ -48,18 +48,20 @@ class PreparedTask:
 
     @property
     def name(self) -> str:
-        """The dataset's."""
+        """Name of the dataset."""
         return str(self.config.dataset.name)
 
     @property
     def reward(self) -> Callable[..., Any]:
-        """Its reward function as TRL calls one."""
+        """The reward function in TRL's form."""
         return as_trl_reward(self.reward_function)
 
     @property
     def rules(self) -> dict[str, Any]:
-        """What it sets of the block `algorithm.shape_grpo`."""
-        return _as_dict(self.config.algorithm.shape_grpo)
+        """The task's settings of the block `algorithm.shape_grpo`."""
+        block = OmegaConf.to_container(self.config.algorithm.shape_grpo, resolve=True)
+        assert isinstance(block, dict)
+        return {str(name): value for name, value in block.items()}
 
     @property
     def policy(self) -> Path:
@@ -67,16 +69,16 @@ class PreparedTask:
         return self.folder / "policy"
 
     def prompts(self, split: str) -> Dataset:
-        """The rows of ``train`` or ``test``, in verl's columns."""
+        """Return the rows of ``train`` or ``test``, in verl's columns."""
         return Dataset.from_pandas(pd.read_parquet(self.folder / f"{split}.parquet"))
 
 
 def load_prepared_task(folder: Path, candidates: int) -> PreparedTask:
-    """The task in ``folder``, which has a policy.
+    """Load the task in ``folder``, which must have a policy.
 
     Raises:
-        FileNotFoundError: There is no task, or no policy; says how to make it.
-        ValueError: Its prompts ask for another number of candidates.
+        FileNotFoundError: There is no task, or no policy; the message says how to make it.
+        ValueError: The prompts ask for another number of candidates.
     """
     task = load_task_folder(folder)
     asked_for = task.stamp["candidates"]
@@ -94,15 +96,15 @@ def load_prepared_task(folder: Path, candidates: int) -> PreparedTask:
 
 
 def load_task_folder(folder: Path, overrides: Sequence[str] = ()) -> PreparedTask:
-    """The task in ``folder``, whether or not it has a policy.
+    """Load the task in ``folder``, with or without a policy.
 
     Args:
-        folder: Of the prepared task.
-        overrides: Of its configuration, as a run takes them.
+        folder: Folder of the prepared task.
+        overrides: Hydra overrides of its configuration.
 
     Raises:
         FileNotFoundError: There is no task, or `config/task` has no file of its name.
-        ValueError: Its files, the reward function or the overrides are not as they should be.
+        ValueError: Its files, the reward function or the overrides are invalid.
     """
     stamp = read_any_task(folder)
     kind = load_task(stamp["task"]).TaskSettings
@@ -110,7 +112,7 @@ def load_task_folder(folder: Path, overrides: Sequence[str] = ()) -> PreparedTas
     dataset = kind(**known).dataset
     if not (CONFIG / "task" / f"{dataset}.yaml").is_file():
         raise FileNotFoundError(
-            f"the rows in {folder} are of {dataset!r} (their data_source), and config/task has no "
+            f"the rows in {folder} have the data_source {dataset!r}, and config/task has no "
             f"{dataset}.yaml: write one, as `python -m recipe.shape_grpo.tasks new` does"
         )
     config = _compose([f"+task={dataset}", *overrides])
@@ -120,7 +122,7 @@ def load_task_folder(folder: Path, overrides: Sequence[str] = ()) -> PreparedTas
     if stamp["task"] == "own":
         stamp["reward"] = file_hashes([Path(function.path)])
     else:
-        # Wherever the command is run.
+        # A package path works in any working directory.
         function.path = "pkg://" + ".".join(Path(function.path).with_suffix("").parts)
     score = load_reward_function(config)
     assert score is not None
@@ -138,9 +140,9 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
 
 
 def as_trl_reward(function: RewardFunction) -> Callable[..., Any]:
-    """Wrap a reward function that takes one candidate as one of TRL's, which take many.
+    """Return TRL's form of a reward function: one call for many candidates.
 
-    Its calls are concurrent, as in verl: many wait for a sandbox or for a server.
+    Candidates are scored concurrently, because many calls wait for a sandbox or a server.
     """
 
     async def reward(**columns: Any) -> list[Any]:
@@ -155,9 +157,3 @@ def as_trl_reward(function: RewardFunction) -> Callable[..., Any]:
         return await asyncio.gather(*(score(*numbered) for numbered in completions))
 
     return reward
-
-
-def _as_dict(block: DictConfig | None) -> dict[str, Any]:
-    plain = OmegaConf.to_container(block, resolve=True) if block is not None else {}
-    assert isinstance(plain, dict)
-    return {str(name): value for name, value in plain.items()}

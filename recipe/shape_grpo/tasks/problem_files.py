@@ -1,4 +1,4 @@
-"""Problems in DS-1000's schema: from the hub, from a file, or from this project."""
+"""Problems in DS-1000's schema, from the hub, a file or this project."""
 
 import gzip
 import json
@@ -14,12 +14,12 @@ OTHER_SOLUTIONS = "other_solutions"
 
 
 def read_problems(path: str | None) -> list[dict[str, Any]]:
-    """Return the problems of a file, of this project, or of the hub.
+    """Return the problems of a file, of this project (``small``), or of the hub (None).
 
     Raises:
-        FileNotFoundError: there is no such file.
-        RuntimeError: the hub cannot be reached; the message says what to do instead.
-        ValueError: a line is not a problem in DS-1000's schema.
+        FileNotFoundError: There is no such file.
+        RuntimeError: The hub cannot be reached; the message says what to do instead.
+        ValueError: A line is not a problem in DS-1000's schema.
     """
     if path is None:
         return download_problems()
@@ -27,7 +27,7 @@ def read_problems(path: str | None) -> list[dict[str, Any]]:
         return small_problems()
     if not Path(path).is_file():
         raise FileNotFoundError(
-            f"no problems at {path!r}: give a jsonl or jsonl.gz file, or {SMALL!r}"
+            f"there is no file {path!r}: give a jsonl or jsonl.gz file, or {SMALL!r}"
         )
     with gzip.open(path, "rt") if path.endswith(".gz") else open(path) as lines:
         problems = []

@@ -82,7 +82,7 @@ def test_the_name_says_what_the_method_is(changes, name):
         ({"utility": "coverage"}, "coverage"),
         ({"method": "grpo", "allocator": "leave_one_out"}, "is not GRPO"),
         ({"method": "gprpo"}, "unknown method 'gprpo'"),
-        ({"seeds": (1, 1)}, "each once"),
+        ({"seeds": (1, 1)}, "all different"),
         ({"learning_rate": -1.0}, "-1.0"),
     ],
 )
@@ -106,4 +106,5 @@ def test_help_explains_every_setting(capsys):
         main(["--help"])
     assert not stop.value.code
     text = " ".join(capsys.readouterr().out.split())
-    assert "Tastes that a prompt may have." in text and "Responses to each of them." in text
+    assert "Number of tastes that a prompt may have." in text
+    assert "Number of responses per prompt." in text

@@ -93,7 +93,7 @@ def test_the_command_writes_a_line_an_answer_and_shows_a_table(task, policy, tmp
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--max_tokens=300"], "holds 256: --max_tokens 2"),
+        (["--max_tokens=300"], "holds 256: use --max_tokens 2"),
         (["--samples=0"], "samples is 0: use 1 or more"),
         (["--temperature=0"], "at temperature 0 all answers to a prompt are the same"),
         (["--engine=vlm"], "engine=vlm: unknown value. Did you mean vllm?"),

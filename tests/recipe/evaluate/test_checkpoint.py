@@ -1,4 +1,4 @@
-"""Checkpoints are found, and merged by verl's own merger; what is not whole is refused."""
+"""Checkpoints are found, and merged by verl's own merger; incomplete ones are refused."""
 
 import re
 import shutil
@@ -52,7 +52,7 @@ def test_the_export_loads_with_the_weights_of_its_shards_in_bfloat16(run, policy
 
 
 def test_what_is_no_export_is_not_written_over(run, policy):
-    with pytest.raises(ValueError, match="is not empty, and no export"):
+    with pytest.raises(ValueError, match="holds other files than an export"):
         export(run, policy, QUIET)
 
 
@@ -62,10 +62,10 @@ ACTOR = "checkpoints/global_step_10/actor"
 @pytest.mark.parametrize(
     ("remove", "message"),
     [
-        ("checkpoints/latest_checkpointed_iteration.txt", r"choose one by --step, of 2, 10"),
-        (f"{ACTOR}/fsdp_config.json", "no whole checkpoint.*the run ended while it was saved"),
+        ("checkpoints/latest_checkpointed_iteration.txt", r"set --step to one of 2, 10"),
+        (f"{ACTOR}/fsdp_config.json", "incomplete checkpoint.*the run ended while saving it"),
         (f"{ACTOR}/model_world_size_1_rank_0.pt", "lacks model_world_size_1_rank_0.pt: copy the"),
-        (f"{ACTOR}/huggingface/config.json", "no whole checkpoint, it has no huggingface/config"),
+        (f"{ACTOR}/huggingface/config.json", "incomplete checkpoint without huggingface/config"),
     ],
 )
 def test_a_checkpoint_that_is_not_whole_is_refused_in_words(run, tmp_path, remove, message):

@@ -190,14 +190,14 @@ def test_the_files_of_the_command_agree_and_its_intervals_are_scipys(evaluated, 
 
 def test_answers_may_be_as_long_as_the_task_says(task, policy):
     # config/task/movielens.yaml has 256 tokens, which this policy cannot hold beside a prompt.
-    with pytest.raises(ValueError, match=r"256 tokens of answer are .*, and .* holds 256"):
+    with pytest.raises(ValueError, match=r"an answer of 256 tokens has .*, but .* holds 256"):
         compare(load_task_folder(task), str(policy), SampleSettings(samples=2))
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--prompts=1"], "1 test prompt: intervals are over prompts, use 2 or more"),
+        (["--prompts=1"], "prompts is 1: use 2 or more"),
         (["--against=./nowhere"], "there is no folder ./nowhere"),
         (["reward.custom_reward_function.reward_kwarg.x=1"], "Could not override"),
         (["reward.custom_reward_function.reward_kwargs.ratings=no.npz"], "no rating table at"),

@@ -308,7 +308,7 @@ def test_a_script_prints_the_command_it_would_run(arguments):
         assert f" {override}" in command
     assert "The configuration is valid." in result.stdout
     data = "outputs/netflix_history-k3/train.parquet"
-    assert f"Not there yet: data.train_files: there is no {data}." in result.stdout
+    assert f"Missing: data.train_files: there is no {data}." in result.stdout
     assert "config/task says how to make its data" in result.stderr
 
 

@@ -99,13 +99,13 @@ def checkpoint(task, step):
     latest.write_text(str(step))
 
 
-def test_a_run_that_goes_on_from_a_checkpoint_keeps_its_metrics(task, started, monkeypatch):
+def test_a_run_that_resumes_from_a_checkpoint_keeps_its_metrics(task, started, monkeypatch):
     """verl's file logger begins its file anew, and does the steps after the checkpoint again."""
     begun = []
 
-    def cut_off(name, overrides, run, *, goes_on, **options):
-        begin_run(run, goes_on=goes_on)
-        begun.append(goes_on)
+    def cut_off(name, overrides, run, *, resume, **options):
+        begin_run(run, resume=resume)
+        begun.append(resume)
         first = len(begun)
         for step in (first, first + 1):
             write_metrics(run, step, {"critic/score/mean": 10.0 * first + step})

@@ -38,14 +38,14 @@ def test_it_says_what_the_run_did(run):
     text = printed(run)
     assert f"{run}/metrics.samples.md: some responses with their credit" in text
     assert "films by praise" in text and "12 steps" in text
-    held_out, training = (line for line in text.splitlines() if "reward, " in line)
+    held_out, training = (line for line in text.splitlines() if " reward " in line)
     assert [cell.strip() for cell in held_out.split("│")[2:4]] == ["3.500", "4.250"]
     assert [cell.strip() for cell in training.split("│")[2:4]] == [
         "3.000",
         "10.000",
     ]  # 1 to 5, and 8 to 12
-    assert "Rewards that failed: 24 (why: the log); responses that never came: 48 of 768." in text
-    assert f"{run}/train.log: what verl printed" in text
+    assert "Failed rewards: 24 (reasons: see the log); missing responses: 48 of 768." in text
+    assert f"{run}/train.log: verl's output" in text
     assert "checkpoints" not in text
 
 

@@ -97,11 +97,11 @@ def test_a_cell_is_done_while_its_command_and_data_stay_the_same(small, tmp_path
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ("methods=[grpoo]", "methods: 'grpoo' is none of .*grpo"),
+        ("methods=[grpoo]", "methods: 'grpoo' is not one of .*grpo"),
         ("seeds=[one]", "seeds"),
         ("sedes=[1]", "sedes"),
-        ("trainer=trlx", "trainer: 'trlx' is none of"),
-        ("backend=tpu", "backend: 'tpu' is none of"),
+        ("trainer=trlx", "trainer: 'trlx' is not one of"),
+        ("backend=tpu", "backend: 'tpu' is not one of"),
     ],
 )
 def test_a_wrong_specification_is_refused(change, says, tmp_path):
@@ -112,7 +112,7 @@ def test_a_wrong_specification_is_refused(change, says, tmp_path):
 
 
 def test_a_specification_that_is_nowhere_is_named():
-    with pytest.raises(ValueError, match=r"no sweep 'no.such'; there are .*tiny"):
+    with pytest.raises(ValueError, match=r"no sweep 'no.such': use one of .*tiny"):
         read_sweep("no.such")
 
 

@@ -166,7 +166,7 @@ def test_a_line_of_another_schema_is_named(tmp_path, problems, line, what):
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        (["--problems", "nowhere.jsonl"], "no problems at 'nowhere.jsonl'"),
+        (["--problems", "nowhere.jsonl"], "there is no file 'nowhere.jsonl'"),
         (["--candidates", "0"], "candidates is 0: use 1 to 10"),
         (["--candidates", "11"], "candidates is 11: use 1 to 10"),
         (["--problems", "FILE", "--check=false", "--libraries=[R]"], "check --libraries"),

@@ -151,8 +151,8 @@ def test_a_prompt_is_text_or_chat_messages(folder):
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("Hi", "examples.jsonl:2 is no example"),
-        ({"prompt": "Hi"}, "examples.jsonl:2 is no example"),
+        ("Hi", "examples.jsonl:2 is not an example"),
+        ({"prompt": "Hi"}, "examples.jsonl:2 is not an example"),
         ({"prompt": "Hi", "answer": "a, b"}, "examples.jsonl:2: the answer has no <candidate>"),
         ({"prompt": "Hi", "answer": TWO[:-2]}, "or one that is not closed"),
     ],
