@@ -23,6 +23,7 @@ from recipe.shape_grpo.tasks.ds1000 import (
 from reward_fns.ds1000 import run_tests
 from shape_grpo.advantage import candidate_advantages
 from shape_grpo.candidates import parse_candidates
+from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.sandbox import Sandbox, SandboxError
 from tests.reward_fns.ds1000_problems import PROBLEMS
 
@@ -210,10 +211,13 @@ def test_noisy_or_equals_max_if_solutions_pass_or_fail(method):
     """
     rewards = torch.tensor(list(itertools.product([0.0, 1.0], repeat=4)), dtype=torch.float64)
     lengths = torch.tensor([[3, 1, 4, 2]] * len(rewards))
-    options = credit_options(method)
     by_max, by_noisy_or = (
         candidate_advantages(
-            rewards, None, lengths, ["prompt"] * len(rewards), utility=utility, **options
+            rewards,
+            None,
+            lengths,
+            ["prompt"] * len(rewards),
+            ShapeGRPOConfig(utility=utility, **credit_options(method)).method,
         )
         for utility in ("max", "noisy_or")
     )
