@@ -263,3 +263,20 @@ class CodePoints:
 
     def convert_ids_to_tokens(self, token_id):
         return chr(token_id) if token_id < len(self) else None
+
+
+class CountingTokenizer:
+    """Tokenizer that counts the ids that were decoded."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer, self.decoded = tokenizer, 0
+
+    def __len__(self):
+        return len(self.tokenizer)
+
+    def decode(self, ids, **options):
+        self.decoded += len(ids)
+        return self.tokenizer.decode(ids, **options)
+
+    def convert_ids_to_tokens(self, token_id):
+        return self.tokenizer.convert_ids_to_tokens(token_id)

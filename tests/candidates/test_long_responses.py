@@ -10,7 +10,7 @@ import pytest
 
 from shape_grpo.candidates import CandidateRules, find_candidates, parse_candidates
 from tests.candidates.plain_parsers import plain_parse
-from tests.candidates.sample_tokenizers import make_tokenizer
+from tests.candidates.sample_tokenizers import CountingTokenizer, make_tokenizer
 
 TOKENIZERS = [
     "byte_level_bpe",
@@ -44,23 +44,6 @@ def test_a_list_of_a_hundred_thousand_items():
     assert [c.text for c in found] == [str(n) for n in range(1, 100_001)]
 
 
-class Counting:
-    """A tokenizer that counts the tokens it decodes."""
-
-    def __init__(self, tokenizer):
-        self.tokenizer, self.decoded = tokenizer, 0
-
-    def __len__(self):
-        return len(self.tokenizer)
-
-    def decode(self, token_ids, **kwargs):
-        self.decoded += len(token_ids)
-        return self.tokenizer.decode(token_ids, **kwargs)
-
-    def convert_ids_to_tokens(self, token_id):
-        return self.tokenizer.convert_ids_to_tokens(token_id)
-
-
 def lines_executed(function):
     lines = 0
 
@@ -90,7 +73,7 @@ def lines_executed(function):
     ],
 )
 def test_four_times_the_response_is_four_times_the_work(name, format, piece):
-    tokenizer = Counting(make_tokenizer(name))
+    tokenizer = CountingTokenizer(make_tokenizer(name))
     rules = CandidateRules(format, 100_000, surplus="score", empty="score", truncated="score")
     ids = tokenizer.tokenizer.encode("1. " + piece, add_special_tokens=False)
 

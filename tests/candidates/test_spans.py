@@ -12,6 +12,7 @@ from shape_grpo.candidates import Candidate, decode_response, parse_candidates, 
 from tests.candidates.sample_tokenizers import (
     KINDS,
     WORDS,
+    CountingTokenizer,
     hand_made_tokenizer,
     make_tokenizer,
     random_text,
@@ -427,23 +428,6 @@ def test_tokens_added_later_are_found():
     tokenizer.add_tokens(["<candidate>"])
     assert decode_response(tokenizer, ids) == "film<candidate>"
     assert token_spans(tokenizer, ids, [Candidate("film<", 0, 5)]) == [(0, 2)]
-
-
-class CountingTokenizer:
-    """Tokenizer that counts the ids that were decoded."""
-
-    def __init__(self, tokenizer):
-        self.tokenizer, self.decoded = tokenizer, 0
-
-    def __len__(self):
-        return len(self.tokenizer)
-
-    def decode(self, ids, **options):
-        self.decoded += len(ids)
-        return self.tokenizer.decode(ids, **options)
-
-    def convert_ids_to_tokens(self, token_id):
-        return self.tokenizer.convert_ids_to_tokens(token_id)
 
 
 def test_a_known_vocabulary_costs_one_decode(hand_made):

@@ -11,17 +11,20 @@ from tests.verl.fake_queue import PROMPTS, SIZE, Queue
 
 
 @pytest.fixture(scope="module")
-def configuration():
+def recipe_config():
+    """The recipe's configuration as it is; copy it before a change."""
     folder = Path(__file__).parents[2] / "recipe/shape_grpo/config"
     with initialize_config_dir(str(folder), version_base=None):
-        return compose(
-            "shape_grpo_trainer",
-            [
-                f"data.train_batch_size={PROMPTS}",
-                f"actor_rollout_ref.actor.ppo_mini_batch_size={PROMPTS}",
-                f"actor_rollout_ref.rollout.n={SIZE}",
-            ],
-        )
+        return compose("shape_grpo_trainer")
+
+
+@pytest.fixture(scope="module")
+def configuration(recipe_config):
+    config = recipe_config.copy()
+    config.data.train_batch_size = PROMPTS
+    config.actor_rollout_ref.actor.ppo_mini_batch_size = PROMPTS
+    config.actor_rollout_ref.rollout.n = SIZE
+    return config
 
 
 @pytest.fixture

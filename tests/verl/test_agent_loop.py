@@ -1,12 +1,10 @@
 """The last turn that verl's agent loop worker passes on, and its scoring by the reward manager."""
 
 import asyncio
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -40,22 +38,15 @@ def tokenizer():
     )
 
 
-@pytest.fixture(scope="module")
-def config():
-    folder = Path(__file__).parents[2] / "recipe/shape_grpo/config"
-    with initialize_config_dir(str(folder), version_base=None):
-        return compose("shape_grpo_trainer")
-
-
 @pytest.fixture
-def through_verl(tokenizer, config):
+def through_verl(tokenizer, recipe_config):
     """through_verl(outputs, ...) -> the scored texts, and the last output.
 
     An output is a list of turns: the policy's as a string, a tool's in a tuple.
     """
 
     def run(outputs, *, prompts=None, worker_cls=WORKER, limit=4096, **block):
-        changed = config.copy()
+        changed = recipe_config.copy()
         changed.actor_rollout_ref.rollout.response_length = limit
         OmegaConf.update(changed, "algorithm.shape_grpo", block, force_add=True)
         scored = []
@@ -212,14 +203,14 @@ def fields_of_a_scored_output(config):
     return asyncio.run(main())
 
 
-def test_other_reward_managers_get_nothing(config):
-    naive = config.copy()
+def test_other_reward_managers_get_nothing(recipe_config):
+    naive = recipe_config.copy()
     naive.reward.reward_manager.name = "naive"
     assert fields_of_a_scored_output(naive) == {}
 
 
-def test_an_agent_loop_that_scores_itself_is_left_to_the_trainers_error(config):
-    assert fields_of_a_scored_output(config) == {"reward_extra_info": {}}
+def test_an_agent_loop_that_scores_itself_is_left_to_the_trainers_error(recipe_config):
+    assert fields_of_a_scored_output(recipe_config) == {"reward_extra_info": {}}
 
 
 def test_the_last_turn_is_the_last_run_of_ones():

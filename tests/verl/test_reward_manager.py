@@ -4,12 +4,10 @@ import asyncio
 import logging
 import re
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -36,19 +34,12 @@ def tokenizer():
     return PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<eos>", pad_token="<pad>")
 
 
-@pytest.fixture(scope="module")
-def base_config():
-    folder = Path(__file__).parents[2] / "recipe/shape_grpo/config"
-    with initialize_config_dir(str(folder), version_base=None):
-        return compose("shape_grpo_trainer")
-
-
 @pytest.fixture
-def score(tokenizer, base_config):
+def score(tokenizer, recipe_config):
     """score(text, compute_score, **block) -> (response score, extra info, record)."""
 
     def run(text, compute_score, *, limit=256, model=None, filter_metric=None, **block):
-        config = base_config.copy()
+        config = recipe_config.copy()
         config.actor_rollout_ref.rollout.max_model_len = model
         config.actor_rollout_ref.rollout.response_length = limit
         OmegaConf.update(config, "algorithm.shape_grpo", block, force_add=True)
