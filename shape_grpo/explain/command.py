@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from shape_grpo.config import ShapeGRPOConfig
-    from shape_grpo.explain.responses import Response
+    from shape_grpo.explain.credited import CreditedResponse
 
 DESCRIPTION = """\
 Show the credit of each candidate.
@@ -179,16 +179,17 @@ def _explain_responses(
         raise ValueError("--reward FILE is missing: the reward function")
     others = _read_numbers(options.group_rewards or "")
     tokenizer = _load_tokenizer(options.tokenizer) if options.tokenizer else None
-    responses = [
+    parsed = [
         read_response(str(file), _read_content(file, tokenizer), config, tokenizer, cut=options.cut)
         for file in options.response
     ]
+    responses = [response for _, response in parsed]
     row = _read_row(options.row) if options.row else NO_ROW
     check_reward_function(settings)
     function = RewardFunction(
         load_function(settings), config, reward_kwargs(settings), log_failures=False
     )
-    records, failures = score_responses(responses, function, row)
+    records, failures = score_responses([found for found, _ in parsed], function, row)
     asked = sum(record.num_asked for record in records)
     if not asked or len(failures) < asked:
         group = credit_group(responses, records, others, config)
@@ -207,7 +208,7 @@ def _explain_responses(
 
 
 def _notes(
-    options: argparse.Namespace, responses: list[Response], config: ShapeGRPOConfig
+    options: argparse.Namespace, responses: list[CreditedResponse], config: ShapeGRPOConfig
 ) -> list[str]:
     """Return what the reader must know of these numbers."""
     notes = []
@@ -228,7 +229,7 @@ def _notes(
         notes.append(
             "Without --row the reward function was told data_source='' and ground_truth=''."
         )
-    if not any(response.checked for response in responses):
+    if not any(response.candidates for response in responses):
         notes.append(f"Nothing is written as a candidate: format={config.format}.")
     return notes
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,13 +19,12 @@ from shape_grpo.advantage import (
 )
 from shape_grpo.candidates import (
     CandidateSet,
-    CheckedCandidate,
     check_candidates,
     decode_response,
     token_spans,
 )
 from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.credit import Shares, Split, weigh_shares
+from shape_grpo.credit import Split, weigh_shares
 from shape_grpo.explain.credited import CreditedCandidate, CreditedResponse, Segment
 from shape_grpo.rewards import (
     Failure,
@@ -36,79 +36,67 @@ from shape_grpo.rewards import (
 NO_ROW: Mapping[str, Any] = {"data_source": "", "reward_model": {"ground_truth": ""}}
 """Row for the reward function where no row of the data is given."""
 
-
-@dataclass(frozen=True)
-class Response:
-    """A parsed response.
-
-    Attributes:
-        name: Name in what is printed.
-        text: The text.
-        ids: Token ids; None where there is no tokenizer, and lengths are in characters.
-        checked: All candidates, with the rules that apply to them.
-        spans: ``(start, end)`` of the candidates that count, in tokens or characters.
-        bounds: The same in characters of the text.
-    """
-
-    name: str
-    text: str
-    ids: list[int] | None
-    checked: list[CheckedCandidate]
-    spans: list[tuple[int, int]]
-    bounds: list[tuple[int, int]]
-
-    @property
-    def length(self) -> int:
-        """Length in tokens or characters."""
-        return len(self.text) if self.ids is None else len(self.ids)
+Views = Mapping[str, tuple[torch.Tensor, torch.Tensor]]
+"""Name of a view to the advantages (N, K) of candidates and (N,) of shared tokens."""
 
 
 def read_response(
     name: str, content: str | list[int], config: ShapeGRPOConfig, tokenizer: Any, *, cut: bool
-) -> Response:
-    """Find the candidates of a response.
+) -> tuple[CandidateSet, CreditedResponse]:
+    """Find the candidates of a response, which is returned without its credit.
 
     Args:
         name: Name in what is printed.
         content: Text, or token ids.
         config: Rules for candidates.
-        tokenizer: A Hugging Face tokenizer; None for a text whose tokens do not matter. It makes
-            the tokens of a text, which may differ from those that a policy sampled.
+        tokenizer: A Hugging Face tokenizer; None for a text whose tokens do not matter: lengths are
+            in characters then. It makes the tokens of a text, which may differ from those that a
+            policy sampled.
         cut: Whether the response ended at its length limit.
     """
-    if tokenizer is None:
-        assert isinstance(content, str)
-        checked = check_candidates(content, config, cut=cut)
-        spans = [(each.candidate.start, each.candidate.end) for each in checked if each.counts]
-        return Response(name, content, None, checked, spans, spans)
-    ids = content
-    if isinstance(ids, str):
-        ids = list(tokenizer(ids, add_special_tokens=False)["input_ids"])
-    text = decode_response(tokenizer, ids)
-    checked = check_candidates(text, config, cut=cut)
-    spans = token_spans(tokenizer, ids, [each.candidate for each in checked if each.counts])
-
-    def characters(tokens: int) -> int:
-        return len(decode_response(tokenizer, ids[:tokens]))
-
-    bounds = [(characters(start), characters(end)) for start, end in spans]
-    return Response(name, text, ids, checked, spans, bounds)
+    if isinstance(content, str) and tokenizer is None:
+        text, ids = content, None
+        checked = check_candidates(text, config, cut=cut)
+        kept = [each.candidate for each in checked if each.counts]
+        spans = bounds = [(candidate.start, candidate.end) for candidate in kept]
+    else:
+        encode = partial(tokenizer, add_special_tokens=False)
+        ids = list(encode(content)["input_ids"]) if isinstance(content, str) else content
+        text = decode_response(tokenizer, ids)
+        checked = check_candidates(text, config, cut=cut)
+        kept = [each.candidate for each in checked if each.counts]
+        spans = token_spans(tokenizer, ids, kept)
+        characters = [len(decode_response(tokenizer, ids[:n])) for span in spans for n in span]
+        bounds = list(zip(characters[::2], characters[1::2], strict=True))
+    candidates, segments, at = [], [], 0
+    places = iter(zip(spans, bounds, strict=True))
+    for number, each in enumerate(checked):
+        rule, length = "" if each.problem is None else f"{each.problem}: {each.rule}", 0
+        if each.counts:
+            (first, last), (start, end) = next(places)
+            length = last - first
+            segments += [Segment(text[at:start]), Segment(text[start:end], number, ends=True)]
+            at = end
+        candidates.append(CreditedCandidate(each.candidate.text, length, None, rule, each.counts))
+    segments.append(Segment(text[at:]))
+    size, unit = (len(text), "chars") if ids is None else (len(ids), "tokens")
+    response = CreditedResponse(name, segments, math.nan, candidates, {}, size, unit)
+    return CandidateSet.from_checked(checked, spans), response
 
 
 def score_responses(
-    responses: Sequence[Response], function: RewardFunction, row: Mapping[str, Any]
+    sets: Sequence[CandidateSet], function: RewardFunction, row: Mapping[str, Any]
 ) -> tuple[list[CandidateRecord], list[tuple[str, Failure]]]:
     """Score every candidate that is to be scored, as in training.
 
     Args:
-        responses: Responses of a group.
+        sets: Candidates of the responses of a group.
         function: Reward function.
         row: Row of the data, in verl's columns.
 
     Returns:
         One record per response, and the texts of the candidates that failed with their failures.
     """
-    sets = [CandidateSet.from_checked(each.checked, each.spans) for each in responses]
 
     async def score_all() -> list[Any]:
         arguments = partial(candidate_arguments, row)
@@ -116,16 +104,16 @@ def score_responses(
 
     results = asyncio.run(score_all())
     failures = [
-        (text, scored.reward)
-        for found, (_, of_response) in zip(sets, results, strict=True)
-        for text, scored in zip(found.texts, of_response, strict=True)
-        if text is not None and isinstance(scored.reward, Failure)
+        (text, each.reward)
+        for found, (_, scored) in zip(sets, results, strict=True)
+        for text, each in zip(found.texts, scored, strict=True)
+        if text is not None and isinstance(each.reward, Failure)
     ]
     return [record for record, _ in results], failures
 
 
 def credit_group(
-    group: Sequence[Response],
+    group: Sequence[CreditedResponse],
     records: Sequence[CandidateRecord],
     others: Sequence[float],
     config: ShapeGRPOConfig,
@@ -153,36 +141,44 @@ def credit_group(
             f"allocator={config.allocator}, advantage={config.advantage}: "
             f"{failure_in_one_line(error, *functions)}"
         ) from error
+
+    def candidates(row: int) -> list[CreditedCandidate]:
+        columns = iter(range(len(records[row].rewards)))
+        return [
+            replace(
+                candidate,
+                reward=records[row].rewards[column := next(columns)],
+                share=split.shares[row, column].item(),
+                weight=split.weights[row, column].item(),
+                advantages={name: own[row, column].item() for name, (own, _) in views.items()},
+            )
+            if candidate.counts
+            else candidate
+            for candidate in group[row].candidates
+        ]
+
     return [
-        CreditedResponse(
-            response.name,
-            list(_segments(response)),
-            scores[row],
-            list(_candidates(response, records[row], split, views, row)),
-            {name: shared[row].item() for name, (_, shared) in views.items()},
-            response.length,
-            "chars" if response.ids is None else "tokens",
+        replace(
+            response,
+            score=scores[row],
+            candidates=candidates(row),
+            shared={name: shared[row].item() for name, (_, shared) in views.items()},
         )
         for row, response in enumerate(group)
     ]
-
-
-Views = Mapping[str, tuple[torch.Tensor, torch.Tensor]]
-"""Name of a view to the advantages (N, K) of candidates and (N,) of shared tokens."""
 
 
 def _credit(
     records: Sequence[CandidateRecord], others: Sequence[float], config: ShapeGRPOConfig
 ) -> tuple[Split, list[float], Views]:
     method = config.method
-    every = [*records, *[CandidateRecord()] * len(others)]
-    batch = CandidateBatch.collate(every, vectors=method.utility.takes_vectors)
-    lengths = batch.ends - batch.starts
+    padded = [*records, *[CandidateRecord()] * len(others)]
+    batch = CandidateBatch.collate(padded, vectors=method.utility.takes_vectors)
+    lengths, shares = batch.ends - batch.starts, batch.compute_shares(method)
     scores = [
-        float("nan") if record.is_unknown else config.set_score(record.known_rewards)
+        math.nan if record.is_unknown else config.set_score(record.known_rewards)
         for record in records
     ]
-    shares: Shares = batch.compute_shares(method)
     split = weigh_shares(
         shares,
         batch.mask,
@@ -193,43 +189,11 @@ def _credit(
 
     def advantages(scores: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
         exact = torch.tensor(scores, dtype=torch.float64)
-        group = ["the prompt"] * len(every)
+        group = ["the prompt"] * len(padded)
         return candidate_advantages(
             batch.rewards, batch.mask, lengths, group, method, scores=exact, shares=shares
         )
 
-    if len(every) > 1:
+    if len(padded) > 1:
         return split, scores, {"advantage": advantages([*scores, *others])}
     return split, scores, {"A = 1": advantages([1.0]), "A = -1": advantages([-1.0])}
-
-
-def _candidates(
-    response: Response, record: CandidateRecord, split: Split, views: Views, row: int
-) -> Iterator[CreditedCandidate]:
-    column = 0
-    for each in response.checked:
-        rule = "" if each.problem is None else f"{each.problem}: {each.rule}"
-        if not each.counts:
-            yield CreditedCandidate(each.candidate.text, 0, rule=rule, counts=False)
-            continue
-        start, end = response.spans[column]
-        yield CreditedCandidate(
-            each.candidate.text,
-            end - start,
-            record.rewards[column],
-            rule,
-            share=split.shares[row, column].item(),
-            weight=split.weights[row, column].item(),
-            advantages={name: own[row, column].item() for name, (own, _) in views.items()},
-        )
-        column += 1
-
-
-def _segments(response: Response) -> Iterator[Segment]:
-    counted = [number for number, each in enumerate(response.checked) if each.counts]
-    at = 0
-    for number, (start, end) in zip(counted, response.bounds, strict=True):
-        yield Segment(response.text[at:start])
-        yield Segment(response.text[start:end], number, ends=True)
-        at = end
-    yield Segment(response.text[at:])

@@ -14,20 +14,16 @@ def read_row(path: Path, number: int) -> dict[str, Any]:
     Raises:
         ValueError: The file does not exist, is no parquet file, or has fewer rows.
     """
-    from pyarrow import ArrowException, parquet
+    from pyarrow import ArrowException, dataset
 
     if not path.is_file():
         raise ValueError(f"there is no {path}")
     try:
-        file = parquet.ParquetFile(path)
-        rows = file.metadata.num_rows
+        table = dataset.dataset(path, format="parquet")
+        rows = table.count_rows()
         if not 0 <= number < rows:
             raise ValueError(f"{path} has the rows 0 to {rows - 1}, and no row {number}")
-        for batch in file.iter_batches(batch_size=1024):
-            if number < len(batch):
-                row: dict[str, Any] = batch.slice(number, 1).to_pylist()[0]
-                return row
-            number -= len(batch)
+        row: dict[str, Any] = table.take([number]).to_pylist()[0]
     except ArrowException as error:
         raise ValueError(f"{path} cannot be read as parquet ({error})") from None
-    raise AssertionError("the file has fewer rows than it says")
+    return row

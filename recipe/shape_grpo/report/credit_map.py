@@ -6,7 +6,7 @@ and not only the run's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,24 +18,23 @@ from recipe.shape_grpo.report.results import credit_settings
 from recipe.shape_grpo.report.rollouts import RECORD, read_rollouts, rollout_files
 from recipe.shape_grpo.report.segments import find_segments, read_tokenizer
 from shape_grpo.advantage import (
-    ADVANTAGES,
     CandidateBatch,
     CandidateRecord,
     Method,
     candidate_advantages,
 )
 from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.credit import ALLOCATORS, make_allocator
+from shape_grpo.credit import BetaShapley, LeaveOneOut, Shapley, Uniform, WinnerTakesAll
 from shape_grpo.explain.credited import CreditedCandidate, CreditedResponse
 
 VIEWS = {
-    "GRPO": ("reweight", "uniform", {}),
-    "winner takes all": ("reweight", "winner_takes_all", {}),
-    "the paper: reweight, Shapley": ("reweight", "shapley", {}),
-    "praise, Beta(3, 1)": ("praise", "beta_shapley", {"alpha": 3.0, "beta": 1.0}),
-    "contrast, leave-one-out": ("contrast", "leave_one_out", {}),
+    "GRPO": ("reweight", Uniform()),
+    "winner takes all": ("reweight", WinnerTakesAll()),
+    "the paper: reweight, Shapley": ("reweight", Shapley()),
+    "praise, Beta(3, 1)": ("praise", BetaShapley(3.0, 1.0)),
+    "contrast, leave-one-out": ("contrast", LeaveOneOut()),
 }
-"""Name to advantage, allocator and its options: the columns of a map."""
+"""Name to advantage and allocator: the columns of a map."""
 
 CREDIT_OF_VIEW = ("advantage", "allocator", "allocator_options")
 
@@ -101,7 +100,10 @@ def map_step(run: Path, step: int | None = None, groups: int | None = None) -> S
     # The run's own credit is left out: it may be a custom one that is not registered here.
     block = credit_settings(settings)
     config = ShapeGRPOConfig(**{name: block[name] for name in block if name not in CREDIT_OF_VIEW})
-    methods = dict(_methods(config.method))
+    methods = {
+        name: replace(config.method, advantage=advantage, allocator=allocator)
+        for name, (advantage, allocator) in VIEWS.items()
+    }
     advantages = _advantages(rollouts, records, methods)
     tokenizer = read_tokenizer(settings)
     by_group: dict[str, list[int]] = {}
@@ -139,14 +141,6 @@ def _group(rollout: Mapping[str, Any]) -> str:
     equal prompts are a group.
     """
     return str(rollout["uid"]).rsplit("_", 2)[0] if "uid" in rollout else rollout["input"]
-
-
-def _methods(method: Method) -> Iterator[tuple[str, Method]]:
-    """Yield the method of each view: its own credit, and everything else as in the run."""
-    for name, (advantage, allocator, options) in VIEWS.items():
-        if advantage in ADVANTAGES and allocator in ALLOCATORS:
-            chosen = make_allocator(allocator, **options)
-            yield name, replace(method, advantage=advantage, allocator=chosen)
 
 
 Views = Mapping[str, tuple[list[float], float]]

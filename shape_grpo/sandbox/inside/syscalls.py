@@ -18,44 +18,10 @@ import platform
 import struct
 from collections.abc import Iterable, Sequence
 from functools import cache
+from pathlib import Path
 
-# Name and numbers on x86_64 and aarch64 of each call (asm/unistd.h).
-CALLS = """
-read 0 63  write 1 64  pread64 17 67  pwrite64 18 68  readv 19 65  writev 20 66
-preadv 295 69  pwritev 296 70  preadv2 327 286  pwritev2 328 287  open 2 -  openat 257 56
-creat 85 -  close 3 57  close_range 436 436  lseek 8 62  stat 4 -  fstat 5 80  lstat 6 -
-newfstatat 262 79  statx 332 291  access 21 -  faccessat 269 48  faccessat2 439 439
-readlink 89 -  readlinkat 267 78  getdents 78 -  getdents64 217 61  getcwd 79 17
-chdir 80 49  fchdir 81 50  mkdir 83 -  mkdirat 258 34  rmdir 84 -  unlink 87 -
-unlinkat 263 35  rename 82 -  renameat 264 38  renameat2 316 276  link 86 -  linkat 265 37
-symlink 88 -  symlinkat 266 36  chmod 90 -  fchmod 91 52  fchmodat 268 53  umask 95 166
-utime 132 -  utimes 235 -  utimensat 280 88  futimesat 261 -  truncate 76 45
-ftruncate 77 46  fallocate 285 47  fsync 74 82  fdatasync 75 83  dup 32 23  dup2 33 -
-dup3 292 24  pipe 22 -  pipe2 293 59  sendfile 40 71  copy_file_range 326 285
-getxattr 191 8  lgetxattr 192 9  fgetxattr 193 10  listxattr 194 11  llistxattr 195 12
-flistxattr 196 13  select 23 -  pselect6 270 72  poll 7 -  ppoll 271 73  epoll_create 213 -
-epoll_create1 291 20  epoll_ctl 233 21  epoll_wait 232 -  epoll_pwait 281 22  eventfd 284 -
-eventfd2 290 19  timerfd_create 283 85  timerfd_settime 286 86  timerfd_gettime 287 87
-mprotect 10 226  munmap 11 215  mremap 25 216  msync 26 227  brk 12 214
-rt_sigaction 13 134  rt_sigprocmask 14 135  rt_sigreturn 15 139  rt_sigpending 127 136
-rt_sigtimedwait 128 137  rt_sigsuspend 130 133  sigaltstack 131 132  kill 62 129
-tkill 200 130  tgkill 234 131  pause 34 -  alarm 37 -  getitimer 36 102  setitimer 38 103
-timer_create 222 107  timer_settime 223 110  timer_gettime 224 108  timer_getoverrun 225 109
-timer_delete 226 111  restart_syscall 219 128  fork 57 -  vfork 58 -  execve 59 221
-wait4 61 260  waitid 247 95  exit 60 93  exit_group 231 94  futex 202 98
-set_robust_list 273 99  get_robust_list 274 100  set_tid_address 218 96  rseq 334 293
-arch_prctl 158 -  sched_yield 24 124  sched_getaffinity 204 123  sched_setaffinity 203 122
-sched_getparam 143 121  sched_getscheduler 145 120  sched_get_priority_max 146 125
-sched_get_priority_min 147 126  getcpu 309 168  getpriority 140 141  getpid 39 172
-getppid 110 173  gettid 186 178  getuid 102 174  geteuid 107 175  getgid 104 176
-getegid 108 177  getresuid 118 148  getresgid 120 150  getgroups 115 158  getpgid 121 155
-getpgrp 111 -  setpgid 109 154  getsid 124 156  setsid 112 157  capget 125 90
-getrlimit 97 163  setrlimit 160 164  getrusage 98 165  times 100 153  sysinfo 99 179
-uname 63 160  getrandom 318 278  time 201 -  gettimeofday 96 169  clock_gettime 228 113
-clock_getres 229 114  nanosleep 35 101  clock_nanosleep 230 115  sendto 44 206
-recvfrom 45 207  sendmsg 46 211  recvmsg 47 212  shutdown 48 210  getsockname 51 204
-getpeername 52 205  getsockopt 55 209  setsockopt 54 208
-"""
+# Name and numbers on x86_64 and aarch64 of each call (asm/unistd.h), one call per line.
+CALLS = Path(__file__).with_suffix(".txt")
 # Numbers of calls that are allowed if each argument (position, mask, values) has one of its values.
 ANY = 0xFFFFFFFF
 NEW_NAMESPACES = 0x7E020000  # CLONE_NEW*
@@ -110,9 +76,8 @@ def only_if(argument: int, mask: int, values: Sequence[int]) -> list[bytes]:
 def allowed_numbers(machine: str) -> dict[str, int]:
     """Return the calls that are allowed with any arguments, and their numbers on the machine."""
     column, _ = MACHINES[machine]
-    words = iter(CALLS.split())
-    rows = ((name, (next(words), next(words))[column]) for name in words)
-    return {name: int(number) for name, number in rows if number != "-"}
+    calls = (line.split() for line in CALLS.read_text().splitlines())
+    return {name: int(numbers[column]) for name, *numbers in calls if numbers[column] != "-"}
 
 
 def ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
