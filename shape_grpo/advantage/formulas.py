@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from shape_grpo.advantage.statistics import group_lowest, group_mean_std
-from shape_grpo.credit import Shares, Split, compute_shares, weigh_shares
+from shape_grpo.credit import Shares, Split, compute_shares
 from shape_grpo.credit.sets import allocate_checked
 from shape_grpo.credit.weights import NO_REWARD
 from shape_grpo.registry import Registry
@@ -51,14 +51,7 @@ class Credit:
     @cached_property
     def split(self) -> Split:
         """Credit weights, utilities and shares of the N sets."""
-        method = self.method
-        return weigh_shares(
-            self.shares,
-            self.mask,
-            self.lengths,
-            allocator=method.allocator,
-            length_correction=method.length_correction,
-        )
+        return self.method.weigh(self.shares, self.mask, self.lengths)
 
     @cached_property
     def shares(self) -> Shares:

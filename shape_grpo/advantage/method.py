@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from shape_grpo.advantage.formulas import ADVANTAGES
-from shape_grpo.credit import Allocator, Max, Shapley, Utility
+from shape_grpo.credit import Allocator, Max, Shapley, Shares, Split, Utility, weigh_shares
 
 
 @dataclass(frozen=True)
@@ -39,3 +41,13 @@ class Method:
         ADVANTAGES.find(self.advantage)
         if not self.epsilon > 0:
             raise ValueError(f"epsilon={self.epsilon}: must be positive.")
+
+    def weigh(self, shares: Shares, mask: Tensor, lengths: Tensor) -> Split:
+        """Compute the credit weights of N sets: `shape_grpo.credit.weigh_shares` of the method."""
+        return weigh_shares(
+            shares,
+            mask,
+            lengths,
+            allocator=self.allocator,
+            length_correction=self.length_correction,
+        )

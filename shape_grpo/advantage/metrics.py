@@ -8,13 +8,14 @@ that updates several times a step adds those up.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from shape_grpo.advantage.method import Method
 from shape_grpo.advantage.records import CandidateBatch, CandidateRecord
-from shape_grpo.credit import Shares, weigh_shares
+from shape_grpo.credit import Shares
 from shape_grpo.credit.sets import chunks_by_size
 
 PROBLEMS = ("truncated", "empty", "duplicate", "surplus", "fallback")
@@ -58,9 +59,7 @@ def candidate_metrics(
         rewards[rows, :width] = method.utility.ranking(
             batch.rewards[rows, :width].double()
         ).double()
-    split = weigh_shares(
-        shares, batch.mask, lengths, allocator=method.allocator, length_correction=False
-    )
+    split = replace(method, length_correction=False).weigh(shares, batch.mask, lengths)
     errors = sum(record.num_errors for record in records)
     distinct = [record.distinct for record in records if record.distinct is not None]
     metrics = {

@@ -24,7 +24,7 @@ from shape_grpo.candidates import (
     token_spans,
 )
 from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.credit import Split, weigh_shares
+from shape_grpo.credit import Split
 from shape_grpo.explain.credited import CreditedCandidate, CreditedResponse, Segment
 from shape_grpo.rewards import (
     Failure,
@@ -179,13 +179,7 @@ def _credit(
         math.nan if record.is_unknown else config.set_score(record.known_rewards)
         for record in records
     ]
-    split = weigh_shares(
-        shares,
-        batch.mask,
-        lengths,
-        allocator=method.allocator,
-        length_correction=method.length_correction,
-    )
+    split = method.weigh(shares, batch.mask, lengths)
 
     def advantages(scores: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
         exact = torch.tensor(scores, dtype=torch.float64)

@@ -14,7 +14,6 @@ from verl.utils.tracking import ValidationGenerationsLogger
 
 from shape_grpo.advantage import CandidateRecord
 from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.credit import weigh_shares
 from shape_grpo.explain.credited import CreditedCandidate, CreditedResponse, Segment
 from shape_grpo.explain.markdown import as_markdown, fenced
 from shape_grpo.verl import trainers_logger
@@ -117,13 +116,8 @@ def make_samples(
     """
     chosen = torch.tensor(rows, dtype=torch.long)
     candidates, method = context.candidates.select(chosen), context.method
-    weights = weigh_shares(
-        context.shares.select(chosen),
-        candidates.mask,
-        candidates.ends - candidates.starts,
-        allocator=method.allocator,
-        length_correction=method.length_correction,
-    ).weights
+    lengths = candidates.ends - candidates.starts
+    weights = method.weigh(context.shares.select(chosen), candidates.mask, lengths).weights
     samples = []
     for number, (key, row) in enumerate(zip(keys, rows, strict=True)):
         advantages = None if context.advantages is None else context.advantages[row]
