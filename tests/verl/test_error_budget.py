@@ -100,12 +100,10 @@ def test_the_share_that_may_fail_is_a_setting(make_trainer, run_step, options, r
         run_step(trainer, records)
 
 
-def test_candidates_with_the_fixed_reward_do_not_hide_a_reward_that_always_fails(
-    make_trainer, run_step
-):
+def test_floor_rewards_do_not_hide_a_reward_that_always_fails(make_trainer, run_step):
     """A policy that repeats itself, under ``duplicate=floor``: one call of four fails in each."""
     record = scored(None, 0.0, 0.0, 0.0)
-    record.fixed = 3
+    record.num_floor_rewards = 3
     with pytest.raises(RuntimeError, match=r"8 of the last 8 candidates \(100%\) in training"):
         run_step(make_trainer(), [record] * 8)
 

@@ -33,7 +33,7 @@ MASK_TYPES = (torch.int64, torch.bool, torch.float32)
 """Types of the response mask; verl's trainer passes int64."""
 NAMES = ("shape_grpo", "verl, vectorised GRPO", "verl, default GRPO")
 GROUP = 8
-ROUNDS = 20
+ROUNDS = 100
 TEXT_LENGTHS = (1024, 2048, 4096, 8192)
 CANDIDATES = 16
 
