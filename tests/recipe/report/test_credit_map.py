@@ -3,8 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from recipe.shape_grpo.report.credit_map import map_step, telling_responses
-from recipe.shape_grpo.report.segments import find_segments
+from recipe.shape_grpo.report.credit_map import find_segments, map_step, telling_responses
 from shape_grpo.candidates import CandidateRules, parse_candidates, token_spans
 from tests.recipe.report.run_folders import GROUP_REWARDS, write_rollouts, write_run
 
