@@ -332,7 +332,7 @@ def test_a_reward_function_that_takes_any_keyword_gets_any(tmp_path):
     kwargs = f"+{function}.reward_kwargs.threshold=3"
     check_config(compose_config(["+task=aclsum_rouge", f"{function}.path={path}", kwargs]))
     path.write_text("def compute_score(solution_str, limit=1):\n    return 1.0\n")
-    with pytest.raises(ValueError, match="threshold: the reward function does not name it"):
+    with pytest.raises(ValueError, match="threshold: the reward function has no such parameter"):
         check_config(compose_config(["+task=aclsum_rouge", f"{function}.path={path}", kwargs]))
 
 
