@@ -267,7 +267,9 @@ def test_verls_own_entry_point_ends_with_our_words_before_ray(here):
 
 def test_a_response_too_short_for_its_candidates_is_warned_of(command):
     config = compose_config(command(["data.max_response_length=16"]))
-    with pytest.warns(UserWarning, match="max_response_length=16: 3 candidates .* about 21 tokens"):
+    with pytest.warns(
+        UserWarning, match="max_response_length=16: 3 one-token candidates .* about 21 tokens"
+    ):
         validate_config(config, False, False)
 
 
