@@ -12,69 +12,10 @@ from typing import Any
 
 import yaml
 
-CASES = "[[4, -1, 3, 3, -2, 0, 6], [-5, 2, 2, -7]]"
-"""Arrays of the tests. For the first, no two problems have the same answer."""
-
-FRAMES = (
-    "Compute {}.",
-    "Given the NumPy array x, find {}.",
-    "I have a NumPy array x. How do I get {}?",
-    "Put {} into result.",
-)
-PROMPT = """\
-Problem:
-{question}
-
-A:
-<code>
-import numpy as np
-x = ... # load data
-</code>
-result = ... # put solution in this variable
-BEGIN SOLUTION
-<code>
-"""
-CODE_CONTEXT = '''\
-import numpy as np
-
-
-def generate_test_case(test_case_id):
-    def generate_ans(x):
-{answer}
-        return result
-
-    x = np.array({cases}[test_case_id - 1])
-    return x, generate_ans(x.copy())
-
-
-def exec_test(result, ans):
-    try:
-        np.testing.assert_allclose(result, ans)
-        return 1
-    except AssertionError:
-        return 0
-
-
-exec_context = r"""
-import numpy as np
-x = test_input
-[insert]
-"""
-
-
-def test_execution(solution: str):
-    code = exec_context.replace("[insert]", solution)
-    for i in range(2):
-        test_input, expected_result = generate_test_case(i + 1)
-        test_env = {{"test_input": test_input}}
-        exec(code, test_env)
-        assert exec_test(test_env["result"], expected_result)
-'''
-
-
-PROBLEMS: list[dict[str, list[str]]] = yaml.safe_load(
+DATA: dict[str, Any] = yaml.safe_load(
     Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
 )
+PROBLEMS: list[dict[str, list[str]]] = DATA["problems"]
 
 
 def small_problems() -> list[dict[str, Any]]:
@@ -84,15 +25,15 @@ def small_problems() -> list[dict[str, Any]]:
     so that every problem is on both sides.
     """
     # In this order, the first prompts, which a warm start uses, have all phrases.
-    wordings = itertools.product(FRAMES, range(len(PROBLEMS[0]["phrases"])))
+    wordings = itertools.product(DATA["frames"], range(len(PROBLEMS[0]["phrases"])))
     asked = itertools.product(enumerate(wordings), PROBLEMS)
     return [
         {
-            "prompt": PROMPT.format(question=frame.format(problem["phrases"][phrase])),
+            "prompt": DATA["prompt"].format(question=frame.format(problem["phrases"][phrase])),
             "reference_code": problem["programs"][0],
             "other_solutions": problem["programs"][1:],
-            "code_context": CODE_CONTEXT.format(
-                answer=textwrap.indent(problem["programs"][0], " " * 8), cases=CASES
+            "code_context": DATA["code_context"].format(
+                answer=textwrap.indent(problem["programs"][0], " " * 8), cases=DATA["cases"]
             ),
             "metadata": {
                 "problem_id": number,
