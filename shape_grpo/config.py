@@ -126,7 +126,7 @@ class ShapeGRPOConfig(CandidateRules):
             block = OmegaConf.to_container(block, resolve=True)
         if not isinstance(block, Mapping):
             raise ValueError(f"{BLOCK}={block}: must be a block of keys and values.")
-        known = list(cls.block_defaults())
+        known = cls.block_keys()
         for key in map(str, block):
             if key not in known:
                 raise ValueError(
@@ -139,11 +139,15 @@ class ShapeGRPOConfig(CandidateRules):
             raise ValueError(f"{BLOCK}.{error}") from error
 
     @classmethod
+    def block_keys(cls) -> list[str]:
+        """Return the keys of the block."""
+        return [entry.name for entry in fields(cls) if entry.name != "norm_by_std"]
+
+    @classmethod
     def block_defaults(cls) -> dict[str, Any]:
         """Return the keys of the block with their defaults."""
         defaults = vars(cls())
-        names = [entry.name for entry in fields(cls) if entry.name != "norm_by_std"]
-        return {name: defaults[name] for name in names}
+        return {name: defaults[name] for name in cls.block_keys()}
 
     @cached_property
     def method(self) -> Method:

@@ -56,15 +56,15 @@ def read_response(
     """
     if isinstance(content, str) and tokenizer is None:
         text, ids = content, None
-        checked = check_candidates(text, config, cut=cut)
-        kept = [each.candidate for each in checked if each.counts]
-        spans = bounds = [(candidate.start, candidate.end) for candidate in kept]
     else:
         encode = partial(tokenizer, add_special_tokens=False)
         ids = list(encode(content)["input_ids"]) if isinstance(content, str) else content
         text = decode_response(tokenizer, ids)
-        checked = check_candidates(text, config, cut=cut)
-        kept = [each.candidate for each in checked if each.counts]
+    checked = check_candidates(text, config, cut=cut)
+    kept = [each.candidate for each in checked if each.counts]
+    if ids is None:
+        spans = bounds = [(candidate.start, candidate.end) for candidate in kept]
+    else:
         spans = token_spans(tokenizer, ids, kept)
         characters = [len(decode_response(tokenizer, ids[:n])) for span in spans for n in span]
         bounds = list(zip(characters[::2], characters[1::2], strict=True))

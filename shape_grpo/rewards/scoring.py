@@ -14,6 +14,12 @@ from shape_grpo.rewards.calls import RewardCalls, RewardTimeout
 from shape_grpo.rewards.failures import Failure, FailureLog
 from shape_grpo.rewards.function import read_result
 
+Arguments = Callable[[str, int, int], Mapping[str, Any]]
+"""Returns a call's arguments for a candidate's text, its index and the number of candidates.
+
+`shape_grpo.rewards.candidate_arguments` of a row is one.
+"""
+
 Details = Mapping[str, Any]
 """Dict that a reward function returned, with its ``score``."""
 
@@ -56,15 +62,17 @@ class RewardFunction:
         self.call = RewardCalls(function, config.reward_timeout, threads)
         self.failures = FailureLog(config.on_error if log_failures else None)
 
-    async def score(self, text: str, arguments: Callable[[str], Mapping[str, Any]]) -> Scored:
+    async def score(self, text: str, arguments: Arguments, index: int, count: int) -> Scored:
         """Ask for the reward of the candidate ``text``.
 
         Args:
             text: The candidate.
             arguments: Returns the call's arguments for it, without ``keywords``.
+            index: Its index in the response.
+            count: Number of candidates in the response.
         """
         try:
-            result = await self.call(**{**arguments(text), **self.keywords})
+            result = await self.call(**{**arguments(text, index, count), **self.keywords})
             return Scored(*read_result(result, text, self.config))
         except Exception as error:
             if isinstance(error, RewardTimeout):
@@ -72,14 +80,13 @@ class RewardFunction:
             return Scored(self.failures.failure(error, self.call.function))
 
     async def score_set(
-        self, found: CandidateSet, arguments: Callable[[str, int, int], Mapping[str, Any]]
+        self, found: CandidateSet, arguments: Arguments
     ) -> tuple[CandidateRecord, list[Scored]]:
         """Score the candidates of a response, concurrently.
 
         Args:
             found: The candidates.
-            arguments: Returns a call's arguments for a candidate's text, its index and the number
-                of candidates (`shape_grpo.rewards.candidate_arguments` of a row).
+            arguments: Returns the arguments of each candidate's call, without ``keywords``.
 
         Returns:
             The record of the response, and one `Scored` per candidate.
@@ -88,7 +95,7 @@ class RewardFunction:
         async def score(index: int, text: str | None) -> Scored:
             if text is None:
                 return Scored(self.config.floor)
-            return await self.score(text, lambda text: arguments(text, index, len(found.texts)))
+            return await self.score(text, arguments, index, len(found.texts))
 
         scored = await asyncio.gather(*(score(*numbered) for numbered in enumerate(found.texts)))
         counts = found.problem_counts.copy()

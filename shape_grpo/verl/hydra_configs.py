@@ -14,11 +14,12 @@ def store_configs(config_store: ModuleType) -> None:
     Args:
         config_store: Hydra's module ``hydra.core.config_store``.
     """
+    store = config_store.ConfigStore.instance()
+    backend = OmegaConf.load(Path(cpu.__file__).with_name("backend.yaml"))
+    store.store(group="backend", name="cpu", node=backend, package="_global_")
+
     # Imports torch, which processes that never compose a configuration do without.
     from shape_grpo.config import BLOCK, ShapeGRPOConfig
 
-    store = config_store.ConfigStore.instance()
     defaults = OmegaConf.create(ShapeGRPOConfig.block_defaults())
     store.store(group="shape_grpo", name="defaults", node=defaults, package=BLOCK)
-    backend = OmegaConf.load(Path(cpu.__file__).with_name("backend.yaml"))
-    store.store(group="backend", name="cpu", node=backend, package="_global_")

@@ -143,7 +143,7 @@ def most_frequent(answers: Sequence[Sequence[Answer]], count: int) -> list[str]:
 def _score(
     task: PreparedTask, rows: Sequence[Mapping[str, Any]], sets: Sequence[Sequence[CandidateSet]]
 ) -> Scored:
-    options = ShapeGRPOConfig.from_algorithm(task.config.algorithm)
+    options = task.reward_function.config
     records = asyncio.run(_ask(task, rows, sets))
     flat = [record for prompt in records for record in prompt]
     ErrorBudget(options.allowed_error_share, len(flat)).spend(flat, "of the answers")

@@ -7,6 +7,7 @@ started later.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
@@ -53,7 +54,7 @@ def try_reward(config: DictConfig) -> str:
         log_failures=False,
         threads=1,
     )
-    scored = asyncio.run(function.score(MADE_UP, lambda text: candidate_arguments(row, text, 0, 1)))
+    scored = asyncio.run(function.score(MADE_UP, partial(candidate_arguments, row), 0, 1))
     if isinstance(scored.reward, Failure):
         raise RewardFailed(
             f"the reward function failed for the first row of data.train_files and the candidate "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,10 +148,10 @@ def as_trl_reward(function: RewardFunction) -> Callable[..., Any]:
 
     async def reward(**columns: Any) -> list[Any]:
         async def score(number: int, completion: Any) -> Any:
-            row = {name: columns[name][number] for name in ROW}
+            arguments = partial(candidate_arguments, {name: columns[name][number] for name in ROW})
             place = columns["candidate_index"][number], columns["num_candidates"][number]
             text = completion[-1]["content"]
-            scored = await function.score(text, lambda t: candidate_arguments(row, t, *place))
+            scored = await function.score(text, arguments, *place)
             return scored.reward
 
         completions = enumerate(columns["completions"])
