@@ -39,6 +39,7 @@ class CandidateRecord:
             unknown.
         num_floor_rewards: Number of rewards that the rule ``floor`` gave, without a call of the
             reward function.
+        texts: Text of each candidate, as the reward function gets it.
     """
 
     rewards: list[Reward | None] = field(default_factory=list)
@@ -48,6 +49,18 @@ class CandidateRecord:
     error: str | None = None
     distinct: int | None = None
     num_floor_rewards: int = 0
+    texts: list[str] = field(default_factory=list)
+
+    @classmethod
+    def unread(cls, error: str) -> CandidateRecord:
+        """Return the record of a response in which candidates could not be looked for.
+
+        It counts as one candidate that failed, without tokens: its set has no score.
+
+        Args:
+            error: Traceback of the format's failure.
+        """
+        return cls(rewards=[None], starts=[0], ends=[0], error=error, texts=[""])
 
     @classmethod
     def from_results(
@@ -69,6 +82,7 @@ class CandidateRecord:
             error=failures[0] if failures else None,
             distinct=found.num_distinct,
             num_floor_rewards=sum(text is None for text in found.texts),
+            texts=[candidate.text for candidate in found.candidates],
         )
 
     @property

@@ -56,8 +56,15 @@ def command() -> argparse.ArgumentParser:
         type=Path,
         action="append",
         metavar="FILE",
-        help="a response as text, or with --tokenizer as a JSON list of token ids; several are "
-        "of one group",
+        help="a response: text, a JSON list of chat messages (those of the role assistant are the "
+        "policy's turns), or with --tokenizer a JSON list of token ids; several are of one group",
+    )
+    add(
+        "--prompt",
+        type=Path,
+        metavar="FILE",
+        help="the rendered prompt, or its end, as text: chat templates may open a thought there; "
+        "with --tokenizer and --row it is rendered from the row",
     )
     add(
         "--reward",
@@ -168,7 +175,8 @@ def _explain_responses(
     """Print the credit of responses; return what failed of their rewards, if anything did."""
     from rich.console import Console
 
-    from shape_grpo.explain.responses import NO_ROW, credit_group, read_response, score_responses
+    from shape_grpo.explain.reading import read_response
+    from shape_grpo.explain.responses import NO_ROW, credit_group, score_responses
     from shape_grpo.explain.settings import load_function
     from shape_grpo.explain.terminal import show, write_html
     from shape_grpo.rewards import RewardFunction, check_reward_function, reward_kwargs
@@ -179,21 +187,29 @@ def _explain_responses(
         raise ValueError("--reward FILE is missing: the reward function")
     others = _read_numbers(options.group_rewards or "")
     tokenizer = _load_tokenizer(options.tokenizer) if options.tokenizer else None
+    row = _read_row(options.row) if options.row else NO_ROW
+    prompt = _read_prompt(options, row, tokenizer, settings)
     parsed = [
-        read_response(str(file), _read_content(file, tokenizer), config, tokenizer, cut=options.cut)
+        read_response(
+            str(file),
+            _read_parts(file, tokenizer),
+            config,
+            tokenizer,
+            cut=options.cut,
+            prompt=prompt,
+        )
         for file in options.response
     ]
-    responses = [response for _, response in parsed]
-    row = _read_row(options.row) if options.row else NO_ROW
     check_reward_function(settings)
     function = RewardFunction(
         load_function(settings), config, reward_kwargs(settings), log_failures=False
     )
-    records, failures = score_responses([found for found, _ in parsed], function, row)
+    parsed, records, failures = score_responses(parsed, function, row)
+    responses = [response.uncredited() for response in parsed]
     asked = sum(record.num_asked for record in records)
     if not asked or len(failures) < asked:
         group = credit_group(responses, records, others, config)
-        notes = _notes(options, responses, config)
+        notes = _notes(options, responses, config, prompt)
         show(Console(), group, config, notes)
         if options.html:
             write_html(options.html, group, config, notes)
@@ -208,7 +224,10 @@ def _explain_responses(
 
 
 def _notes(
-    options: argparse.Namespace, responses: list[CreditedResponse], config: ShapeGRPOConfig
+    options: argparse.Namespace,
+    responses: list[CreditedResponse],
+    config: ShapeGRPOConfig,
+    prompt: str,
 ) -> list[str]:
     """Return what the reader must know of these numbers."""
     notes = []
@@ -230,7 +249,16 @@ def _notes(
             "Without --row the reward function was told data_source='' and ground_truth=''."
         )
     if not any(response.candidates for response in responses):
-        notes.append(f"Nothing is written as a candidate: format={config.format}.")
+        notes.append(
+            f"Nothing is written as a candidate: format={config.format}, "
+            f"thoughts={config.thoughts}."
+        )
+        thoughts = config.known_thoughts
+        opened = thoughts.open_thought(thoughts.turn_start(prompt))
+        if opened:
+            notes.append(
+                f"The prompt opens a thought ({opened.open}): until {opened.close} all is thought."
+            )
     return notes
 
 
@@ -256,26 +284,51 @@ def _read_row(where: str) -> Mapping[str, Any]:
     return row
 
 
-def _read_content(file: Path, tokenizer: Any) -> str | list[int]:
-    """Read a response's text, or its token ids."""
+def _read_prompt(
+    options: argparse.Namespace, row: Mapping[str, Any], tokenizer: Any, settings: DictConfig
+) -> str:
+    """Return the rendered prompt, as far as it is known."""
+    from omegaconf import OmegaConf
+
+    if options.prompt:
+        return _read_text(options.prompt, "--prompt")
+    if tokenizer is None or "prompt" not in row or not tokenizer.chat_template:
+        return ""
+    arguments = OmegaConf.select(settings, "data.apply_chat_template_kwargs") or {}
+    prompt: str = tokenizer.apply_chat_template(
+        list(row["prompt"]), tokenize=False, add_generation_prompt=True, **arguments
+    )
+    return prompt
+
+
+def _read_parts(file: Path, tokenizer: Any) -> list[tuple[str | list[int], bool]]:
+    """Read a response's text, token ids or messages, and which of these the policy wrote."""
+    text = _read_text(file, "--response")
     try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"--response {file}: it is not UTF-8 text ({error})") from None
-    try:
-        ids = json.loads(text)
+        content = json.loads(text)
     except json.JSONDecodeError:
-        return text
-    if not isinstance(ids, list) or not ids or not all(type(token) is int for token in ids):
-        return text
+        return [(text, True)]
+    if not isinstance(content, list) or not content:
+        return [(text, True)]
+    if all(isinstance(each, dict) and {"role", "content"} <= each.keys() for each in content):
+        return [(str(each["content"]), each["role"] == "assistant") for each in content]
+    if not all(type(token) is int for token in content):
+        return [(text, True)]
     if tokenizer is None:
         raise ValueError(f"--response {file} holds token ids: give the policy's --tokenizer")
-    if not 0 <= min(ids) <= max(ids) < len(tokenizer):
+    if not 0 <= min(content) <= max(content) < len(tokenizer):
         raise ValueError(
-            f"--response {file}: token ids from {min(ids)} to {max(ids)}, and --tokenizer knows "
-            f"those from 0 to {len(tokenizer) - 1}"
+            f"--response {file}: token ids from {min(content)} to {max(content)}, and --tokenizer "
+            f"knows those from 0 to {len(tokenizer) - 1}"
         )
-    return ids
+    return [(content, True)]
+
+
+def _read_text(file: Path, option: str) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{option} {file}: it is not UTF-8 text ({error})") from None
 
 
 def _load_tokenizer(path: str) -> Any:

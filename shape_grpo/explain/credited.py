@@ -16,11 +16,37 @@ class Segment:
         text: The text.
         candidate: Index of the candidate that it belongs to; None for shared tokens.
         ends: Whether the candidate ends with it.
+        edge: Whether it is no text of the candidate, but in a token with some: the ``>`` of a tag
+            and the first letters may be one token.
     """
 
     text: str
     candidate: int | None = None
     ends: bool = False
+    edge: bool = False
+
+
+def candidate_segments(
+    text: str, tokens: tuple[int, int], own: tuple[int, int], number: int, *, ends: bool = True
+) -> list[Segment]:
+    """Return the segments of tokens of a candidate: its own text, and what its tokens hold beside.
+
+    Args:
+        text: The response.
+        tokens: Characters (start, end) that the tokens carry.
+        own: Characters (start, end) of the candidate.
+        number: Its index.
+        ends: Whether the candidate ends with these tokens.
+    """
+    start, end = tokens
+    left = min(max(start, own[0]), end)
+    right = max(min(end, own[1]), left)
+    parts = [(start, left, True), (left, right, False), (right, end, True)]
+    filled = [(text[first:last], edge) for first, last, edge in parts if first < last]
+    return [
+        Segment(part, number, ends and place == len(filled), edge)
+        for place, (part, edge) in enumerate(filled, 1)
+    ]
 
 
 @dataclass(frozen=True)

@@ -17,18 +17,14 @@ from shape_grpo.advantage import (
     CandidateRecord,
     candidate_advantages,
 )
-from shape_grpo.candidates import (
-    CandidateSet,
-    check_candidates,
-    decode_response,
-    token_spans,
-)
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.credit import Split
-from shape_grpo.explain.credited import CreditedCandidate, CreditedResponse, Segment
+from shape_grpo.explain.credited import CreditedCandidate, CreditedResponse
+from shape_grpo.explain.reading import ReadResponse
 from shape_grpo.rewards import (
     Failure,
     RewardFunction,
+    ScoredSet,
     candidate_arguments,
     failure_in_one_line,
 )
@@ -40,76 +36,39 @@ Views = Mapping[str, tuple[torch.Tensor, torch.Tensor]]
 """Name of a view to the advantages (N, K) of candidates and (N,) of shared tokens."""
 
 
-def read_response(
-    name: str, content: str | list[int], config: ShapeGRPOConfig, tokenizer: Any, *, cut: bool
-) -> tuple[CandidateSet, CreditedResponse]:
-    """Find the candidates of a response, which is returned without its credit.
-
-    Args:
-        name: Name in what is printed.
-        content: Text, or token ids.
-        config: Rules for candidates.
-        tokenizer: A Hugging Face tokenizer; None for a text whose tokens do not matter: lengths are
-            in characters then. It makes the tokens of a text, which may differ from those that a
-            policy sampled.
-        cut: Whether the response ended at its length limit.
-    """
-    if isinstance(content, str) and tokenizer is None:
-        text, ids = content, None
-    else:
-        encode = partial(tokenizer, add_special_tokens=False)
-        ids = list(encode(content)["input_ids"]) if isinstance(content, str) else content
-        text = decode_response(tokenizer, ids)
-    checked = check_candidates(text, config, cut=cut)
-    kept = [each.candidate for each in checked if each.counts]
-    if ids is None:
-        spans = bounds = [(candidate.start, candidate.end) for candidate in kept]
-    else:
-        spans = token_spans(tokenizer, ids, kept)
-        characters = [len(decode_response(tokenizer, ids[:n])) for span in spans for n in span]
-        bounds = list(zip(characters[::2], characters[1::2], strict=True))
-    candidates, segments, at = [], [], 0
-    places = iter(zip(spans, bounds, strict=True))
-    for number, each in enumerate(checked):
-        rule, length = "" if each.problem is None else f"{each.problem}: {each.rule}", 0
-        if each.counts:
-            (first, last), (start, end) = next(places)
-            length = last - first
-            segments += [Segment(text[at:start]), Segment(text[start:end], number, ends=True)]
-            at = end
-        candidates.append(CreditedCandidate(each.candidate.text, length, None, rule, each.counts))
-    segments.append(Segment(text[at:]))
-    size, unit = (len(text), "chars") if ids is None else (len(ids), "tokens")
-    response = CreditedResponse(name, segments, math.nan, candidates, {}, size, unit)
-    return CandidateSet.from_checked(checked, spans), response
-
-
 def score_responses(
-    sets: Sequence[CandidateSet], function: RewardFunction, row: Mapping[str, Any]
-) -> tuple[list[CandidateRecord], list[tuple[str, Failure]]]:
+    responses: Sequence[ReadResponse], function: RewardFunction, row: Mapping[str, Any]
+) -> tuple[list[ReadResponse], list[CandidateRecord], list[tuple[str, Failure]]]:
     """Score every candidate that is to be scored, as in training.
 
     Args:
-        sets: Candidates of the responses of a group.
+        responses: The responses of a group.
         function: Reward function.
         row: Row of the data, in verl's columns.
 
     Returns:
-        One record per response, and the texts of the candidates that failed with their failures.
+        The responses, with duplicates by identity; one record per response; and the texts of the
+        candidates that failed with their failures.
     """
 
-    async def score_all() -> list[Any]:
+    async def score_all() -> list[ScoredSet]:
         arguments = partial(candidate_arguments, row)
-        return await asyncio.gather(*(function.score_set(found, arguments) for found in sets))
+        return await asyncio.gather(
+            *(function.score_set(each.found, arguments) for each in responses)
+        )
 
-    results = asyncio.run(score_all())
+    scored = asyncio.run(score_all())
     failures = [
-        (text, each.reward)
-        for found, (_, scored) in zip(sets, results, strict=True)
-        for text, each in zip(found.texts, scored, strict=True)
-        if text is not None and isinstance(each.reward, Failure)
+        (candidate.text, result.reward)
+        for each in scored
+        for candidate, result in zip(each.found.candidates, each.results, strict=True)
+        if isinstance(result.reward, Failure)
     ]
-    return [record for record, _ in results], failures
+    settled = [
+        replace(response, found=each.found)
+        for response, each in zip(responses, scored, strict=True)
+    ]
+    return settled, [each.record for each in scored], failures
 
 
 def credit_group(

@@ -16,7 +16,8 @@ from shape_grpo.config import BLOCK, ShapeGRPOConfig
 from shape_grpo.rewards import load_reward_function
 
 EXTERNAL_MODULES = "VERL_USE_EXTERNAL_MODULES"
-_READ = ("algorithm.", "reward.custom_reward_function.")
+_READ = ("algorithm.", "reward.custom_reward_function.", "data.apply_chat_template_kwargs.")
+OPTION_BLOCKS = ("utility_options", "allocator_options", "format_options")
 _DEFAULTS = {
     "algorithm": {"norm_adv_by_std_in_grpo": True, "shape_grpo": {}},
     "reward": {
@@ -56,7 +57,7 @@ def read_settings(files: Sequence[Path], flags: Sequence[str]) -> DictConfig:
     dotlist = []
     for flag in flags:
         key, _, value = flag.lstrip("+").partition("=")
-        if "." not in key or key.split(".")[0] in ("utility_options", "allocator_options"):
+        if "." not in key or key.split(".")[0] in OPTION_BLOCKS:
             key = f"{BLOCK}.{key}"
         if not key.startswith(_READ):
             raise ValueError(

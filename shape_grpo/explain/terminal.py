@@ -104,7 +104,7 @@ def _coloured(response: CreditedResponse, view: str, scale: float) -> Text:
     for segment in response.segments:
         paid = response.owner(segment) is not None
         value = response.advantage(view, segment)
-        text.append(visible(segment.text), _style(value, scale, underline=paid))
+        text.append(visible(segment.text), _style(value, scale, paid and not segment.edge))
         if paid and segment.ends:
             text.append(f" {value:+.2f} ", Style(bold=True))
     return text

@@ -10,7 +10,13 @@ from shape_grpo.rewards.function import (
     reward_kwargs,
 )
 from shape_grpo.rewards.rows import read_row
-from shape_grpo.rewards.scoring import RewardFunction, Scored
+from shape_grpo.rewards.scoring import (
+    RewardFunction,
+    Scored,
+    ScoredSet,
+    indices_to_score,
+    more_to_score,
+)
 
 __all__ = [
     "ErrorBudget",
@@ -21,10 +27,13 @@ __all__ = [
     "RewardFunction",
     "RewardTimeout",
     "Scored",
+    "ScoredSet",
     "candidate_arguments",
     "check_reward_function",
     "failure_in_one_line",
+    "indices_to_score",
     "load_reward_function",
+    "more_to_score",
     "read_result",
     "read_row",
     "reward_kwargs",

@@ -52,20 +52,27 @@ class FailureLog:
         self.on_error = on_error
         self._logged: set[type] = set()
 
-    def failure(self, error: Exception, *functions: Callable[..., Any]) -> Failure:
+    def failure(
+        self,
+        error: Exception,
+        *functions: Callable[..., Any],
+        what: str = "A reward function failed; the candidate",
+    ) -> Failure:
         """Return the failure that takes the place of the candidate's reward.
 
         Args:
             error: The exception.
             functions: The user's functions that may have raised it.
+            what: Start of the log's sentence: what failed, and what leaves its set.
         """
         failure = Failure(_shortened("".join(traceback.format_exception(error))))
         failure.summary = failure_in_one_line(error, *functions)
         if self.on_error is not None and type(error) not in self._logged:
             self._logged.add(type(error))
             logger.error(
-                "A reward function failed; the candidate %s. Further failures of this kind are "
-                "counted in shape_grpo/reward_errors and not logged.\n%s",
+                "%s %s. Further failures of this kind are counted in shape_grpo/reward_errors and "
+                "not logged.\n%s",
+                what,
                 "leaves its set" if self.on_error == "skip" else "ends the run",
                 failure,
             )

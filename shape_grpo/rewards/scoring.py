@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,64 @@ class Scored:
 
     reward: Reward | Failure
     details: Details = field(default_factory=dict)
+
+    @property
+    def identity(self) -> Any:
+        """What the candidate is: those of one response with the same identity are duplicates."""
+        return self.details.get("identity")
+
+
+def indices_to_score(found: CandidateSet) -> list[int]:
+    """Return the indices in ``found.checked`` of the candidates that a function is asked about."""
+    return [index for index, each in enumerate(found.checked) if each.rule == "score"]
+
+
+def more_to_score(found: CandidateSet, scored: Mapping[int, Scored]) -> list[int]:
+    """Return the indices of duplicates by text that may not be duplicates by identity."""
+    has_identity = any(each.identity is not None for each in scored.values())
+    return found.unlike_in_text() if has_identity else []
+
+
+@dataclass(frozen=True)
+class ScoredSet:
+    """The candidates of a response with their rewards.
+
+    Attributes:
+        found: The candidates, with duplicates by identity.
+        results: One result per candidate that counts.
+    """
+
+    found: CandidateSet = field(default_factory=CandidateSet)
+    results: Sequence[Scored] = ()
+
+    @classmethod
+    def settle(cls, found: CandidateSet, scored: Mapping[int, Scored], floor: Reward) -> ScoredSet:
+        """Apply the rule ``duplicate`` by the identities that the reward function returned.
+
+        Args:
+            found: The candidates, with duplicates by text.
+            scored: Index in ``found.checked`` to the result.
+            floor: Reward under the rule ``floor``.
+        """
+        found = found.with_identities({n: each.identity for n, each in scored.items()})
+        return cls(
+            found,
+            [
+                scored[index] if each.rule == "score" else Scored(floor)
+                for index, each in enumerate(found.checked)
+                if each.counts
+            ],
+        )
+
+    @property
+    def record(self) -> CandidateRecord:
+        """The record of the response."""
+        counts = self.found.problem_counts
+        if fallbacks := sum(bool(each.details.get("fallback")) for each in self.results):
+            counts["fallback"] = fallbacks
+        return CandidateRecord.from_results(
+            self.found, [each.reward for each in self.results], counts
+        )
 
 
 class RewardFunction:
@@ -79,27 +137,32 @@ class RewardFunction:
                 error.add_note(f"The candidate was {text[:200]!r}.")
             return Scored(self.failures.failure(error, self.call.function))
 
-    async def score_set(
-        self, found: CandidateSet, arguments: Arguments
-    ) -> tuple[CandidateRecord, list[Scored]]:
+    async def score_set(self, found: CandidateSet, arguments: Arguments) -> ScoredSet:
         """Score the candidates of a response, concurrently.
+
+        Where the function returns an ``identity``, the rule ``duplicate`` goes by it.
 
         Args:
             found: The candidates.
             arguments: Returns the arguments of each candidate's call, without ``keywords``.
-
-        Returns:
-            The record of the response, and one `Scored` per candidate.
         """
+        scored = await self._score_some(found, indices_to_score(found), arguments)
+        scored |= await self._score_some(found, more_to_score(found, scored), arguments)
+        return ScoredSet.settle(found, scored, self.config.floor)
 
-        async def score(index: int, text: str | None) -> Scored:
-            if text is None:
-                return Scored(self.config.floor)
-            return await self.score(text, arguments, index, len(found.texts))
+    async def _score_some(
+        self, found: CandidateSet, indices: Sequence[int], arguments: Arguments
+    ) -> dict[int, Scored]:
+        """Score the candidates at these indices of ``found.checked``."""
+        scored = await asyncio.gather(
+            *(
+                self.score(found.checked[index].candidate.text, arguments, *found.place(index))
+                for index in indices
+            )
+        )
+        return dict(zip(indices, scored, strict=True))
 
-        scored = await asyncio.gather(*(score(*numbered) for numbered in enumerate(found.texts)))
-        counts = found.problem_counts.copy()
-        if fallbacks := sum(bool(each.details.get("fallback")) for each in scored):
-            counts["fallback"] = fallbacks
-        record = CandidateRecord.from_results(found, [each.reward for each in scored], counts)
-        return record, scored
+    def unread(self, error: Exception) -> CandidateRecord:
+        """Return the record of a response whose format raised ``error``, and log it once."""
+        what = "The format failed on a response, which"
+        return CandidateRecord.unread(self.failures.failure(error, what=what))

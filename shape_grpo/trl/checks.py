@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -29,11 +28,8 @@ ALLOWED = {
 }
 """Setting of `GRPOConfig` to its allowed values, and the reason against others."""
 
-REFUSED = ("tools", "environment_factory", "rollout_func")
-"""Arguments of the trainer that put tokens into a response which the policy did not write."""
 
-
-def check_options(reward_funcs: Any, args: GRPOConfig | None, options: Mapping[str, Any]) -> None:
+def check_options(reward_funcs: Any, args: GRPOConfig | None) -> None:
     """Check the arguments of `ShapEGRPOTrainer`.
 
     Raises:
@@ -45,12 +41,6 @@ def check_options(reward_funcs: Any, args: GRPOConfig | None, options: Mapping[s
             raise ValueError(
                 f"GRPOConfig({name}={value!r}): {reason}. Write "
                 f"{' or '.join(f'{name}={choice!r}' for choice in allowed)}."
-            )
-    for name in REFUSED:
-        if options.get(name):
-            raise ValueError(
-                f"{name}: a response may hold only tokens that the policy wrote in one turn. "
-                f"Leave {name} out."
             )
     functions = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
     for function in functions:

@@ -9,52 +9,53 @@ from typing import Any
 
 import torch
 
-from shape_grpo.advantage import Reward
+from shape_grpo.advantage import CandidateRecord
 from shape_grpo.candidates import CandidateSet
 from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.rewards import Failure, FailureLog
+from shape_grpo.rewards import (
+    Failure,
+    FailureLog,
+    Scored,
+    ScoredSet,
+    indices_to_score,
+    more_to_score,
+)
 
 Row = dict[str, Any]
 """One candidate's entry in each list of arguments, by argument name."""
 
 RewardFunction = Callable[..., Any]
 
+Example = tuple[Mapping[str, Any], Any, Any, list[int]]
+"""A response as TRL has it: row of the dataset, prompt, completion, and token ids. The completion
+is text, or a list of messages."""
 
-def candidate_rows(
-    answer: CandidateSet,
-    example: Mapping[str, Any],
-    prompt: Any,
-    completion: Any,
-    response_ids: list[int],
-) -> list[Row | None]:
-    """Return the arguments of reward functions for each candidate; None: they are not asked.
+
+def candidate_row(found: CandidateSet, index: int, example: Example) -> Row:
+    """Return the arguments of reward functions for a candidate.
 
     Args:
-        answer: Candidates of a response.
-        example: Row of the dataset.
-        prompt: The prompt as TRL passes it on.
-        completion: The response as TRL has it: text, or a list of one message.
-        response_ids: Its token ids.
+        found: Candidates of the response.
+        index: Index of the candidate in ``found.checked``.
+        example: The response.
     """
-    columns = {
-        name: value
-        for name, value in example.items()
-        if name not in ("prompt", "completion", "completion_ids")
+    columns, prompt, completion, ids = example
+    start, end = found.checked[index].span
+    text = found.checked[index].candidate.text
+    place, count = found.place(index)
+    message = [{"role": "assistant", "content": text}]
+    return {
+        **{
+            name: value
+            for name, value in columns.items()
+            if name not in ("prompt", "completion", "completion_ids")
+        },
+        "prompts": prompt,
+        "completions": text if isinstance(completion, str) else message,
+        "completion_ids": ids[start:end],
+        "candidate_index": place,
+        "num_candidates": count,
     }
-
-    def row(index: int, text: str) -> Row:
-        start, end = answer.spans[index]
-        message = [{"role": "assistant", "content": text}]
-        return {
-            **columns,
-            "prompts": prompt,
-            "completions": text if isinstance(completion, str) else message,
-            "completion_ids": response_ids[start:end],
-            "candidate_index": index,
-            "num_candidates": len(answer.texts),
-        }
-
-    return [None if text is None else row(index, text) for index, text in enumerate(answer.texts)]
 
 
 class CandidateRewards:
@@ -62,7 +63,8 @@ class CandidateRewards:
 
     A function that fails on many candidates is called again on each half of them, down to the one
     that it fails on: only that one has no reward. As in TRL, None means that the function does not
-    apply to a candidate; where no function applies, there is no reward either.
+    apply to a candidate; where no function applies, there is no reward either. Instead of a number
+    a function may return a dict of ``score`` and ``identity``: the rule ``duplicate`` goes by it.
 
     Args:
         functions: As TRL takes them, sync or async.
@@ -85,24 +87,54 @@ class CandidateRewards:
         self.failures = FailureLog(options.on_error)
 
     def __call__(
-        self, answers: Sequence[Sequence[Row | None]], **shared: Any
-    ) -> list[list[Reward | Failure]]:
-        """Return one reward per candidate, in one list per response.
+        self,
+        found: Sequence[CandidateSet | Exception],
+        examples: Sequence[Example],
+        **shared: Any,
+    ) -> list[CandidateRecord]:
+        """Return one record per response.
 
         Args:
-            answers: Rows of each response; None stands for the floor reward.
+            found: Candidates of each response, or the error of a format that failed on it.
+            examples: The responses.
             **shared: Arguments that are no lists with one entry per candidate (``trainer_state``).
         """
-        rows = [row for answer in answers for row in answer if row is not None]
+        sets = [CandidateSet() if isinstance(each, Exception) else each for each in found]
+        scored = self._score(sets, [indices_to_score(each) for each in sets], examples, shared)
+        more = [more_to_score(*each) for each in zip(sets, scored, strict=True)]
+        if any(more):
+            further = self._score(sets, more, examples, shared)
+            scored = [{**first, **rest} for first, rest in zip(scored, further, strict=True)]
+        return [
+            self._unread(answer)
+            if isinstance(answer, Exception)
+            else ScoredSet.settle(answer, of_answer, self.options.floor).record
+            for answer, of_answer in zip(found, scored, strict=True)
+        ]
+
+    def _unread(self, error: Exception) -> CandidateRecord:
+        what = "The format failed on a response, which"
+        return CandidateRecord.unread(self.failures.failure(error, what=what))
+
+    def _score(
+        self,
+        sets: Sequence[CandidateSet],
+        indices: Sequence[Sequence[int]],
+        examples: Sequence[Example],
+        shared: Mapping[str, Any],
+    ) -> list[dict[int, Scored]]:
+        """Score the candidates of each response at these indices of its ``checked``."""
+        rows = [
+            candidate_row(found, index, example)
+            for found, chosen, example in zip(sets, indices, examples, strict=True)
+            for index in chosen
+        ]
         columns = [self._call(function, rows, shared) for function in self.functions]
-        sums = (
-            self._weighted_sum(values, str(row["completions"]))
+        results = (
+            self._combine(values, str(row["completions"]))
             for row, *values in zip(rows, *columns, strict=True)
         )
-        return [
-            [self.options.floor if row is None else next(sums) for row in answer]
-            for answer in answers
-        ]
+        return [{index: next(results) for index in chosen} for chosen in indices]
 
     def _call(
         self, function: RewardFunction, rows: Sequence[Row], shared: Mapping[str, Any]
@@ -131,18 +163,22 @@ class CandidateRewards:
             *self._call(function, rows[middle:], shared),
         ]
 
-    def _weighted_sum(self, values: Sequence[Any], text: str) -> Reward | Failure:
-        for value in values:
-            if isinstance(value, Failure):
-                return value
+    def _combine(self, values: Sequence[Any], text: str) -> Scored:
+        """Return the weighted sum of the functions' results for a candidate."""
+        failure = next((value for value in values if isinstance(value, Failure)), None)
+        if failure is not None:
+            return Scored(failure)
+        dicts = [value for value in values if isinstance(value, Mapping)]
         try:
+            numbers = [value["score"] if isinstance(value, Mapping) else value for value in values]
             terms = [
-                weight * torch.as_tensor(value, dtype=torch.float64, device="cpu")
-                for weight, value in zip(self.weights, values, strict=True)
-                if value is not None
+                weight * torch.as_tensor(number, dtype=torch.float64, device="cpu")
+                for weight, number in zip(self.weights, numbers, strict=True)
+                if number is not None
             ]
             if not terms:
                 raise ValueError(f"No reward function returned a number for {text[:200]!r}.")
-            return self.options.checked_reward(sum(terms), text)
+            details = {name: value for each in dicts for name, value in each.items()}
+            return Scored(self.options.checked_reward(sum(terms), text), details)
         except Exception as error:
-            return self.failures.failure(error)
+            return Scored(self.failures.failure(error))

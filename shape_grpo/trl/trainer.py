@@ -17,12 +17,12 @@ from shape_grpo.advantage import (
     candidate_metrics,
     token_advantages,
 )
-from shape_grpo.candidates import find_candidates
+from shape_grpo.candidates import CandidateSet, find_candidates, turns_of
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.credit import Shares
 from shape_grpo.rewards import ErrorBudget
 from shape_grpo.trl.checks import check_options
-from shape_grpo.trl.rewards import CandidateRewards, candidate_rows
+from shape_grpo.trl.rewards import CandidateRewards
 
 UTILITY = "set_utility"
 """Name of the one reward that TRL knows of, in its logs."""
@@ -63,6 +63,8 @@ class ShapEGRPOTrainer(GRPOTrainer):
     reward_weights: Tensor
     _candidates: CandidateBatch
     _shares: Shares
+    _prompt_ids: list[list[int]]
+    _turns: list[list[tuple[int, int]]] | None
 
     def __init__(
         self,
@@ -73,7 +75,7 @@ class ShapEGRPOTrainer(GRPOTrainer):
         shape_grpo: ShapeGRPOConfig | None = None,
         **options: Any,
     ) -> None:
-        check_options(reward_funcs, args, options)
+        check_options(reward_funcs, args)
         super().__init__(model, reward_funcs, args, **options)
         by_std = self.scale_rewards == "group"
         self.shape_grpo = replace(shape_grpo or ShapeGRPOConfig(), norm_by_std=by_std)
@@ -94,6 +96,14 @@ class ShapEGRPOTrainer(GRPOTrainer):
             )
             for mode in ("train", "eval")
         }
+
+    def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
+        """Generate as TRL does, and keep how prompts end and which tokens the policy wrote."""
+        output: tuple[Any, ...] = super()._generate(prompts)
+        self._prompt_ids, _, masks = output[:3]
+        # Tokens of tools and environments have the mask 0.
+        self._turns = None if masks is None else [turns_of(mask) for mask in masks]
+        return output
 
     def _calculate_rewards(
         self,
@@ -127,7 +137,10 @@ class ShapEGRPOTrainer(GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        output["advantages"] = self._token_advantages(output["completion_mask"])
+        mask = output["completion_mask"]
+        if "tool_mask" in output:
+            mask = mask * output["tool_mask"]
+        output["advantages"] = self._token_advantages(mask)
         return output
 
     def _score_candidates(
@@ -138,20 +151,26 @@ class ShapEGRPOTrainer(GRPOTrainer):
         completion_ids: list[list[int]],
     ) -> list[CandidateRecord]:
         """Find and score the candidates of this process's responses."""
-        found, rows = [], []
-        for example, prompt, completion, ids in zip(
-            inputs, prompts, completions, completion_ids, strict=True
-        ):
-            cut = len(ids) >= self.max_completion_length and ids[-1] not in self.eos_token_ids
-            found.append(find_candidates(self._tokenizer, ids, self.shape_grpo, cut=cut))
-            rows.append(candidate_rows(found[-1], example, prompt, completion, ids))
-        rewards = self._reward_candidates(
-            rows, trainer_state=self.state, log_metric=self._log_metric
+        found = [self._find(number, ids) for number, ids in enumerate(completion_ids)]
+        examples = zip(inputs, prompts, completions, completion_ids, strict=True)
+        return self._reward_candidates(
+            found, list(examples), trainer_state=self.state, log_metric=self._log_metric
         )
-        return [
-            CandidateRecord.from_results(answer, results, answer.problem_counts)
-            for answer, results in zip(found, rewards, strict=True)
-        ]
+
+    def _find(self, number: int, ids: list[int]) -> CandidateSet | Exception:
+        """Find the candidates of a response; return the error of a format that failed on it."""
+        cut = len(ids) >= self.max_completion_length and ids[-1] not in self.eos_token_ids
+        try:
+            return find_candidates(
+                self._tokenizer,
+                ids,
+                self.shape_grpo,
+                cut=cut,
+                prompt_ids=self._prompt_ids[number],
+                turns=None if self._turns is None else self._turns[number],
+            )
+        except Exception as error:
+            return error
 
     def _scores(self) -> Tensor:
         """Return (N,) float32 on the trainer's device; NaN where no candidate could be scored."""

@@ -23,9 +23,9 @@ REWARD_MANAGER = "multi_candidate"
 RECORD_KEY = "shape_grpo"
 """Key of a response's record in ``reward_extra_info``. The record is a JSON string, because verl
 averages numbers and lists into its validation metrics."""
-LAST_TURN_KEY = "shape_grpo_last_turn"
-"""Key in the ``extra_fields`` of an agent loop's output; the value ``(start, end)`` is the last
-span of tokens that the policy wrote."""
+TURNS_KEY = "shape_grpo_turns"
+"""Key in the ``extra_fields`` of an agent loop's output; the value is a list of ``(start, end)``,
+the spans of tokens that the policy wrote."""
 TRAINER_MODES = {
     "shape_grpo": "sync",
     "shape_grpo_colocate_async": "colocate_async",

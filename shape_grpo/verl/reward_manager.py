@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from functools import partial
 from numbers import Real
 from statistics import fmean
@@ -18,10 +17,10 @@ from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 from verl.utils.reward_score import default_compute_score
 
 from shape_grpo.advantage import CandidateRecord, stack_rewards
-from shape_grpo.candidates import CandidateSet, find_candidates
+from shape_grpo.candidates import end_of_turn_ids, find_candidates
 from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.rewards import Failure, RewardFunction, Scored, candidate_arguments
-from shape_grpo.verl.checks import LAST_TURN_KEY, RECORD_KEY, REWARD_MANAGER
+from shape_grpo.rewards import Failure, RewardFunction, ScoredSet, candidate_arguments
+from shape_grpo.verl.checks import RECORD_KEY, REWARD_MANAGER, TURNS_KEY
 
 
 @register(REWARD_MANAGER)
@@ -42,8 +41,12 @@ class MultiCandidateRewardManager(RewardManagerBase):
     candidate has none. ``score`` is always the response's. Keys of this manager win over the
     function's, and ``reward`` is left out, because verl's validation writes it itself.
 
-    Only the policy's last turn holds candidates; a tool's list is no answer. Reward workers see no
-    response mask, so the agent loop worker says where that turn is (`shape_grpo.verl.agent_loop`).
+    A dict's ``identity`` says which candidates of a response are the same: the rule ``duplicate``
+    goes by it.
+
+    Only the policy's turns hold candidates (``turns``: its last one, or all); a tool's list is no
+    answer. Reward workers see no response mask, so the agent loop worker says where the turns are
+    (`shape_grpo.verl.agent_loop`).
 
     ``algorithm.shape_grpo`` (``ShapeGRPOConfig``) says what counts as a candidate, and what a
     failure costs. If every reward of a response fails, verl gets ``floor_reward`` as its score,
@@ -64,8 +67,13 @@ class MultiCandidateRewardManager(RewardManagerBase):
         super().__init__(config, tokenizer, compute_score)
         self.compute_score = compute_score or default_compute_score
         self.options = ShapeGRPOConfig.from_algorithm(config.algorithm)
-        self.max_response_length: int = config.actor_rollout_ref.rollout.response_length
-        self.max_model_length: int | None = config.actor_rollout_ref.rollout.get("max_model_len")
+        rollout = config.actor_rollout_ref.rollout
+        self.max_response_length: int = rollout.response_length
+        # vLLM ends a response at either limit of prompt and response in all.
+        lengths = [rollout.get("max_model_len"), rollout.prompt_length + rollout.response_length]
+        self.max_length: int = min(length for length in lengths if length is not None)
+        models = (getattr(tokenizer, "name_or_path", None), config.actor_rollout_ref.model.path)
+        self.end_ids = end_of_turn_ids(tokenizer, models)
         self.filter_metric: str | None = (config.algorithm.get("filter_groups") or {}).get("metric")
         self.reward_model_arguments = (
             {}
@@ -87,56 +95,63 @@ class MultiCandidateRewardManager(RewardManagerBase):
             validation metrics and the record of the candidates.
 
         Raises:
-            RuntimeError: A response has several turns, and it is unknown where the last one is.
+            RuntimeError: A response has several turns, and it is unknown where they are.
         """
         item = data[-1]
         fields = item.non_tensor_batch
-        ids = item.batch["responses"][: _response_length(item)].tolist()
-        start, end = self._last_turn(fields, len(ids))
-        cut = end == len(ids) > 0 and self._is_cut(item, ids)
-        found = await self.loop.run_in_executor(
-            None, partial(find_candidates, self.tokenizer, ids[start:end], self.options, cut=cut)
+        length = _response_length(item)
+        ids = item.batch["responses"][:length].tolist()
+        find = partial(
+            find_candidates,
+            self.tokenizer,
+            ids,
+            self.options,
+            cut=length > 0 and self._is_cut(item, ids),
+            prompt_ids=_prompt_ids(item, length),
+            turns=self._turns(fields, length),
         )
-        spans = [(start + first, start + stop) for first, stop in found.spans]
-        found = replace(found, spans=spans)
-        record, scored = await self.reward_function.score_set(
-            found, partial(self._arguments, fields)
-        )
+        try:
+            found = await self.loop.run_in_executor(None, find)
+        except Exception as error:  # of a format, on a text that a policy wrote
+            record, scored = self.reward_function.unread(error), ScoredSet()
+        else:
+            scored = await self.reward_function.score_set(found, partial(self._arguments, fields))
+            record = scored.record
         score = self.options.set_score(record.known_rewards)
         return {
             "reward_score": score,
-            "reward_extra_info": self._extra_info(record, found, score, scored),
+            "reward_extra_info": self._extra_info(record, scored, score),
         }
 
     def _is_cut(self, item: Any, ids: list[int]) -> bool:
-        """Return whether the response ended at its length limit, or at the model's."""
-        full = len(ids) >= self.max_response_length
-        if self.max_model_length is not None:
-            # The mask's sum is the prompt with the response.
-            full |= int(item.batch["attention_mask"].sum()) >= self.max_model_length
-        return full and ids[-1] != self.tokenizer.eos_token_id
+        """Return whether the response ended at its length limit, or at that of prompt and response.
 
-    def _last_turn(self, fields: dict[str, Any], length: int) -> tuple[int, int]:
-        """Return ``(start, end)`` of the tokens of the policy's last turn."""
-        turn = (fields.get("tool_extra_fields") or {}).get(LAST_TURN_KEY)
-        if turn is not None:
-            start, end = turn
-            return start, end
+        The mask's sum is the length of the prompt with the response.
+        """
+        full = len(ids) >= self.max_response_length
+        full |= int(item.batch["attention_mask"].sum()) >= self.max_length
+        return full and ids[-1] not in self.end_ids
+
+    def _turns(self, fields: dict[str, Any], length: int) -> list[tuple[int, int]]:
+        """Return ``(start, end)`` of the tokens of each of the policy's turns."""
+        turns = (fields.get("tool_extra_fields") or {}).get(TURNS_KEY)
+        if turns is not None:
+            return [(start, end) for start, end in turns]
         # The prompt and one answer are two turns.
         if (fields.get("__num_turns__") or 2) > 2:
             raise RuntimeError(
-                f"A response of several turns came without extra_fields[{LAST_TURN_KEY!r}], so a "
+                f"A response of several turns came without extra_fields[{TURNS_KEY!r}], so a "
                 "tool's words could be taken for the policy's. Agent loop workers of your own must "
                 "inherit _compute_score from verl's AgentLoopWorker."
             )
-        return 0, length
+        return [(0, length)]
 
     def _arguments(
         self, fields: dict[str, Any], text: str, index: int, count: int
     ) -> dict[str, Any]:
         """Return the arguments of the reward function for one candidate."""
         tool_fields = dict(fields.get("tool_extra_fields") or {})
-        tool_fields.pop(LAST_TURN_KEY, None)
+        tool_fields.pop(TURNS_KEY, None)
         return candidate_arguments(
             fields,
             text,
@@ -150,13 +165,12 @@ class MultiCandidateRewardManager(RewardManagerBase):
     def _extra_info(
         self,
         record: CandidateRecord,
-        found: CandidateSet,
+        scored: ScoredSet,
         score: float,
-        scored: Sequence[Scored],
     ) -> dict[str, Any]:
         """Return verl's ``reward_extra_info`` of a response."""
         utility = self.options.method.utility
-        details = [each.details for each in scored if not isinstance(each.reward, Failure)]
+        details = [each.details for each in scored.results if not isinstance(each.reward, Failure)]
         rewards = stack_rewards([record.known_rewards], vectors=utility.takes_vectors)
         ranking = utility.ranking(rewards)[0].tolist()
         beside = _numbers_and_strings(details[int(np.argmax(ranking))]) if ranking else {}
@@ -168,14 +182,24 @@ class MultiCandidateRewardManager(RewardManagerBase):
             **beside,
             "score": score,
             RECORD_KEY: record.to_json(),
-            "num_candidates": len(found.texts),
-            "distinct_candidates": found.num_distinct,
+            "num_candidates": len(scored.results),
+            "distinct_candidates": scored.found.num_distinct,
             "best_candidate": max(ranking),
             "mean_candidate": fmean(ranking),
             "reward_errors": record.num_errors,
         }
-        info.pop("reward", None)
+        for key in ("reward", "identity"):
+            info.pop(key, None)
         return info
+
+
+def _prompt_ids(item: Any, response_length: int) -> list[int]:
+    """Return the tokens of a prompt, which verl pads on the left, or on the right for scoring."""
+    prompts, mask = item.batch["prompts"], item.batch["attention_mask"].bool()
+    length = int(mask.sum()) - response_length
+    own = mask[: len(prompts)]
+    ids: list[int] = (prompts[own] if int(own.sum()) == length else prompts[:length]).tolist()
+    return ids
 
 
 def _response_length(item: Any) -> int:

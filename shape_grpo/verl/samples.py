@@ -13,6 +13,7 @@ from torch import Tensor
 from verl.utils.tracking import ValidationGenerationsLogger
 
 from shape_grpo.advantage import CandidateRecord
+from shape_grpo.candidates import decode_response
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.explain.credited import CreditedCandidate, CreditedResponse, Segment
 from shape_grpo.explain.markdown import as_markdown, fenced
@@ -123,7 +124,7 @@ def make_samples(
         advantages = None if context.advantages is None else context.advantages[row]
         ids = fields[key]["responses"].tolist()
         samples.append(_credited(records[key], ids, advantages, weights[number], config, tokenizer))
-    prompt = _decode(tokenizer, fields[keys[0]]["prompts"].tolist())
+    prompt = decode_response(tokenizer, fields[keys[0]]["prompts"].tolist())
     return prompt, samples
 
 
@@ -146,10 +147,13 @@ def _credited(
         credited = advantages is not None and reward is not None
         weight = weights[column].item() if credited else None
         advantage = advantages[start].item() if credited and end > start else None  # type: ignore[index]
-        text = _decode(tokenizer, ids[start:end])
         candidates.append(
             CreditedCandidate(
-                text, end - start, reward, weight=weight, advantages={VIEW: advantage}
+                record.texts[column],
+                end - start,
+                reward,
+                weight=weight,
+                advantages={VIEW: advantage},
             )
         )
         owned.update(range(start, end) if reward is not None else ())
@@ -157,10 +161,5 @@ def _credited(
     last = next((token for token in reversed(range(len(ids))) if token not in owned), None)
     shared = None if advantages is None or last is None else advantages[last].item()
     score = config.set_score(record.known_rewards)
-    segments = [Segment(_decode(tokenizer, ids))]
+    segments = [Segment(decode_response(tokenizer, ids))]
     return CreditedResponse("", segments, score, candidates, {VIEW: shared}, len(ids))
-
-
-def _decode(tokenizer: Any, ids: Sequence[int]) -> str:
-    text: str = tokenizer.decode(ids, skip_special_tokens=True)
-    return text

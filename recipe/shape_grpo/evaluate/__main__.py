@@ -13,6 +13,7 @@ most.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -59,17 +60,23 @@ def sample(arguments: list[str]) -> None:
         "--format", choices=sorted(FORMATS), default="xml", help="how candidates are written"
     )
     parser.add_argument(
+        "--format_options", type=dict[str, Any], default={}, help="of the format, as {tag: answer}"
+    )
+    parser.add_argument(
+        "--thoughts", type=str | list[str], default="auto", help="auto, none, or [open, close]"
+    )
+    parser.add_argument(
         "--output", type=Path, default=Path("outputs/samples.jsonl"), help="one line per answer"
     )
     add_settings(parser, SampleSettings)
     values = parser.parse_args(arguments).as_dict()
     model, data, output = values.pop("model"), values.pop("data"), values.pop("output")
-    rules = CandidateRules(format=values.pop("format"))
+    written = {name: values.pop(name) for name in ("format", "format_options", "thoughts")}
     with failing_in_one_line(parser.prog):
         from recipe.shape_grpo.evaluate import tables
         from recipe.shape_grpo.evaluate.sampling import read_prompts, sample_answers
 
-        settings = SampleSettings(**values)
+        settings, rules = SampleSettings(**values), CandidateRules(**written)
         prompts = read_prompts(data, settings.prompts)
         answers = sample_answers(model, prompts, settings, rules)
         tables.write_answers(output, prompts, answers)

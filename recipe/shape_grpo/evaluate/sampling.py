@@ -12,7 +12,13 @@ from pyarrow import ArrowInvalid, ArrowKeyError, parquet
 
 from recipe.shape_grpo.common.command import require_positive
 from recipe.shape_grpo.tasks.common import Messages
-from shape_grpo.candidates import CandidateRules, CandidateSet, decode_response, find_candidates
+from shape_grpo.candidates import (
+    CandidateRules,
+    CandidateSet,
+    decode_response,
+    end_of_turn_ids,
+    find_candidates,
+)
 from shape_grpo.registry import check_choice
 from shape_grpo.verl.files import is_folder_name
 
@@ -149,12 +155,17 @@ def sample_answers(
     engine = _by_vllm if settings.engine == "vllm" else _by_transformers
     answers = engine(model, prompt_ids, max_tokens, settings)
 
-    def read(ids: list[int]) -> Answer:
-        cut = len(ids) >= max_tokens and ids[-1] != tokenizer.eos_token_id
-        found = find_candidates(tokenizer, ids, rules, cut=cut)
+    ends = end_of_turn_ids(tokenizer, [model])
+
+    def read(ids: list[int], prompt: list[int]) -> Answer:
+        cut = len(ids) >= max_tokens and ids[-1] not in ends
+        found = find_candidates(tokenizer, ids, rules, cut=cut, prompt_ids=prompt)
         return Answer(decode_response(tokenizer, ids), found, cut)
 
-    return [[read(ids) for ids in samples] for samples in answers]
+    return [
+        [read(ids, prompt) for ids in samples]
+        for samples, prompt in zip(answers, prompt_ids, strict=True)
+    ]
 
 
 def _by_transformers(
@@ -167,8 +178,7 @@ def _by_transformers(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     policy: Any = AutoModelForCausalLM.from_pretrained(model, dtype="auto")
     policy.to(device).eval()
-    ends = policy.generation_config.eos_token_id
-    stops = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])}
+    stops = end_of_turn_ids(tokenizer, [model])
     # The whole distribution; a model's defaults may cut it.
     options: dict[str, Any] = {"do_sample": settings.temperature > 0}
     if options["do_sample"]:
@@ -194,7 +204,7 @@ def _by_transformers(
     return [written[start : start + size] for start in range(0, len(written), size)]
 
 
-def _until(stops: set[int], ids: list[int]) -> list[int]:
+def _until(stops: frozenset[int], ids: list[int]) -> list[int]:
     """Return the ids up to and including the first stop token; the rest is padding."""
     end = next((place for place, number in enumerate(ids, 1) if number in stops), len(ids))
     return ids[:end]

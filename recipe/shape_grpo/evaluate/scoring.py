@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from recipe.shape_grpo.evaluate.sampling import Answer
 from recipe.shape_grpo.tasks.prepared_task import PreparedTask
 from shape_grpo.advantage import CandidateRecord, stack_rewards
-from shape_grpo.candidates import CandidateSet, comparable_text
+from shape_grpo.candidates import Candidate, CandidateRules, CandidateSet, comparable_text
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.rewards import ErrorBudget, candidate_arguments
 
@@ -119,7 +119,9 @@ def score_fixed_set(
     Raises:
         RuntimeError: As in `score_answers`.
     """
-    fixed = CandidateSet([], list(candidates), [], Counter())
+    written = [Candidate(text, 0, len(text)) for text in candidates]
+    spans = [(0, 0)] * len(written)
+    fixed = CandidateSet.from_candidates(written, spans, CandidateRules(max_candidates=None))
     return _score(task, rows, [[fixed]] * len(rows))
 
 
@@ -156,7 +158,7 @@ async def _ask(
     async def records(row: Mapping[str, Any], answers: Sequence[CandidateSet]) -> Any:
         arguments = partial(candidate_arguments, row)
         scored = (task.reward_function.score_set(found, arguments) for found in answers)
-        return [record for record, _ in await asyncio.gather(*scored)]
+        return [each.record for each in await asyncio.gather(*scored)]
 
     pairs = zip(rows, sets, strict=True)
     return list(await asyncio.gather(*(records(*pair) for pair in pairs)))

@@ -6,8 +6,10 @@ and not only the run's.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,14 @@ from shape_grpo.advantage import (
     Method,
     candidate_advantages,
 )
-from shape_grpo.candidates import CandidateRules, check_candidates, find_candidates
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.credit import BetaShapley, LeaveOneOut, Shapley, Uniform, WinnerTakesAll
-from shape_grpo.explain.credited import CreditedCandidate, CreditedResponse, Segment
+from shape_grpo.explain.credited import (
+    CreditedCandidate,
+    CreditedResponse,
+    Segment,
+    candidate_segments,
+)
 
 VIEWS = {
     "GRPO": ("reweight", Uniform()),
@@ -99,7 +105,8 @@ def map_step(run: Path, step: int | None = None, groups: int | None = None) -> S
     settings = read_stamp(run) or {}
     # The run's own credit is left out: it may be a custom one that is not registered here.
     block = credit_settings(settings)
-    config = ShapeGRPOConfig(**{name: block[name] for name in block if name not in CREDIT_OF_VIEW})
+    known = {each.name for each in fields(ShapeGRPOConfig)} - set(CREDIT_OF_VIEW)
+    config = ShapeGRPOConfig(**{name: block[name] for name in block if name in known})
     methods = {
         name: replace(config.method, advantage=advantage, allocator=allocator)
         for name, (advantage, allocator) in VIEWS.items()
@@ -112,8 +119,7 @@ def map_step(run: Path, step: int | None = None, groups: int | None = None) -> S
     shown = []
     for rows in list(by_group.values())[:groups]:
         responses = [
-            _credited(rollouts[row], records[row], advantages[row], config, tokenizer)
-            for row in rows
+            _credited(rollouts[row], records[row], advantages[row], tokenizer) for row in rows
         ]
         shown.append(GroupMap(rollouts[rows[0]]["input"], responses, _scale(responses)))
     return StepMap(str(run), step, list(methods), shown, len(by_group))
@@ -172,23 +178,20 @@ def _credited(
     rollout: Mapping[str, Any],
     record: CandidateRecord,
     views: Views,
-    config: ShapeGRPOConfig,
     tokenizer: Any,
 ) -> CreditedResponse:
     spans = list(zip(record.starts, record.ends, strict=True))
-    segments, note = find_segments(rollout["output"], spans, config, tokenizer)
-    texts = ["" for _ in spans]
-    for segment in segments:
-        if segment.candidate is not None:
-            texts[segment.candidate] += segment.text
+    segments, note = find_segments(rollout["output"], spans, record.texts, tokenizer)
     candidates = [
         CreditedCandidate(
-            texts[column],
+            text,
             end - start,
-            record.rewards[column],
+            reward,
             advantages={name: own[column] for name, (own, _) in views.items()},
         )
-        for column, (start, end) in enumerate(spans)
+        for column, (text, (start, end), reward) in enumerate(
+            zip(record.texts or [""] * len(spans), spans, record.rewards, strict=True)
+        )
     ]
     shared = {name: other for name, (_, other) in views.items()}
     return CreditedResponse(
@@ -197,42 +200,76 @@ def _credited(
 
 
 def find_segments(
-    text: str, spans: list[tuple[int, int]], rules: CandidateRules, tokenizer: Any
+    text: str, spans: list[tuple[int, int]], texts: Sequence[str], tokenizer: Any
 ) -> tuple[list[Segment], str]:
     """Return the text's segments, one per token if the tokens are known, and a note.
 
     A rollout holds text only, and encoding it may give other tokens than were sampled. They are
-    used if they put every candidate where the record has it. The note says why a text is not
+    used if every candidate stands where the record has it. The note says why a text is not
     coloured, and is empty otherwise.
+
+    Args:
+        text: The response, without special tokens.
+        spans: Tokens (start, end) of each candidate.
+        texts: The candidates.
+        tokenizer: The run's; None if it is not at hand.
     """
+    if len(texts) != len(spans):
+        return [Segment(text)], "The record holds no texts of candidates: it is of an old version."
+    places: list[tuple[int, int]] = []
+    at = 0
+    for candidate in texts:
+        # The formats json and xml may have read an escaped text.
+        spellings = (candidate, json.dumps(candidate, ensure_ascii=False)[1:-1], escape(candidate))
+        found = [(text.find(each, at), len(each)) for each in spellings if each in text[at:]]
+        if not found:
+            return [Segment(text)], f"{candidate[:40]!r} is not found in the text as it is written."
+        start, length = found[0]
+        at = start + length
+        places.append((start, at))
     if tokenizer is not None and text:
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        found = find_candidates(tokenizer, encoded["input_ids"], rules, cut=False)
-        if found.spans == spans:
-            return _token_segments(text, encoded["offset_mapping"], spans), ""
-    kept = [check.candidate for check in check_candidates(text, rules, cut=False) if check.counts]
-    if len(kept) != len(spans):
-        return [Segment(text)], (
-            f"The record has {len(spans)} candidates, the text {len(kept)}: it is not coloured."
-        )
+        offsets = encoded["offset_mapping"]
+        if all(_covers(offsets, *pair) for pair in zip(spans, places, strict=True)):
+            return _token_segments(text, offsets, spans, places), ""
     segments, at = [], 0
-    for number, candidate in enumerate(kept):
-        segments.append(Segment(text[at : candidate.start]))
-        segments.append(Segment(candidate.text, number, ends=True))
-        at = candidate.end
+    for number, (start, end) in enumerate(places):
+        segments += [Segment(text[at:start]), Segment(text[start:end], number, ends=True)]
+        at = end
     return [*segments, Segment(text[at:])], ""
 
 
+def _covers(
+    offsets: Sequence[tuple[int, int]], span: tuple[int, int], place: tuple[int, int]
+) -> bool:
+    """Return whether the tokens of ``span`` are those that carry the characters of ``place``."""
+    (first, end), (start, stop) = span, place
+    if not first < end <= len(offsets):
+        return first == end
+    begins, last = offsets[first], offsets[end - 1]
+    return begins[0] <= start < begins[1] and last[0] < stop <= last[1]
+
+
 def _token_segments(
-    text: str, offsets: Sequence[tuple[int, int]], spans: list[tuple[int, int]]
+    text: str,
+    offsets: Sequence[tuple[int, int]],
+    spans: list[tuple[int, int]],
+    places: Sequence[tuple[int, int]],
 ) -> list[Segment]:
     owner = {token: n for n, (start, end) in enumerate(spans) for token in range(start, end)}
     last = {end - 1 for start, end in spans if end > start}
-    segments = []
+    segments: list[Segment] = []
     # White space between two tokens belongs to the first.
     ends = [start for start, _ in offsets[1:]] + [len(text)]
-    for token, ((start, _), end) in enumerate(zip(offsets, ends, strict=True)):
-        segments.append(Segment(text[start if token else 0 : end], owner.get(token), token in last))
+    for token, ((begin, _), end) in enumerate(zip(offsets, ends, strict=True)):
+        start = begin if token else 0
+        number = owner.get(token)
+        if number is None:
+            segments.append(Segment(text[start:end]))
+        else:
+            segments += candidate_segments(
+                text, (start, end), places[number], number, ends=token in last
+            )
     return segments
 
 

@@ -1,0 +1,159 @@
+"""Responses as text, token ids or chat messages, and their candidates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shape_grpo.candidates import (
+    CandidateSet,
+    decode_response,
+    end_of_turn_ids,
+    find_candidates,
+    find_in_text,
+)
+from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.explain.credited import (
+    CreditedCandidate,
+    CreditedResponse,
+    Segment,
+    candidate_segments,
+)
+from shape_grpo.rewards import failure_in_one_line
+
+Part = tuple[str | list[int], bool]
+"""Text or token ids, and whether the policy wrote them."""
+
+
+@dataclass(frozen=True)
+class ReadResponse:
+    """A response and its candidates.
+
+    Attributes:
+        name: Name in what is printed.
+        text: The text.
+        found: Its candidates.
+        bounds: Characters (start, end) that the tokens of each of ``found.checked`` carry.
+        length: Length in tokens or characters.
+        unit: ``tokens`` or ``chars``.
+    """
+
+    name: str
+    text: str
+    found: CandidateSet
+    bounds: Sequence[tuple[int, int]]
+    length: int
+    unit: str
+
+    def uncredited(self) -> CreditedResponse:
+        """Return the response without its credit."""
+        candidates, segments, at = [], [], 0
+        for number, (each, bounds) in enumerate(zip(self.found.checked, self.bounds, strict=True)):
+            rule = "" if each.problem is None else f"{each.problem}: {each.rule}"
+            first, last = each.span
+            if each.counts:
+                start, end = bounds
+                segments.append(Segment(self.text[at:start]))
+                first_own = self.text.find(each.candidate.text, start, end)
+                own = (first_own, first_own + len(each.candidate.text))
+                # Escaped text is not found: it is shown as it is written.
+                own = own if first_own >= 0 else bounds
+                segments += candidate_segments(self.text, bounds, own, number)
+                at = end
+            candidates.append(
+                CreditedCandidate(each.candidate.text, last - first, None, rule, each.counts)
+            )
+        segments.append(Segment(self.text[at:]))
+        return CreditedResponse(
+            self.name, segments, math.nan, candidates, {}, self.length, self.unit
+        )
+
+
+def read_response(
+    name: str,
+    parts: Sequence[Part],
+    config: ShapeGRPOConfig,
+    tokenizer: Any,
+    *,
+    cut: bool,
+    prompt: str = "",
+) -> ReadResponse:
+    """Find the candidates of a response.
+
+    Args:
+        name: Name in what is printed.
+        parts: What the policy wrote, and what a tool or a user wrote between its turns.
+        config: Where candidates are, and which of them count.
+        tokenizer: A Hugging Face tokenizer; None for texts whose tokens do not matter: lengths are
+            in characters then. It makes the tokens of a text, which may differ from those that a
+            policy sampled.
+        cut: Whether the response ended at its length limit.
+        prompt: Text of the rendered prompt, or its end.
+
+    Raises:
+        ValueError: A custom format failed on the response; the message says how.
+    """
+    try:
+        if tokenizer is None:
+            return _read_text(name, parts, config, cut=cut, prompt=prompt)
+        return _read_tokens(name, parts, config, tokenizer, cut=cut, prompt=prompt)
+    except Exception as error:
+        raise ValueError(
+            f"format={config.format} failed on {name}: {failure_in_one_line(error)}"
+        ) from error
+
+
+def _read_text(
+    name: str, parts: Sequence[Part], config: ShapeGRPOConfig, *, cut: bool, prompt: str
+) -> ReadResponse:
+    texts = [str(part) for part, _ in parts]
+    text = "".join(texts)
+    found = find_in_text(text, config, cut=cut, prompt=prompt, turns=_turns(parts, texts))
+    bounds = [each.span for each in found.checked]
+    return ReadResponse(name, text, found, bounds, len(text), "chars")
+
+
+def _read_tokens(
+    name: str,
+    parts: Sequence[Part],
+    config: ShapeGRPOConfig,
+    tokenizer: Any,
+    *,
+    cut: bool,
+    prompt: str,
+) -> ReadResponse:
+    encoded = [_encode(tokenizer, part) if isinstance(part, str) else part for part, _ in parts]
+    ids = [token_id for part in encoded for token_id in part]
+    ends = end_of_turn_ids(tokenizer, [getattr(tokenizer, "name_or_path", None)])
+    found = find_candidates(
+        tokenizer,
+        ids,
+        config,
+        cut=cut and bool(ids) and ids[-1] not in ends,
+        prompt_ids=_encode(tokenizer, prompt),
+        turns=_turns(parts, encoded),
+    )
+    lengths = {
+        number: len(decode_response(tokenizer, ids[:number]))
+        for each in found.checked
+        for number in each.span
+    }
+    bounds = [(lengths[each.span[0]], lengths[each.span[1]]) for each in found.checked]
+    return ReadResponse(name, decode_response(tokenizer, ids), found, bounds, len(ids), "tokens")
+
+
+def _encode(tokenizer: Any, text: str) -> list[int]:
+    ids: list[int] = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return ids
+
+
+def _turns(parts: Sequence[Part], contents: Sequence[Sequence[Any]]) -> list[tuple[int, int]]:
+    """Return the places (start, end) of the policy's parts among the joined contents."""
+    turns, at = [], 0
+    for (_, is_policys), content in zip(parts, contents, strict=True):
+        if is_policys:
+            turns.append((at, at + len(content)))
+        at += len(content)
+    return turns
