@@ -21,12 +21,18 @@ A result that is not plain data (a figure, a fitted model, a generator) is wrong
 Matplotlib problems read the interpreter's state, which cannot be split in this way: such problems
 run whole in one sandbox, where a candidate could patch its tests, and only if `together` names
 their library.
+
+The solution's syntax tree is its `identity`: a response whose programs differ in comments, layout
+or quotes alone repeats a candidate (`algorithm.shape_grpo.duplicate`).
 """
 
+import ast
+import hashlib
 import json
 import logging
-import re
+import textwrap
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
@@ -44,7 +50,16 @@ WARM = (
     *("numpy", "pandas", "scipy.stats", "scipy.sparse", "scipy.optimize", "scipy.interpolate"),
     *("sklearn.linear_model", "sklearn.preprocessing", "sklearn.feature_extraction.text"),
 )
-FENCE = re.compile(r"\A\s*```[^\n`]*\n(.*?)\n?[ \t]*```\s*\Z", re.DOTALL)
+MOST_PARSED = 10_000
+"""Characters of the longest program that is parsed; DS-1000's have a few hundred.
+
+The parser's recursion is limited in C by Python's recursion limit, which a process may have raised.
+A tree of so few characters fits on a thread's stack of 1 MiB even then.
+"""
+
+# What the parser warns about, such as the escape in "\d", is no concern of the training's log.
+# `warnings.catch_warnings` is not safe in threads.
+warnings.filterwarnings("ignore", module="<candidate>")
 
 CANDIDATE = """
 exec(compile(program, "<solution>", "exec"), variables)
@@ -61,8 +76,38 @@ passed = count_passed(code_context, solution, together, share, ask)
 
 def strip_fence(solution: str) -> str:
     """Return the code of a solution that is one fenced block; any other solution unchanged."""
-    fenced = FENCE.match(solution)
-    return fenced[1] if fenced else solution
+    opening, _, rest = solution.strip().partition("\n")
+    if opening.startswith("```") and "`" not in opening[3:] and rest.endswith("```"):
+        return rest[:-3].rstrip(" \t").removesuffix("\n")
+    return solution
+
+
+def identity(solution: str) -> str:
+    """Return a hash that is equal for solutions of one syntax tree; else that of the text.
+
+    A tree has no comments, layout, redundant parentheses or quotes. The text decides, white space
+    around it aside, if the solution is not valid Python, is nested too deeply or is longer than
+    `MOST_PARSED`.
+    """
+    code = strip_fence(solution)
+    kept = "text: " + code.strip()
+    if len(code) <= MOST_PARSED:
+        # The scorer accepts a function's body with its indent, also if the first line's is lost.
+        forms = [code, textwrap.dedent(code), textwrap.dedent("    " + code)]
+        kept = next(filter(None, map(dump_tree, forms)), kept)
+    return hashlib.sha256(kept.encode(errors="backslashreplace")).hexdigest()[:16]
+
+
+def dump_tree(code: str) -> str | None:
+    """Return a program's syntax tree, without line numbers, as text; None if there is none."""
+    try:
+        tree = ast.parse(code, "<candidate>")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant):
+                node.kind = None  # u"" is ""
+        return ast.dump(tree)
+    except Exception:  # SyntaxError, ValueError, RecursionError, MemoryError of the parser's stack
+        return None
 
 
 def run_untrusted(sandbox: Sandbox | SandboxFusion, code: str, **options: Any) -> Outcome:
@@ -209,8 +254,8 @@ def compute_score(
     max_concurrent: int = 64,
     memory_limit_mb: int = 8192,
     **kwargs: Any,
-) -> float:
-    """Return 1.0 if the solution passes all tests, else 0.0; with `share`, the share passed.
+) -> dict[str, float | str]:
+    """Return whether the solution passes the tests, and which program it is.
 
     Args:
         data_source: not used; verl passes it.
@@ -232,6 +277,10 @@ def compute_score(
         memory_limit_mb: address space per process on that server.
         **kwargs: not used; verl may pass more.
 
+    Returns:
+        "score", 1.0 if the solution passes all tests, else 0.0, or with `share` the share passed;
+        and "identity", as of `identity`.
+
     Raises:
         SandboxError: no backend works, or the sandbox did not start, or the server ran nothing.
         ValueError: the problem's tests do not run; its library is Matplotlib, which `together` does
@@ -251,7 +300,7 @@ def compute_score(
             server = find_server(
                 sandbox_fusion_url, limits.seconds, int(memory_limit_mb) << 20, int(max_concurrent)
             )
-    return (remembered_tests if remember else run_tests)(
+    score = (remembered_tests if remember else run_tests)(
         find_sandbox(backend, warm, limits, unsafe or server is not None),
         ground_truth,
         strip_fence(solution_str),
@@ -259,3 +308,4 @@ def compute_score(
         together=library in together,
         share=share,
     )
+    return {"score": score, "identity": identity(solution_str)}

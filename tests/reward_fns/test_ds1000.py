@@ -6,7 +6,7 @@ import struct
 import pytest
 
 from reward_fns import ds1000
-from reward_fns.ds1000 import compute_score, run_tests, strip_fence
+from reward_fns.ds1000 import compute_score, identity, run_tests, strip_fence
 from shape_grpo.sandbox import Limits, Outcome, Sandbox, SandboxError
 from tests.reward_fns.ds1000_problems import PROBLEMS
 
@@ -25,7 +25,7 @@ def sandbox_holds():
 
 def score(problem, solution, **options):
     extra_info = {"library": problem.library, "candidate_index": 0, "num_candidates": 3}
-    return compute_score("ds1000", solution, problem.code_context, extra_info, **options)
+    return compute_score("ds1000", solution, problem.code_context, extra_info, **options)["score"]
 
 
 def test_a_solution_that_is_remembered_runs_once(monkeypatch):
@@ -48,6 +48,16 @@ def test_a_solution_that_is_remembered_runs_once(monkeypatch):
     assert score(MAXIMA, wrong, remember=True, share=True) == 0.0
     assert score(MAXIMA, right) == 1.0
     assert len(runs) >= before + 3
+
+
+def test_the_result_says_which_program_it_is():
+    """In a fence or not, and whether its score was remembered or not."""
+    for share, remember in [(False, False), (True, True), (True, True)]:
+        for code in (MAXIMA.reference, f"```python\n{MAXIMA.reference}  # right\n```"):
+            found = compute_score(
+                "ds1000", code, MAXIMA.code_context, share=share, remember=remember
+            )
+            assert found == {"score": 1.0, "identity": identity(MAXIMA.reference)}
 
 
 def test_errors_are_not_remembered(monkeypatch):
@@ -105,6 +115,9 @@ def test_share_counts_the_tests_passed(problem, solution, share):
         ("```python\n```", ""),
         ("x = '```'", "x = '```'"),
         ("x = 1", "x = 1"),
+        ("```python\nx = 1\n``` ```\n ", "x = 1\n```"),
+        ("```python`\nx = 1\n```", "```python`\nx = 1\n```"),
+        ("```python\nx = 1", "```python\nx = 1"),
         ("Here it is:\n```python\nx = 1\n```", "Here it is:\n```python\nx = 1\n```"),
     ],
 )
@@ -356,9 +369,9 @@ def test_matplotlib_is_refused_unless_it_may_run_with_its_tests():
     with pytest.raises(ValueError, match="together"):
         compute_score(**plot)
     pytest.importorskip("matplotlib")
-    assert compute_score(**plot, together=["Matplotlib"], seconds=60) == 1.0
+    assert compute_score(**plot, together=["Matplotlib"], seconds=60)["score"] == 1.0
     wrong = {**plot, "solution_str": "plt.plot([1, 2], '-')"}
-    assert compute_score(**wrong, together=["Matplotlib"], seconds=60) == 0.0
+    assert compute_score(**wrong, together=["Matplotlib"], seconds=60)["score"] == 0.0
 
 
 def test_without_the_warm_pool_too():

@@ -72,7 +72,7 @@ def test_attacks_in_the_sandbox_earn_nothing(name):
 
     def score(change):
         solution = mutant(problem, change)
-        return compute_score("ds1000", solution, problem.code_context, seconds=60)
+        return compute_score("ds1000", solution, problem.code_context, seconds=60)["score"]
 
     try:
         assert score("") == 1.0

@@ -39,7 +39,7 @@ def client(server, **options):
 def score(problem, solution, server, **options):
     extra_info = {"library": problem.library}
     options = {"sandbox_fusion_url": server.url, "seconds": SECONDS, **options}
-    return compute_score("ds1000", solution, problem.code_context, extra_info, **options)
+    return compute_score("ds1000", solution, problem.code_context, extra_info, **options)["score"]
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def fails(problem: dict[str, Any], settings: TaskSettings) -> str | None:
     """Return why the problem's reference solution scores 0; None if it is right."""
     library = problem["metadata"]["library"]
     try:
-        score = compute_score(
+        result = compute_score(
             "ds1000",
             problem["reference_code"],
             problem["code_context"],
@@ -148,7 +148,7 @@ def fails(problem: dict[str, Any], settings: TaskSettings) -> str | None:
         )
     except ValueError as error:
         return str(error)
-    return None if score == 1 else "the reference solution fails the tests"
+    return None if result["score"] == 1 else "the reference solution fails the tests"
 
 
 def check_references(

@@ -37,7 +37,7 @@ def test_every_program_solves_its_own_problem_and_no_other():
 
     def score(pair):
         problem, (_, program) = pair
-        return compute_score("ds1000", program, ROWS[problem]["code_context"])
+        return compute_score("ds1000", program, ROWS[problem]["code_context"])["score"]
 
     try:
         score(asked[0])
