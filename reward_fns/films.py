@@ -11,8 +11,8 @@ prompts. A title is recognised as people write it: with or without year, article
 punctuation, with 2 or II, with a small typo. A sequel, a remake of another year or half a title is
 not the film. With `exact`, only the table's own spelling counts.
 
-A film that a response names twice under one spelling is left to the reward manager
-(`algorithm.shape_grpo.duplicate`); under two spellings, both candidates get the rating.
+A film's number in the rating table is its `identity`: a response that names it twice, in whatever
+spelling, repeats a candidate (`algorithm.shape_grpo.duplicate`).
 """
 
 import re
@@ -96,9 +96,13 @@ def title_key(name: str) -> str:
 
 
 def spelling(title: str) -> str:
-    """Return the title without differences of case or white space and without a final "(1995)"."""
-    title = unicodedata.normalize("NFKC", title).casefold()
-    return " ".join(re.sub(r"\(\d{4}\)\s*$", "", title).split())
+    """Return the title without differences of case or white space."""
+    return " ".join(unicodedata.normalize("NFKC", title).casefold().split())
+
+
+def without_year(title: str) -> str:
+    """Return the title without a final "(1995)"."""
+    return re.sub(r"\s*\(\d{4}\)$", "", title)
 
 
 class Entry(NamedTuple):
@@ -117,7 +121,7 @@ class Catalogue:
             predicted elsewhere.
         rows: viewer id -> row of `ratings`.
         columns: title in the table -> column of `ratings`.
-        spelt: `spelling` of such a title -> column of `ratings`.
+        spelt: `spelling` of such a title, with and without year -> column of `ratings`.
     """
 
     def __init__(
@@ -129,7 +133,8 @@ class Catalogue:
         self.ratings = ratings
         self.rows = {viewer: row for row, viewer in enumerate(viewers)}
         self.columns = {title: column for column, title in enumerate(titles)}
-        self.spelt = {spelling(title): column for column, title in enumerate(titles)}
+        spelt = [(spelling(title), column) for column, title in enumerate(titles)][::-1]
+        self.spelt = {without_year(title): column for title, column in spelt} | dict(spelt)
         split = [split_title(title) for title in titles]
         entries = [Entry(title_key(t.name), t.year, column) for column, t in enumerate(split)]
         entries += [
@@ -170,6 +175,14 @@ class Catalogue:
             if meant := self._misspelt(title_key(name), threshold):
                 return _of_that_year(self.named[meant], year, year_tolerance)
         return None
+
+    def find_exact(self, text: str) -> int | None:
+        """Return the column of the film that `text` names as the table does, or None.
+
+        Of films of one name, that of the year given; else the most popular.
+        """
+        title = spelling(text)
+        return self.spelt.get(title, self.spelt.get(without_year(title)))
 
     def _misspelt(self, key: str, threshold: float) -> str | None:
         """Return the one name that `key` is most like, if it is alike enough."""
@@ -267,8 +280,8 @@ def compute_score(
     seen_reward: float = 0.0,
     exact: bool = False,
     **kwargs: Any,
-) -> float:
-    """Return the stars that the viewer gives one film, known or predicted.
+) -> dict[str, float | None]:
+    """Return the stars that the viewer gives one film, known or predicted, and which film it is.
 
     Args:
         data_source: Not used; verl passes it.
@@ -285,6 +298,10 @@ def compute_score(
         exact: Accept a title only as the table spells it, whatever the case, white space and year
             at its end; `threshold` and `year_tolerance` are then not used.
         **kwargs: Not used; verl may pass more.
+
+    Returns:
+        "score", the stars; and "identity", the film's column in the rating table, None if the title
+        is none of its films.
 
     Raises:
         ValueError: No `ratings` was given, `threshold` is not from 0 to 100, or the table does
@@ -306,12 +323,14 @@ def compute_score(
             f"different runs of `tasks {data_source}`; give both from one folder"
         )
     if exact:
-        column = catalogue.spelt.get(spelling(solution_str))
+        column = catalogue.find_exact(solution_str)
     else:
         column = _find(str(ratings), solution_str, threshold, year_tolerance)
-    if column is None:
-        return float(unknown_reward)
     history = (extra_info or {}).get("history")
-    if history is not None and column in {catalogue.columns.get(title) for title in history}:
-        return float(seen_reward)
-    return float(catalogue.ratings[row, column])
+    if column is None:
+        stars = unknown_reward
+    elif history is not None and column in {catalogue.columns.get(title) for title in history}:
+        stars = seen_reward
+    else:
+        stars = catalogue.ratings[row, column]
+    return {"score": float(stars), "identity": column}

@@ -68,11 +68,19 @@ def ratings(tmp_path_factory):
     return str(path)
 
 
-def score(ratings, title, viewer="7", history=(), **kwargs):
+def result(ratings, title, viewer="7", history=(), **kwargs):
     kwargs = {"unknown_reward": -1.0, "seen_reward": -2.0, **kwargs}
     return compute_score(
         "netflix", title, viewer, {"history": list(history)}, ratings=ratings, **kwargs
     )
+
+
+def score(*arguments, **kwargs):
+    return result(*arguments, **kwargs)["score"]
+
+
+def stars(*arguments, **kwargs):
+    return compute_score(*arguments, **kwargs)["score"]
 
 
 @pytest.mark.parametrize(
@@ -136,8 +144,8 @@ def score(ratings, title, viewer="7", history=(), **kwargs):
     ],
 )
 def test_titles_as_people_write_them(ratings, written, film, reason):
-    reward = score(ratings, written)
-    assert reward == (-1.0 if film is None else (film + 1) / 8), reason
+    reward = -1.0 if film is None else (film + 1) / 8
+    assert result(ratings, written) == {"score": reward, "identity": film}, reason
 
 
 @pytest.mark.parametrize(
@@ -178,7 +186,61 @@ def test_titles_as_people_write_them(ratings, written, film, reason):
     ],
 )
 def test_near_misses_are_other_films(ratings, written, reason):
-    assert score(ratings, written) == -1.0, reason
+    assert result(ratings, written) == {"score": -1.0, "identity": None}, reason
+
+
+SPELLINGS = [
+    "The Good, the Bad and the Ugly",
+    "The Good, the Bad and the Ugly (1966)",
+    "Good, the Bad and the Ugly, The",
+    "Good, the Bad and the Ugly, The (1966)",
+    "Good, the Bad and the Ugly",
+    "Good, Bad and Ugly",
+    "The Good the Bad and the Ugly",
+    "The Good, the Bad, and the Ugly",
+    "The Good, the Bad & the Ugly",
+    "The Good - the Bad - and the Ugly",
+    "The Good/the Bad/and the Ugly!",
+    "THE GOOD, THE BAD AND THE UGLY (1968)",
+    " the good,\n the bad and  the ugly [1966]",
+    "The Good, the Bad and the Ugly, 1966",
+    "The Good, the Bad and the Ugly - 1966",
+    "The Good, the Bad and the Ugly 1966",
+    "The Good, the Bad and the Ugly (1967)",
+    "The Good, the Bad and the Ugly (1966, Sergio Leone)",
+    "**The Good, the Bad and the Ugly** (1966)",
+    '"The Good, the Bad and the Ugly" (1966).',
+    "\u201cThe Good, the Bad and the Ugly\u201d",
+    "The Góod, the Bäd and the Ugly",
+    "The Go\u0301od, the Bad and the Ugly",
+    "The \uff27\uff4f\uff4f\uff44, the Bad and the Ugly",
+    "The Goood, the Bad and the Ugly",
+    "The Good, the Bda and the Ugly",
+    "The Good, the Bad and the Ugli (1966)",
+    "Il buono, il brutto, il cattivo",
+    "Buono, il brutto, il cattivo, Il (1966)",
+]
+
+
+def test_all_spellings_of_a_film_are_that_film(ratings):
+    by_text = {" ".join(spelling.casefold().split()) for spelling in SPELLINGS}
+    assert len(by_text) == len(SPELLINGS) >= 20, "each is another text"
+    for history in ([], [TITLES[UGLY]]):
+        found = [result(ratings, spelling, history=history) for spelling in SPELLINGS]
+        reward = -2.0 if history else (UGLY + 1) / 8
+        assert found == [{"score": reward, "identity": UGLY}] * len(SPELLINGS)
+
+
+@pytest.mark.parametrize("keywords", [{}, {"exact": True}, {"year_tolerance": None}])
+def test_films_of_one_name_are_different_films(ratings, keywords):
+    """The year tells; without it the more popular film is meant."""
+    for written, film in [
+        ("King Kong (2005)", KONG),
+        ("King Kong (1933)", OLD_KONG),
+        ("king  kong", KONG),
+    ]:
+        reward = (film + 1) / 8
+        assert result(ratings, written, **keywords) == {"score": reward, "identity": film}
 
 
 def test_every_title_is_itself_as_published_and_as_shown(ratings):
@@ -198,15 +260,15 @@ def test_films_of_the_history_score_what_the_config_says(ratings, history, exact
     extra = {"history": history, "index": 3}
     keywords = {"extra_info": extra, "ratings": ratings, "exact": exact}
     for written in ("Alien", "ALIEN (1980)"):
-        assert compute_score("n", written, "7", **keywords) == 0.0
-        assert compute_score("n", written, "7", **keywords, seen_reward=-0.5) == -0.5
-    assert compute_score("n", "Rocky III", "7", **keywords) == 5 / 8
-    assert compute_score("n", "King Kong", "7", {"history": ["King Kong (1933)"]}, ratings) > 0
+        assert stars("n", written, "7", **keywords) == 0.0
+        assert stars("n", written, "7", **keywords, seen_reward=-0.5) == -0.5
+    assert stars("n", "Rocky III", "7", **keywords) == 5 / 8
+    assert stars("n", "King Kong", "7", {"history": ["King Kong (1933)"]}, ratings) > 0
 
 
 def test_extra_information_is_optional(ratings):
     for extra in (None, {}, {"history": None}):
-        assert compute_score("n", "Alien", "7", extra, ratings=ratings) == 0.25
+        assert stars("n", "Alien", "7", extra, ratings=ratings) == 0.25
 
 
 @pytest.mark.parametrize(
@@ -229,14 +291,15 @@ def test_extra_information_is_optional(ratings):
     ],
 )
 def test_exact_titles(ratings, written, film, reason):
-    reward = score(ratings, written, exact=True)
-    assert type(reward) is float
-    assert reward == (-1.0 if film is None else (film + 1) / 8), reason
+    reward = -1.0 if film is None else (film + 1) / 8
+    found = result(ratings, written, exact=True)
+    assert type(found["score"]) is float
+    assert found == {"score": reward, "identity": film}, reason
 
 
 def test_inventions_score_what_the_config_says(ratings):
-    assert compute_score("n", "No Such Film", "7", ratings=ratings) == 0.0
-    assert compute_score("n", "No Such Film", "7", ratings=ratings, unknown_reward=1.5) == 1.5
+    assert stars("n", "No Such Film", "7", ratings=ratings) == 0.0
+    assert stars("n", "No Such Film", "7", ratings=ratings, unknown_reward=1.5) == 1.5
 
 
 @pytest.mark.parametrize(
@@ -316,9 +379,13 @@ def test_called_as_verl_calls_it(ratings):
     function = get_custom_reward_fn(config)
     arguments = {"data_source": "netflix", "ground_truth": "7", "reward_router_address": None}
     extra = {"history": [], "candidate_index": 0, "num_candidates": 5}
-    assert function(solution_str="Alien", extra_info=extra, **arguments) == 0.25
-    assert function(solution_str="Amelie", extra_info=extra, **arguments) == 0.375
-    assert function(solution_str="Nothing", extra_info=None, **arguments) == 0.25
+    for title, given, stars, film in [
+        ("Alien", extra, 0.25, ALIEN),
+        ("Amelie", extra, 0.375, AMELIE),
+        ("Nothing", None, 0.25, None),
+    ]:
+        found = function(solution_str=title, extra_info=given, **arguments)
+        assert found == {"score": stars, "identity": film}
 
 
 def test_table_is_read_once_a_process(ratings):

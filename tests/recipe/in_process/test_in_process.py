@@ -86,9 +86,9 @@ def test_rollouts_hold_what_candidates_earned(output, task):
     scored = 0
     for rollout in rollouts:
         texts = [c.text for c in parse_candidates(rollout["output"]) if c.closed and c.text][:3]
+        extra, path = {"history": []}, task / "ratings.npz"
         stars = {
-            text: compute_score("", text, rollout["gts"], {"history": []}, task / "ratings.npz")
-            for text in texts
+            text: compute_score("", text, rollout["gts"], extra, path)["score"] for text in texts
         }
         record = json.loads(rollout["shape_grpo"])
         for text, reward in zip(texts, record["rewards"], strict=True):

@@ -180,7 +180,7 @@ def test_rewards_come_from_the_files_written(task, known, table):
         viewer, extra = row["reward_model"]["ground_truth"], row["extra_info"]
 
         def score(title, viewer=viewer, extra=extra, **keywords):
-            return compute_score("films", title, viewer, extra, path, **keywords)
+            return compute_score("films", title, viewer, extra, path, **keywords)["score"]
 
         seen = [film_number(title) for title in extra["history"]]
         assert all(score(title, seen_reward=-1) == -1 for title in extra["history"])
