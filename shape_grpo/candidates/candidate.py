@@ -53,6 +53,8 @@ class ResponseText:
 
     def plain_offset(self, offset: int) -> int:
         """Return the offset in the text without special tokens."""
+        if not self.special:
+            return offset
         before = self._count_before(offset)
         inside = offset - self.special[before][0] if self._is_inside(before, offset) else 0
         return offset - self._lengths[before] - inside

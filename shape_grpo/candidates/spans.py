@@ -2,11 +2,10 @@
 
 The text is never tokenised again, which could give other ids than the model sampled. Instead, each
 id is mapped to the bytes that it adds to the text. The bytes of all ids must decode to exactly the
-tokenizer's text; with an uncommon decoder they do not, and the spans are found by decoding prefixes
-of the ids, which is slower.
+tokenizer's text; with a decoder that rewrites text across tokens they do not, and the spans are
+found by decoding prefixes of the ids, which is slower.
 """
 
-import codecs
 import warnings
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
@@ -14,7 +13,9 @@ from functools import cached_property, partial
 from itertools import accumulate
 
 from shape_grpo.candidates.candidate import Candidate, ResponseText
-from shape_grpo.candidates.vocabulary import Tokenizer, Vocabulary, decode, token_pieces
+from shape_grpo.candidates.vocabulary import Tokenizer, Vocabulary, decode, to_bytes, token_pieces
+
+_CONTINUATION = bytes(range(0x80, 0xC0))  # all bytes of a character in UTF-8 but the first
 
 
 def decode_response(tokenizer: Tokenizer, response_ids: Sequence[int]) -> str:
@@ -50,18 +51,19 @@ class DecodedTokens:
         # Elements of arrays and tensors are not keys of a dictionary of ints.
         self.ids: list[int] = ids.tolist() if hasattr(ids, "tolist") else list(ids)
         self._plain = decode(tokenizer, self.ids)
+        self._used = set(self.ids)
+        self._vocabulary = Vocabulary.of(tokenizer, self._used)
 
     @cached_property
     def text(self) -> ResponseText:
         """The text, with its special tokens."""
-        vocabulary = Vocabulary.of(self._tokenizer)
-        vocabulary.learn(self._tokenizer, self.ids)
-        special = [n for n, token_id in enumerate(self.ids) if token_id in vocabulary.special]
-        if not special:
+        written_as = self._vocabulary.special
+        if written_as.keys().isdisjoint(self._used):
             return ResponseText(self._plain)
+        special = [n for n, token_id in enumerate(self.ids) if token_id in written_as]
         parts, places, at, length = [], [], 0, 0
         for number, offset in zip(special, self._offsets(special), strict=True):
-            written = vocabulary.special[self.ids[number]]
+            written = written_as[self.ids[number]]
             parts += [self._plain[at:offset], written]
             length += offset - at + len(written)
             places.append((length - len(written), length))
@@ -90,66 +92,63 @@ class DecodedTokens:
         _check(self.text.text, candidates)
         offset = self.text.plain_offset
         places = [(offset(candidate.start), offset(candidate.end)) for candidate in candidates]
-        locate = self._spans_by_bytes if self._adds_up else self._spans_by_prefixes
-        touched = locate(places)
+        pieces, image = self._pieces
+        if image is None:
+            touched = self._spans_by_prefixes(places)
+        else:
+            touched = self._spans_by_bytes(image, places)
         spans = []
         free = 0
         for first, end in touched:
             start = max(first, free)
-            while start < end and not self._pieces[start]:
+            while start < end and not pieces[start]:
                 start += 1
             free = max(start, end)
             spans.append((start, free))
         return spans
 
     @cached_property
-    def _pieces(self) -> list[bytes]:
-        """The bytes that each token adds to the text without special tokens."""
-        return token_pieces(self._tokenizer, self.ids, self._plain)
-
-    @cached_property
-    def _data(self) -> bytes:
-        return b"".join(self._pieces)
-
-    @cached_property
-    def _adds_up(self) -> bool:
-        """Whether the text is the sum of its tokens."""
-        adds_up = self._data.decode("utf-8", "replace") == self._plain
-        if not adds_up:
+    def _pieces(self) -> tuple[list[bytes], str | None]:
+        """The bytes of each token, and the image of the plain text: `token_pieces`."""
+        pieces, image = token_pieces(self._tokenizer, self._vocabulary, self.ids, self._plain)
+        if image is None:
             warnings.warn(
                 f"{type(self._tokenizer).__name__}: text is not the sum of its tokens under this "
                 "decoder; candidates are located by decoding prefixes, about 200 times slower",
                 stacklevel=3,
             )
-        return adds_up
+        return pieces, image
+
+    @cached_property
+    def _piece_ends(self) -> list[int]:
+        return list(accumulate(map(len, self._pieces[0])))
 
     def _offsets(self, numbers: Sequence[int]) -> list[int]:
         """Return the offset in the plain text at which each of these tokens stands."""
-        if not self._adds_up:
+        _, image = self._pieces
+        if image is None:
             return [len(decode(self._tokenizer, self.ids[:number])) for number in numbers]
-        begins = [0, *accumulate(map(len, self._pieces))]
-        data = self._data.decode("utf-8", "shape_grpo.fill_invalid").encode()
+        data = to_bytes(image)
         offsets, offset, at = [], 0, 0
         for number in numbers:
+            begin = self._piece_ends[number]  # and its end: it adds nothing to the plain text
+            offset += len(data[at:begin].translate(None, _CONTINUATION))
+            at = begin
             # A special token within a character is written before it.
-            before = data[at : begins[number]].decode("utf-8", "ignore")
-            offset += len(before)
-            at += len(before.encode())
-            offsets.append(offset)
+            offsets.append(offset - (begin < len(data) and data[begin] in _CONTINUATION))
         return offsets
 
-    def _spans_by_bytes(self, places: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-        # Has as many characters as the decoded text and as many bytes as the tokens.
-        text = self._data.decode("utf-8", "shape_grpo.fill_invalid")
-        piece_ends = list(accumulate(map(len, self._pieces)))
+    def _spans_by_bytes(
+        self, image: str, places: Iterable[tuple[int, int]]
+    ) -> list[tuple[int, int]]:
         spans = []
         character = byte = 0
         for start, stop in places:
-            first_byte = byte + len(text[character:start].encode())
-            byte = first_byte + len(text[start:stop].encode())
+            first_byte = byte + len(to_bytes(image[character:start]))
+            byte = first_byte + len(to_bytes(image[start:stop]))
             character = stop
-            first = bisect_right(piece_ends, first_byte)
-            end = bisect_left(piece_ends, byte) + 1 if byte > first_byte else first
+            first = bisect_right(self._piece_ends, first_byte)
+            end = bisect_left(self._piece_ends, byte) + 1 if byte > first_byte else first
             spans.append((first, end))
         return spans
 
@@ -183,12 +182,3 @@ def _check(text: str, candidates: Iterable[Candidate]) -> None:
                 "decode_response(tokenizer, response_ids), in order and without overlap"
             )
         previous_end = end
-
-
-def _fill_invalid(error: UnicodeError) -> tuple[str, int]:
-    """Replace an invalid sequence by one character of the same length in UTF-8."""
-    assert isinstance(error, UnicodeDecodeError)
-    return "?\u00bf\ufffd"[error.end - error.start - 1], error.end
-
-
-codecs.register_error("shape_grpo.fill_invalid", _fill_invalid)

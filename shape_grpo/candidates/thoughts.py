@@ -151,13 +151,12 @@ class Thoughts:
         if not self.marks:
             return ""
         ids = [int(token_id) for token_id in prompt_ids[-_LONGEST_TURN_START:]]
-        vocabulary = Vocabulary.of(tokenizer)
-        vocabulary.learn(tokenizer, ids)
+        vocabulary = Vocabulary.of(tokenizer, set(ids))
         # These stand at the start or end of the whole sequence, not of a turn.
         outer = {getattr(tokenizer, name, None) for name in ("bos_token_id", "pad_token_id")}
         for place in reversed(range(len(ids))):
             token_id = ids[place]
-            is_special = not vocabulary.token_bytes[token_id] and token_id not in outer
+            is_special = vocabulary.token_bytes.get(token_id) == b"" and token_id not in outer
             # A mark may consist of several tokens.
             if is_special and vocabulary.special.get(token_id, "\0\0") not in self._marks:
                 return decode(tokenizer, ids[place:], special=True)

@@ -18,6 +18,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
+from recipe.shape_grpo.bench import spans as spans_by_vocabulary
 from recipe.shape_grpo.bench.measure import cpu_seconds_in_turn, processor, seconds
 from recipe.shape_grpo.policies.tiny_qwen3 import train_tokenizer
 
@@ -170,3 +171,4 @@ def run() -> None:
     on_gpu(console)
     on_cpu(console)
     spans(console)
+    spans_by_vocabulary.run(console)
