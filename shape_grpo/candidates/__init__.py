@@ -6,7 +6,7 @@ Works on plain strings and lists of token ids; needs no torch and no verl.
 from shape_grpo.candidates.candidate import Candidate, ResponseText
 from shape_grpo.candidates.candidate_set import CandidateSet, CheckedCandidate
 from shape_grpo.candidates.comparing import comparable_text
-from shape_grpo.candidates.families import FAMILIES
+from shape_grpo.candidates.families import FAMILIES, Marks
 from shape_grpo.candidates.finding import find_candidates, find_in_text
 from shape_grpo.candidates.formats import FORMATS, Format, make_format, register_format
 from shape_grpo.candidates.parsing import parse_candidates
@@ -24,6 +24,7 @@ __all__ = [
     "CandidateSet",
     "CheckedCandidate",
     "Format",
+    "Marks",
     "ResponseText",
     "Thoughts",
     "comparable_text",

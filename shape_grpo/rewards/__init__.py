@@ -1,5 +1,6 @@
 """Reward functions, asked about candidates in time, with their failures caught. Needs no verl."""
 
+from shape_grpo.rewards.answers import AnswerWatch
 from shape_grpo.rewards.calls import EveryThreadHangs, RewardCalls, RewardTimeout
 from shape_grpo.rewards.failures import ErrorBudget, Failure, FailureLog, failure_in_one_line
 from shape_grpo.rewards.function import (
@@ -19,6 +20,7 @@ from shape_grpo.rewards.scoring import (
 )
 
 __all__ = [
+    "AnswerWatch",
     "ErrorBudget",
     "EveryThreadHangs",
     "Failure",

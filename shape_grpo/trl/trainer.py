@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -20,9 +21,11 @@ from shape_grpo.advantage import (
 from shape_grpo.candidates import CandidateSet, find_candidates, turns_of
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.credit import Shares
-from shape_grpo.rewards import ErrorBudget
+from shape_grpo.rewards import AnswerWatch, ErrorBudget
 from shape_grpo.trl.checks import check_options
 from shape_grpo.trl.rewards import CandidateRewards
+
+logger = logging.getLogger(__name__)
 
 UTILITY = "set_utility"
 """Name of the one reward that TRL knows of, in its logs."""
@@ -88,6 +91,12 @@ class ShapEGRPOTrainer(GRPOTrainer):
         self.reward_func_names = [UTILITY]
         self.reward_weights = torch.ones(1)
         self.records: list[CandidateRecord] = []
+        self._answers = AnswerWatch(
+            self.max_completion_length,
+            "max_completion_length",
+            "GRPOConfig(log_completions=True) prints some.",
+            logger.warning,
+        )
         self._error_budgets = {
             mode: ErrorBudget(
                 self.shape_grpo.allowed_error_share,
@@ -125,6 +134,8 @@ class ShapEGRPOTrainer(GRPOTrainer):
         lengths = gather_object([len(ids) for ids in completion_ids_list])
         where = "in training" if self._mode == "train" else "in evaluation"
         self._error_budgets[self._mode].spend(self.records, where)
+        if self._mode == "train" and self.accelerator.is_main_process:
+            self._answers.see(lengths, self.records)
         method = self.shape_grpo.method
         self._candidates = CandidateBatch.collate(
             self.records, vectors=method.utility.takes_vectors

@@ -19,7 +19,7 @@ from verl.trainer.ppo.v1 import get_trainer_cls, register_trainer
 
 from shape_grpo.advantage import CandidateBatch, CandidateRecord, candidate_metrics
 from shape_grpo.advantage.metrics import COUNTS
-from shape_grpo.rewards import ErrorBudget
+from shape_grpo.rewards import AnswerWatch, ErrorBudget
 from shape_grpo.verl import cpu, trainers_logger
 from shape_grpo.verl.checks import (
     RECORD_KEY,
@@ -54,6 +54,12 @@ class CandidateTrainerMixin:
             options.error_window,
         )
         self._sample_log = SampleLog(config)
+        self._answers = AnswerWatch(
+            config.data.max_response_length,
+            "data.max_response_length",
+            f"Some of them are in {self._sample_log.path}.",
+            logger.warning,
+        )
         with open_dict(config):
             # For verl's trackers, because verl's own trainer logs the same mode.
             config.trainer.v1.registered_trainer = config.trainer.v1.trainer_mode
@@ -104,6 +110,7 @@ class CandidateTrainerMixin:
             shares.select(rows),
             method,
         )
+        self._answers.see([lengths[key] for key in answers], list(answers.values()))
         counts = {name: measured[name] for name in COUNTS} | self._count_responses(len(answers))
         metrics.update(measured | counts)
         self._counts.update(counts)

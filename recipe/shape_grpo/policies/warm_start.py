@@ -29,7 +29,6 @@ from recipe.shape_grpo.policies.tiny_qwen3 import (
 from recipe.shape_grpo.tasks import load_task
 from recipe.shape_grpo.tasks.common import Example, Messages
 from recipe.shape_grpo.tasks.own import read_any_task
-from shape_grpo.candidates import parse_candidates
 
 
 def prompt_texts(prompts: list[Messages], tokenizer: PreTrainedTokenizerFast) -> list[str]:
@@ -131,21 +130,20 @@ def sample_answers(
     return tokenizer.batch_decode(answers, skip_special_tokens=True)
 
 
-def describe_answers(answers: list[str], texts: list[str], candidates: int) -> str:
-    """Report how many of the `answers` have K candidates, and K different ones of the examples'.
+def describe_answers(suggested: list[list[str]], texts: list[str], candidates: int) -> str:
+    """Report how many answers have K candidates, and K different ones of the examples'.
 
     Args:
-        answers: Sampled answers.
+        suggested: Candidates of each sampled answer.
         texts: Texts of the examples' candidates.
         candidates: K, the number of candidates per example.
     """
     known = {text.strip() for text in texts}
-    suggested = [[c.text for c in parse_candidates(answer) if c.closed] for answer in answers]
     complete = [len(names) == candidates for names in suggested]
     valid = [len(set(names) & known) == len(names) == candidates for names in suggested]
     used = {text for names in suggested for text in names} & known
     return (
-        f"of {len(answers)} sampled answers, {np.mean(complete):.0%} have {candidates} candidates "
+        f"of {len(suggested)} sampled answers, {np.mean(complete):.0%} have {candidates} candidates "
         f"and {np.mean(valid):.0%} have {candidates} different ones from the examples; they use "
         f"{len(used)} of the examples' {len(known)} candidates"
     )
@@ -172,7 +170,8 @@ def train_policy(folder: Path, output: Path, settings: PolicySettings, console: 
     drawn = examples.draw(settings.sampled)
     longest = max(len(ids) for ids in tokenizer([answer for _, answer in drawn])["input_ids"])
     answers = sample_answers(model, tokenizer, [messages for messages, _ in drawn], longest + 1)
+    suggested = list(map(examples.find, answers))
     console.print(
         f"policy: {model.num_parameters() / 1e6:.2f}M parameters, {len(tokenizer)} tokens; "
-        f"{describe_answers(answers, examples.texts, task['candidates'])} -> {output}"
+        f"{describe_answers(suggested, examples.texts, task['candidates'])} -> {output}"
     )

@@ -7,8 +7,8 @@ before Ray starts (docs/mistakes.md). Each override must be a key of the configu
 this project. The result must pass the checks of `shape_grpo.verl.checks` and of verl, and the
 prompts must ask for the configured number of candidates.
 
-Only the dry run calls the reward function, once, with the first row of the data and a made-up
-candidate.
+Only the dry run renders the first prompt, and reads a made-up answer to it by the tokenizer. It
+also calls the reward function, once, with the first row of the data and a made-up candidate.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recipe.shape_grpo.common.files import read_stamp
 from recipe.shape_grpo.common.methods import CONFIG
+from recipe.shape_grpo.runs.try_conversation import conversation_lines, scale_line
 from shape_grpo.registry import closest
 from shape_grpo.verl import cpu
 from shape_grpo.verl.checks import check_platform, check_trainer_config
@@ -169,6 +170,9 @@ def main(overrides: list[str]) -> None:
     except ValueError as error:
         sys.exit(f"Configuration error: {error}")
     print("The configuration is valid.")
+    unscaled = [override for override in overrides if not override.startswith("+scale=")]
+    if len(unscaled) < len(overrides) and (line := scale_line(config, compose_config(unscaled))):
+        print(line)
     problems = list(missing_files(config))
     for problem in problems:
         print(f"Missing: {problem}")
@@ -176,6 +180,11 @@ def main(overrides: list[str]) -> None:
         sys.exit(HOW_TO_MAKE)
     from recipe.shape_grpo.runs.try_reward import RewardFailed, try_reward
 
+    try:
+        for line in conversation_lines(config):
+            print(line)
+    except ValueError as error:
+        sys.exit(f"Format error: {error}")
     try:
         print(try_reward(config))
     except RewardFailed as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -20,6 +20,7 @@ from recipe.shape_grpo.common.run_folder import (
     held_out_reward,
     read_metrics,
 )
+from shape_grpo.rewards.answers import MOST_CUT, MOST_WITHOUT
 
 FEW = 5
 """Number of steps averaged at the start and at the end of a run."""
@@ -71,6 +72,8 @@ def print_summary(run: Path, console: Console) -> None:
             table.add_row(words, f"{start:.3f}", f"{end:.3f}")
     console.print(table)
     console.print(f"Training rows: means of the first and the last {FEW} steps. {_losses(trained)}")
+    for sentence in _warnings(trained[-FEW:]):
+        console.print(sentence)
     for name, words in PLACES.items():
         if (run / name).exists():
             console.print(f"{run / name}: {words.format(run=run)}", soft_wrap=True)
@@ -79,6 +82,22 @@ def print_summary(run: Path, console: Console) -> None:
 def _mean(steps: Sequence[Mapping[str, Any]], name: str) -> float | None:
     values = [float(data[name]) for data in steps if name in data]
     return fmean(values) if values else None
+
+
+def _warnings(steps: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a sentence if most responses of the last steps were cut off or hold no candidates."""
+    cut = _mean(steps, "response_length/clip_ratio") or 0.0
+    without = _mean(steps, "shape_grpo/responses_without_candidates") or 0.0
+    if cut >= MOST_CUT:
+        yield (
+            f"{cut:.0%} of the last responses were cut off at data.max_response_length: write a "
+            "larger value, or ask for shorter answers."
+        )
+    if without >= MOST_WITHOUT:
+        yield (
+            f"{without:.0%} of the last responses hold no candidate: compare the samples with "
+            "algorithm.shape_grpo.format and thoughts."
+        )
 
 
 def _losses(steps: Sequence[Mapping[str, Any]]) -> str:

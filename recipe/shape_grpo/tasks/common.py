@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from recipe.shape_grpo.common.files import is_current, read_stamp, write_stamp
+from shape_grpo.candidates import parse_candidates
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -25,6 +26,11 @@ OWN_EXAMPLES = "examples.jsonl"
 """The example answers of a custom task (`own.py`)."""
 
 
+def find_tagged(answer: str) -> list[str]:
+    """Return the whole candidates in an answer in tags, as this project's prompts ask for them."""
+    return [candidate.text for candidate in parse_candidates(answer) if candidate.closed]
+
+
 @dataclass(frozen=True)
 class Examples:
     """Example answers to a task, right or wrong, which show the format only.
@@ -32,10 +38,12 @@ class Examples:
     Attributes:
         texts: All texts that a candidate of such an answer may have.
         draw: ``draw(n)`` returns n examples; the candidates of an answer differ.
+        find: Returns the candidates in an answer that a policy wrote.
     """
 
     texts: list[str]
     draw: Callable[[int], list[Example]]
+    find: Callable[[str], list[str]] = find_tagged
 
 
 def answer_text(candidates: Iterable[str]) -> str:

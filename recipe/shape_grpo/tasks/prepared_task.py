@@ -152,7 +152,9 @@ def as_trl_reward(function: RewardFunction) -> Callable[..., Any]:
             place = columns["candidate_index"][number], columns["num_candidates"][number]
             text = completion[-1]["content"]
             scored = await function.score(text, arguments, *place)
-            return scored.reward
+            if scored.identity is None:
+                return scored.reward
+            return {"score": scored.reward, "identity": scored.identity}
 
         completions = enumerate(columns["completions"])
         return await asyncio.gather(*(score(*numbered) for numbered in completions))

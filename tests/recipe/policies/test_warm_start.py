@@ -18,6 +18,7 @@ from recipe.shape_grpo.policies.warm_start import (
     imitate,
     train_policy,
 )
+from recipe.shape_grpo.tasks.common import find_tagged
 from recipe.shape_grpo.tasks.movielens import draw_example
 
 TITLES = [
@@ -117,7 +118,7 @@ def test_answers_are_described():
         right + "<candidate>The Net</candidate>",  # one too many
         right.removesuffix("</candidate>"),  # cut off
     ]
-    text = describe_answers(answers, TITLES, 2)
+    text = describe_answers(list(map(find_tagged, answers)), TITLES, 2)
     assert "of 5 sampled answers, 60% have 2 candidates and 20% have 2 different ones" in text
     assert "they use 3 of the examples' 12 candidates" in text
 

@@ -90,6 +90,34 @@ def test_the_configuration_is_that_of_the_prompts(tmp_path, monkeypatch):
     assert OmegaConf.merge(base, {k: v for k, v in config.items() if k != "defaults"})
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("xml", {"tag": "dish"}),
+        ("numbered", {}),
+        ("json", {"key": "dish"}),
+        ("fenced", {}),
+        ("lines", {"marker": "- "}),
+        ("regex", {"pattern": r"(?m)^\* (.+)$", "example": "* {candidate}\n"}),
+    ],
+)
+def test_the_template_takes_any_format_that_can_write(name, options, tmp_path):
+    new_task("lunch", tmp_path, tmp_path)
+    prompts = (tmp_path / "prompts.py").read_text()
+    changed = prompts.replace('make_format("xml")', f"make_format({name!r}, {options!r})")
+    assert changed != prompts
+    (tmp_path / "prompts.py").write_text(changed)
+    for command in (["prompts.py"], ["-m", "pytest", "-q", "-p", "no:cacheprovider", "."]):
+        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+        subprocess.run([sys.executable, *command], cwd=tmp_path, env=environment, check=True)
+    examples = example_answers(tmp_path, np.random.default_rng(0))
+    (_, answer), *_ = examples.draw(1)
+    assert len(examples.texts) == 13 and len(examples.find(answer)) == 3
+    found = parse_candidates(answer, format=name, format_options=options)
+    assert sorted(candidate.text for candidate in found) == examples.find(answer)
+    assert read_any_task(tmp_path)["candidates"] == 3
+
+
 @pytest.mark.parametrize("name", ["My_task", "2_tasks", "my-task", "", "../my_task"])
 def test_a_name_that_python_would_not_take_is_refused(name, tmp_path):
     with pytest.raises(ValueError, match="cannot name a task"):
@@ -155,6 +183,8 @@ def test_a_prompt_is_text_or_chat_messages(folder):
         ({"prompt": "Hi"}, "examples.jsonl:2 is not an example"),
         ({"prompt": "Hi", "answer": "a, b"}, "examples.jsonl:2: the answer has no <candidate>"),
         ({"prompt": "Hi", "answer": TWO[:-2]}, "or one that is not closed"),
+        ({"prompt": "Hi", "answer": "a, b", "candidates": "a"}, "Beside an answer in another"),
+        ({"prompt": "Hi", "answer": "a, b", "candidates": []}, '"candidates": '),
     ],
 )
 def test_a_line_that_is_no_example_is_named(folder, line, says):

@@ -12,9 +12,14 @@ from typing import Any
 import pandas as pd
 from reward import MENU, WISHES
 
+from shape_grpo.candidates import make_format
+
 FOLDER = Path(__file__).parent
 CANDIDATES = 3  # as `dataset.candidates` in the configuration
 GUESTS = 4
+# How answers hold candidates, as `algorithm.shape_grpo.format` and `format_options` in the
+# configuration: xml, numbered, json, fenced, lines, or another (docs/configuration.md).
+FORMAT = make_format("xml")
 
 TABLES = list(combinations(WISHES, GUESTS))
 random.Random(0).shuffle(TABLES)
@@ -23,8 +28,8 @@ random.Random(0).shuffle(TABLES)
 def prompt(table: tuple[str, ...]) -> str:
     """Return the text that the policy reads; it must ask for candidates in their format."""
     return (
-        f"The guests want something {', '.join(table)}. Suggest {CANDIDATES} dishes, each as "
-        "<candidate>dish</candidate>."
+        f"The guests want something {', '.join(table)}. Suggest {CANDIDATES} dishes, in this "
+        f"form:\n{FORMAT.write(['dish', 'another dish', '...'])}"
     )
 
 
@@ -40,11 +45,10 @@ def row(table: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def example(table: tuple[str, ...], rng: random.Random) -> dict[str, str]:
+def example(table: tuple[str, ...], rng: random.Random) -> dict[str, Any]:
     """Return an answer of the right form. It need not be good: the rewards teach that."""
     dishes = rng.sample(list(MENU), CANDIDATES)
-    answer = "\n".join(f"<candidate>{dish}</candidate>" for dish in dishes)
-    return {"prompt": prompt(table), "answer": answer}
+    return {"prompt": prompt(table), "answer": FORMAT.write(dishes), "candidates": dishes}
 
 
 def main() -> None:

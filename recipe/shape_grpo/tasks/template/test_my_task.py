@@ -37,5 +37,5 @@ def test_the_example_answers_have_the_form_that_the_prompts_ask_for() -> None:
     """A policy that imitates them writes this number of candidates, and nothing else."""
     for table in prompts.TABLES:
         answer = prompts.example(table, Random(0))["answer"]
-        dishes = [candidate.text for candidate in parse_candidates(answer)]
+        dishes = [candidate.text for candidate in parse_candidates(answer, format=prompts.FORMAT)]
         assert len(dishes) == prompts.CANDIDATES and set(dishes) <= set(reward.MENU)
