@@ -7,13 +7,20 @@ shows in one round trip from text to token ids and back, before a training start
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from shape_grpo.candidates import CandidateRules, Marks, decode_response, find_candidates
 
-_WORDS = ("a made-up candidate", "candidate", "Candidate", "CANDIDATE", "")
+_SHAPES: tuple[Callable[[int], str], ...] = (
+    lambda n: f"made-up candidate {n}",
+    lambda n: "candidate" + "x" * n,
+    lambda n: "Candidate" + "x" * n,
+    lambda n: "CANDIDATE" + "X" * n,
+    str,
+)
+"""Made-up candidates: patterns of regular expressions may take only some of them."""
 _OPENING_TAG = re.compile(r"<([A-Za-z][\w:-]*)>\s*\Z")
 _END = 40
 """Number of characters of the prompt's end that are shown."""
@@ -118,8 +125,8 @@ def _encode(tokenizer: Any, text: str) -> list[int]:
 def _made_up(rules: CandidateRules, count: int) -> tuple[list[str], str]:
     """Return made-up candidates that the format takes, and an answer that holds them."""
     candidates, answer = [], ""
-    for word in _WORDS:
-        candidates = [f"{word} {number}".strip() for number in range(1, count + 1)]
+    for shape in _SHAPES:
+        candidates = list(map(shape, range(1, count + 1)))
         written = rules.answer_format.write(candidates)
         if written is None:
             return [], ""

@@ -143,9 +143,9 @@ def describe_answers(suggested: list[list[str]], texts: list[str], candidates: i
     valid = [len(set(names) & known) == len(names) == candidates for names in suggested]
     used = {text for names in suggested for text in names} & known
     return (
-        f"of {len(suggested)} sampled answers, {np.mean(complete):.0%} have {candidates} candidates "
-        f"and {np.mean(valid):.0%} have {candidates} different ones from the examples; they use "
-        f"{len(used)} of the examples' {len(known)} candidates"
+        f"of {len(suggested)} sampled answers, {np.mean(complete):.0%} have {candidates} "
+        f"candidates and {np.mean(valid):.0%} have {candidates} different ones from the examples; "
+        f"they use {len(used)} of the examples' {len(known)} candidates"
     )
 
 

@@ -1,10 +1,10 @@
-"""A custom task: a folder with prompts and examples that the user made.
+r"""A custom task: a folder with prompts and examples that the user made.
 
 The folder holds `train.parquet` and `test.parquet`, in verl's columns, and `examples.jsonl`:
 answers that show a policy the format, one per line, as
 {"prompt": "...", "answer": "<candidate>...</candidate>"}. A prompt is the user's text, or a list of
 chat messages. An answer in another format than xml has its candidates beside it:
-{"prompt": "...", "answer": "[\\"a\\", \\"b\\"]", "candidates": ["a", "b"]}. `tasks new` writes
+{"prompt": "...", "answer": "[\"a\", \"b\"]", "candidates": ["a", "b"]}. `tasks new` writes
 such a folder.
 """
 
