@@ -52,8 +52,8 @@ def test_a_candidate_that_failed_is_compared_by_its_text():
 
     scored = settled(["Alien", "alien", "dune", "DUNE"], fails_on_capitals, duplicate="drop")
     # alien and DUNE were asked about once dune had an identity, because they are other letters.
-    assert scored.record.texts == ["Alien", "alien"]
-    assert scored.record.rewards == [None, 1.0]
+    assert scored.record.texts == ["Alien", "alien", "dune"]
+    assert scored.record.rewards == [None, 1.0, 1.0]
 
 
 def test_room_that_a_duplicate_by_text_takes_makes_later_ones_surplus():
