@@ -1,8 +1,12 @@
 """Responses of several turns, and thoughts that the prompt opens."""
 
+from importlib.resources import files
+from itertools import count
+
 import pytest
 
-from tests.trl.tiny_policy import answer, make_trainer, scored_batch
+from shape_grpo.trl import ShapEGRPOTrainer
+from tests.trl.tiny_policy import answer, byte_tokenizer, make_trainer, scored_batch
 
 STARS = {"five": 5.0, "four": 4.0, "three": 3.0, "tool": 9.0}
 
@@ -133,3 +137,88 @@ def test_training_and_evaluation_run_with_an_environment(tmp_path):
     assert train["shape_grpo/num_candidates"] == test["eval_shape_grpo/num_candidates"] == 1
     assert train["reward"] == test["eval_reward"] == pytest.approx(2.0)
     assert train["grad_norm"] > 0
+
+
+def qwen3_tokenizer():
+    """The byte tokenizer with Qwen3's chat template."""
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.add_tokens(["<tool_call>", "</tool_call>", "<think>", "</think>"])
+    tokenizer.eos_token = "<|im_end|>"
+    tokenizer.chat_template = (files("trl") / "chat_templates/qwen3.jinja").read_text()
+    return tokenizer
+
+
+class Conversing(ShapEGRPOTrainer):
+    """The n-th turn of each response is the n-th of its list."""
+
+    def _generate_single_turn(self, prompt_ids, *_, **__):
+        number = next(self.calls)
+        texts = [turns[number] for turns in self.responses if len(turns) > number]
+        assert len(texts) == len(prompt_ids)
+        end = self._tokenizer.eos_token_id
+        return [[*self._tokenizer(text)["input_ids"], end] for text in texts], None
+
+
+def find_film(year: int) -> str:
+    """
+    Find a film.
+
+    Args:
+        year: Its year.
+
+    Returns:
+        The film.
+    """
+    return f"<candidate>tool</candidate> of {year}"
+
+
+class Cinema:
+    def reset(self, **_):
+        return None
+
+    def find_film(self, year: int) -> str:
+        """
+        Find a film.
+
+        Args:
+            year: Its year.
+
+        Returns:
+            The film.
+        """
+        return find_film(year)
+
+
+CALL = '<tool_call>\n{"name": "find_film", "arguments": {"year": 1999}}\n</tool_call>'
+
+
+@pytest.mark.parametrize("options", [{"tools": [find_film]}, {"environment_factory": Cinema}])
+@pytest.mark.parametrize(
+    ("turns", "texts"), [("last", [["five"], ["three"]]), ("all", [["four", "five"], ["three"]])]
+)
+def test_trls_own_tools_write_no_candidates(tmp_path, options, turns, texts):
+    seen = []
+
+    def spy(completions, **columns):
+        seen.extend(message["content"] for (message,) in completions)
+        return stars(message["content"] for (message,) in completions)
+
+    trainer = make_trainer(
+        tmp_path, spy, [[answer("four") + CALL, answer("five")], [answer("three")]],
+        prompts=([{"role": "user", "content": "Which?"}],), base=Conversing, turns=turns,
+        settings={"max_completion_length": 600},
+        options={**options, "processing_class": qwen3_tokenizer()},
+    )  # fmt: skip
+    trainer.calls = count()
+    batch = scored_batch(trainer)
+    assert [record.texts for record in trainer.records] == texts
+    assert seen == [text for of_response in texts for text in of_response]
+    tokens = batch["completion_ids"][0]
+    written = trainer._tokenizer.decode(tokens)
+    assert "<candidate>tool</candidate> of 1999" in written
+    for record in trainer.records[:1]:
+        spans = zip(record.starts, record.ends, strict=True)
+        assert [trainer._tokenizer.decode(tokens[slice(*span)]) for span in spans] == texts[0]
+    assert not batch["advantages"][batch["tool_mask"] == 0].any()
+    assert batch["advantages"][0, 0] > 0 > batch["advantages"][1, 0]

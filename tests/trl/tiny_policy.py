@@ -37,7 +37,7 @@ def tiny_model(tokenizer):
             num_attention_heads=1,
             num_key_value_heads=1,
             head_dim=16,
-            max_position_embeddings=512,
+            max_position_embeddings=4096,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
