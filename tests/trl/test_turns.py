@@ -175,7 +175,7 @@ def find_film(year: int) -> str:
 
 class Cinema:
     def reset(self, **_):
-        return None
+        self.asked = []
 
     def find_film(self, year: int) -> str:
         """
@@ -187,10 +187,27 @@ class Cinema:
         Returns:
             The film.
         """
+        self.asked.append(year)
         return find_film(year)
 
 
+class Critic(Cinema):
+    def get_reward(self):
+        return 1.0
+
+
 CALL = '<tool_call>\n{"name": "find_film", "arguments": {"year": 1999}}\n</tool_call>'
+
+
+def conversing(folder, reward, options, **block):
+    trainer = make_trainer(
+        folder, reward, [[answer("four") + CALL, answer("five")], [answer("three")]],
+        prompts=([{"role": "user", "content": "Which?"}],), base=Conversing,
+        settings={"max_completion_length": 600},
+        options={**options, "processing_class": qwen3_tokenizer()}, **block,
+    )  # fmt: skip
+    trainer.calls = count()
+    return trainer
 
 
 @pytest.mark.parametrize("options", [{"tools": [find_film]}, {"environment_factory": Cinema}])
@@ -204,13 +221,7 @@ def test_trls_own_tools_write_no_candidates(tmp_path, options, turns, texts):
         seen.extend(message["content"] for (message,) in completions)
         return stars(message["content"] for (message,) in completions)
 
-    trainer = make_trainer(
-        tmp_path, spy, [[answer("four") + CALL, answer("five")], [answer("three")]],
-        prompts=([{"role": "user", "content": "Which?"}],), base=Conversing, turns=turns,
-        settings={"max_completion_length": 600},
-        options={**options, "processing_class": qwen3_tokenizer()},
-    )  # fmt: skip
-    trainer.calls = count()
+    trainer = conversing(tmp_path, spy, options, turns=turns)
     batch = scored_batch(trainer)
     assert [record.texts for record in trainer.records] == texts
     assert seen == [text for of_response in texts for text in of_response]
@@ -222,3 +233,19 @@ def test_trls_own_tools_write_no_candidates(tmp_path, options, turns, texts):
         assert [trainer._tokenizer.decode(tokens[slice(*span)]) for span in spans] == texts[0]
     assert not batch["advantages"][batch["tool_mask"] == 0].any()
     assert batch["advantages"][0, 0] > 0 > batch["advantages"][1, 0]
+
+
+def test_a_reward_function_gets_the_environment_of_each_candidate(tmp_path):
+    seen = []
+
+    def spy(completions, environments, **columns):
+        seen.extend(environment.asked for environment in environments)
+        return [1.0] * len(completions)
+
+    scored_batch(conversing(tmp_path, spy, {"environment_factory": Cinema}, turns="all"))
+    assert seen == [[1999], [1999], []]
+
+
+def test_an_environment_that_scores_whole_rollouts_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"get_reward scores a whole rollout.*takes environments"):
+        conversing(tmp_path, stars, {"environment_factory": Critic})
