@@ -23,6 +23,11 @@ BLOCK = "algorithm.shape_grpo"
 NORM_BY_STD = "norm_adv_by_std_in_grpo"
 """Key of verl's ``algorithm``: whether advantages are divided by the standard deviation."""
 
+_RENAMED = {
+    "ignore_thoughts": "write thoughts=none for ignore_thoughts=false, and leave it out for true",
+}
+"""Keys of earlier versions, and what to write instead."""
+
 
 @dataclass(frozen=True)
 class ShapeGRPOConfig(CandidateRules):
@@ -128,6 +133,8 @@ class ShapeGRPOConfig(CandidateRules):
             raise ValueError(f"{BLOCK}={block}: must be a block of keys and values.")
         known = cls.block_keys()
         for key in map(str, block):
+            if key in _RENAMED:
+                raise ValueError(f"{BLOCK}.{key}: there is no such key any more: {_RENAMED[key]}.")
             if key not in known:
                 raise ValueError(
                     f"{BLOCK}.{key}: unknown key.{did_you_mean(key, known)} "

@@ -69,7 +69,20 @@ def test_verls_switch_is_no_key_of_the_block():
             r"allocator_options=.*'shapley' has no option 'alpha'",
         ),
         ({"advantage": "normalise"}, r"advantage=normalise: unknown value.*reweight"),
-        ({"format": "json"}, r"format=json.*xml, numbered"),
+        (
+            {"format": "jsn"},
+            r"format=jsn: unknown value\. Did you mean json\?.*: .*json.*numbered.*xml",
+        ),
+        ({"format_options": {"tagg": "a"}}, r"format_options=\{'tagg': 'a'\}: .*no option 'tagg'"),
+        ({"format_options": {"tag": "<a>"}}, r"format_options=.*tag='<a>': must be a name"),
+        ({"format": "regex"}, r"format_options=\{\}: .*needs the option 'pattern'"),
+        ({"thoughts": "no"}, r"thoughts=no: write auto .*, none .*, or two different marks"),
+        ({"thoughts": ["<a>", "<a>"]}, r"thoughts=.*two different marks"),
+        ({"turns": "first"}, r"turns=first: unknown value.*last, all"),
+        (
+            {"ignore_thoughts": False},
+            r"\.ignore_thoughts: there is no such key any more: write thoughts=none for ignore_th",
+        ),
         ({"truncated": "keep"}, r"truncated=keep.*score, floor, drop"),
         ({"on_error": "ignore"}, r"on_error=ignore.*skip, raise"),
         ({"max_error_share": 1.5}, r"max_error_share=1\.5: must be from 0 to 1"),
@@ -112,6 +125,12 @@ def test_values_get_the_types_of_their_fields():
     config = ShapeGRPOConfig(epsilon="1e-5", max_candidates="3", floor_reward=1)
     assert (config.epsilon, config.max_candidates) == (1e-5, 3)
     assert type(config.floor_reward) is float
+
+
+def test_thoughts_may_be_a_pair_of_marks_of_ones_own():
+    config = read(thoughts=["<a>", "</a>"], format="json", format_options={"key": "text"})
+    assert config.thoughts == ["<a>", "</a>"] and config.answer_format.key == "text"
+    assert config.known_thoughts.answer("<a>x</a>y") == (8, 9)
 
 
 def test_a_utility_of_ones_own_may_be_the_function_itself():

@@ -134,23 +134,25 @@ class CandidateSet:
             if identity is not None
         }
         checked: list[CheckedCandidate] = []
-        seen: set[str] = set()
+        # Text, and identity, of each candidate that counts to its name.
+        names: dict[str, str] = {}
         kept = 0
         for each in self.checked:
+            identity = by_text.get(each.candidate.text)
+            key = each.name if identity is None else f"identity {identity}"
+            name = names.get(key, key)
             if each.problem in (None, "duplicate"):
-                identity = by_text.get(each.candidate.text)
-                name = each.name if identity is None else f"identity {identity}"
-                each = self._decide(each, name, name in seen, kept)
-                seen.add(name)
-            checked.append(each)
+                each = self._decide(each, kept, is_duplicate=key in names)
+            if each.counts:
+                names.setdefault(each.name, name)
+                names.setdefault(key, name)
+            checked.append(replace(each, name=name))
             kept += each.counts
         return replace(self, checked=checked)
 
-    def _decide(
-        self, each: CheckedCandidate, name: str, is_duplicate: bool, kept: int
-    ) -> CheckedCandidate:
+    def _decide(self, each: CheckedCandidate, kept: int, *, is_duplicate: bool) -> CheckedCandidate:
         if is_duplicate:
-            return replace(each, problem="duplicate", rule=self.rules.duplicate, name=name)
+            return replace(each, problem="duplicate", rule=self.rules.duplicate)
         if kept >= self.rules.allowed:
-            return replace(each, problem="surplus", rule=self.rules.surplus, name=name)
-        return replace(each, problem=None, rule="score", name=name)
+            return replace(each, problem="surplus", rule=self.rules.surplus)
+        return replace(each, problem=None, rule="score")

@@ -48,9 +48,10 @@ class CandidateRules:
             ``surplus``. None: `MOST_CANDIDATES`.
         truncated: Rule for a last candidate that the response's end cut off.
         empty: Rule for a candidate without text.
-        duplicate: Rule for a candidate that equals an earlier one: by the ``identity`` that the
-            reward function returned for them, or else by text (`comparable_text`). Under ``score``
-            both take part, and by symmetry they share what one would get.
+        duplicate: Rule for a candidate that equals an earlier one that was not dropped: by the
+            ``identity`` that the reward function returned for them, or else by text
+            (`comparable_text`). Under ``score`` both take part, and by symmetry they share what one
+            would get.
         surplus: Rule for candidates beyond ``max_candidates``. Under ``score`` and ``floor`` they
             take part up to `MOST_CANDIDATES` in all; those beyond are dropped under any rule.
 
@@ -122,7 +123,8 @@ class CandidateRules:
                 problem, rule = "duplicate", self.duplicate
             else:
                 rule = "score"
-            seen.add(name)
             decided.append((problem, rule))
-            kept += rule != "drop"
+            if rule != "drop":
+                seen.add(name)
+                kept += 1
         return decided

@@ -310,8 +310,8 @@ def _read_parts(file: Path, tokenizer: Any) -> list[tuple[str | list[int], bool]
         return [(text, True)]
     if not isinstance(content, list) or not content:
         return [(text, True)]
-    if all(isinstance(each, dict) and {"role", "content"} <= each.keys() for each in content):
-        return [(str(each["content"]), each["role"] == "assistant") for each in content]
+    if all(isinstance(each, dict) and "role" in each for each in content):
+        return [(_text_of(each), each["role"] == "assistant") for each in content]
     if not all(type(token) is int for token in content):
         return [(text, True)]
     if tokenizer is None:
@@ -322,6 +322,13 @@ def _read_parts(file: Path, tokenizer: Any) -> list[tuple[str | list[int], bool]
             f"knows those from 0 to {len(tokenizer) - 1}"
         )
     return [(content, True)]
+
+
+def _text_of(message: Mapping[str, Any]) -> str:
+    """Return a chat message's text; that of a message of tool calls alone is empty."""
+    content = message.get("content") or ""
+    parts = content if isinstance(content, list) else [{"text": content}]
+    return "".join(str(part.get("text", "")) for part in parts if isinstance(part, dict))
 
 
 def _read_text(file: Path, option: str) -> str:

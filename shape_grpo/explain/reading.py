@@ -21,6 +21,7 @@ from shape_grpo.explain.credited import (
     Segment,
     candidate_segments,
 )
+from shape_grpo.explain.spellings import find_written
 from shape_grpo.rewards import failure_in_one_line
 
 Part = tuple[str | list[int], bool]
@@ -56,10 +57,7 @@ class ReadResponse:
             if each.counts:
                 start, end = bounds
                 segments.append(Segment(self.text[at:start]))
-                first_own = self.text.find(each.candidate.text, start, end)
-                own = (first_own, first_own + len(each.candidate.text))
-                # Escaped text is not found: it is shown as it is written.
-                own = own if first_own >= 0 else bounds
+                own = next(iter(find_written(self.text, each.candidate.text, start, end)), bounds)
                 segments += candidate_segments(self.text, bounds, own, number)
                 at = end
             candidates.append(

@@ -37,9 +37,10 @@ class ShapEGRPOTrainer(GRPOTrainer):
     Reward functions are TRL's, sync or async. They are called with the candidates of all responses
     as completions: ``prompts`` and the dataset's columns are repeated for each candidate,
     ``completion_ids`` holds its tokens, and ``candidate_index`` (from 0) and ``num_candidates`` (of
-    its response) are added. ``log_extra``, which takes one value per completion, is not passed. A
-    candidate's reward is the sum of the functions, weighted by ``reward_weights``. A response's
-    reward, in TRL's logs too, is the utility of its set.
+    its response) are added; ``environments``, as TRL passes them, are repeated too. ``log_extra``,
+    which takes one value per completion, is not passed. A candidate's reward is the sum of the
+    functions, weighted by ``reward_weights``. A response's reward, in TRL's logs too, is the
+    utility of its set.
 
     The metrics of `shape_grpo.advantage.candidate_metrics` are in TRL's logs. Its tables of
     completions show TRL's own advantages of responses.
@@ -79,7 +80,14 @@ class ShapEGRPOTrainer(GRPOTrainer):
         **options: Any,
     ) -> None:
         check_options(reward_funcs, args)
+        given = len(reward_funcs) if isinstance(reward_funcs, list) else 1
         super().__init__(model, reward_funcs, args, **options)
+        if len(self.reward_funcs) > given:
+            raise ValueError(
+                "environment_factory: get_reward scores a whole rollout, and credit needs a reward "
+                "per candidate. Remove it, and write a reward function that takes environments: "
+                "def reward(completions, environments, **columns) -> list[float]."
+            )
         by_std = self.scale_rewards == "group"
         self.shape_grpo = replace(shape_grpo or ShapeGRPOConfig(), norm_by_std=by_std)
         self._reward_candidates = CandidateRewards(
@@ -163,6 +171,9 @@ class ShapEGRPOTrainer(GRPOTrainer):
     ) -> list[CandidateRecord]:
         """Find and score the candidates of this process's responses."""
         found = [self._find(number, ids) for number, ids in enumerate(completion_ids)]
+        if self.environments is not None:
+            pairs = zip(inputs, self.environments, strict=True)
+            inputs = [{**row, "environments": environment} for row, environment in pairs]
         examples = zip(inputs, prompts, completions, completion_ids, strict=True)
         return self._reward_candidates(
             found, list(examples), trainer_state=self.state, log_metric=self._log_metric

@@ -39,7 +39,8 @@ TOKEN_LOSS_MODES = (
 ``gspo`` is one of them: in verl it is the paper's GSPO-token, where only the ratio is per response.
 Every ``loss_agg_mode`` weights whole responses, so it keeps the ratios of credit within one."""
 _SHORTEST_CANDIDATE = {"xml": 7, "numbered": 4}
-"""Length with Qwen3's tokenizer of a one-token candidate with its tags or number."""
+"""Length with Qwen3's tokenizer of a one-token candidate with its tags or number, in the formats in
+which every candidate has the same."""
 
 
 def concerns_this_package(config: DictConfig) -> bool:
@@ -240,7 +241,8 @@ def _check_group_filter(config: DictConfig) -> None:
 
 def _warn_of_short_responses(config: DictConfig, block: ShapeGRPOConfig) -> None:
     limit = config.data.max_response_length
-    shortest = (block.max_candidates or 1) * _SHORTEST_CANDIDATE[block.format]
+    # A candidate of another format may be a line of one token.
+    shortest = (block.max_candidates or 1) * _SHORTEST_CANDIDATE.get(block.format, 1)
     if limit < shortest:
         warnings.warn(
             f"data.max_response_length={limit}: {block.max_candidates or 1} one-token candidates "

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from shape_grpo.advantage import CandidateBatch, CandidateRecord
-from shape_grpo.candidates import CandidateSet
+from shape_grpo.candidates import Candidate, CandidateRules, CandidateSet
 
 
 def test_json_keeps_everything():
@@ -41,10 +41,37 @@ def test_a_record_of_64_candidates_and_100_tests_each_is_small():
 
 
 def test_a_floor_reward_is_not_asked_for():
-    found = CandidateSet([], ["a", None, "b"], [(0, 1), (1, 2), (2, 3)], Counter(duplicate=1))
+    written = [Candidate(text, n, n + 1) for n, text in enumerate(["a", "A", "b"])]
+    rules = CandidateRules(duplicate="floor")
+    found = CandidateSet.from_candidates(written, [(0, 1), (1, 2), (2, 3)], rules)
+    assert found.problem_counts == Counter(duplicate=1)
     record = CandidateRecord.from_results(found, [1.0, 0.0, "Traceback"], found.problem_counts)
     assert (record.num_asked, record.num_errors) == (2, 1)
     assert CandidateRecord.from_json(record.to_json()) == record
+
+
+def test_a_record_holds_the_texts_of_the_candidates_that_count():
+    written = [Candidate("The Hobbit", 0, 10), Candidate("", 12, 12), Candidate("Emma", 14, 18)]
+    rules = CandidateRules()
+    found = CandidateSet.from_candidates(written, [(0, 2), (3, 3), (4, 6)], rules)
+    record = CandidateRecord.from_results(found, [1.0, 2.0], found.problem_counts)
+    assert record.texts == ["The Hobbit", "Emma"]
+    assert (record.starts, record.ends) == ([0, 4], [2, 6])
+    assert CandidateRecord.from_json(record.to_json()) == record
+
+
+def test_a_record_of_an_earlier_version_has_no_texts():
+    old = {"rewards": [1.0], "starts": [0], "ends": [2], "problem_counts": {}, "error": None}
+    assert CandidateRecord.from_fields(old).texts == []
+
+
+def test_a_response_that_a_format_failed_on_has_no_score_and_no_tokens():
+    record = CandidateRecord.unread("Traceback ...")
+    assert record.is_unknown and (record.num_asked, record.num_errors) == (1, 1)
+    assert CandidateRecord.from_json(record.to_json()) == record
+    batch = CandidateBatch.collate([record, CandidateRecord([1.0], [0], [2])])
+    assert batch.unknown.tolist() == [True, False]
+    assert not batch.mask[0].any() and not batch.ends[0].any()
 
 
 def test_unknown_means_candidates_and_not_one_reward():

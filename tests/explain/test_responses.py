@@ -5,19 +5,28 @@ import math
 import re
 import subprocess
 import sys
+from io import StringIO
 
 import pandas as pd
 import pytest
+from rich.console import Console
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from shape_grpo.__main__ import main
+from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.explain.credited import CreditedCandidate, CreditedResponse, Segment
+from shape_grpo.explain.terminal import show
 
 REWARD = """
 STARS = {"Alien": 5, "Brazil": 4, "Casablanca": 3, "Dune": 1}
 
 def compute_score(data_source, solution_str, ground_truth, extra_info=None, bonus=0):
     return {"score": STARS[solution_str] + bonus, "acc": 1}
+
+def named(data_source, solution_str, ground_truth, extra_info=None):
+    name = solution_str.strip(";")
+    return {"score": {"alien": 3, "Alien": 5, "Dune": 1}[name], "identity": name}
 
 async def told(data_source, solution_str, ground_truth, extra_info=None):
     wanted = {"index": 1, "num_turns": 2, "rollout_reward_scores": {}, "num_candidates": 2}
@@ -148,6 +157,137 @@ def test_the_page_holds_the_text_and_its_colours_and_runs_nothing(capsys, folder
     assert "background-color: #59a3cd" in page and "+0.71" in page
 
 
+def names(lines):
+    """The candidates of the first response, as the table has them."""
+    rows = (line.split() for line in lines)
+    return [words[1] for words in rows if len(words) > 2 and words[0].isdecimal()]
+
+
+ONE = ["--response", "c.txt", "--reward", "reward.py"]
+OPENS = "The prompt opens a thought (<think>): until </think> all is thought."
+
+
+def test_a_thought_that_the_prompt_opens_holds_no_candidates(capsys, folder):
+    (folder / "prompt.txt").write_text("<|user|>Which?<|assistant|><think>\n")
+    (folder / "c.txt").write_text("Perhaps <candidate>Alien</candidate>")
+    lines, _ = explained(capsys, *ONE)
+    assert names(lines) == ["Alien"] and OPENS not in lines
+    lines, output = explained(capsys, *ONE, "--prompt", "prompt.txt")
+    assert names(lines) == [] and OPENS in lines
+    assert "Nothing is written as a candidate: format=xml, thoughts=auto." in lines
+    assert "Perhaps <candidate>Alien</candidate>" in output
+    lines, _ = explained(capsys, *ONE, "--prompt", "prompt.txt", "thoughts=none")
+    assert names(lines) == ["Alien"] and OPENS not in lines
+    (folder / "c.txt").write_text("Perhaps Alien</think><candidate>Dune</candidate>")
+    lines, _ = explained(capsys, *ONE, "--prompt", "prompt.txt")
+    assert names(lines) == ["Dune"] and OPENS not in lines
+
+
+def test_with_a_tokenizer_and_a_row_the_prompt_is_rendered(capsys, folder, tokenizer):
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.content }}<eos>{% endfor %}"
+        "{% if add_generation_prompt and think is not defined %}<think>\n{% endif %}"
+    )
+    tokenizer.save_pretrained(folder / "policy")
+    prompt = [{"role": "user", "content": "Which?"}]
+    row = {"data_source": "", "reward_model": {"ground_truth": ""}, "prompt": prompt}
+    pd.DataFrame([row]).to_parquet("chat.parquet")
+    (folder / "c.txt").write_text("Perhaps <candidate>Alien</candidate>")
+    options = [*ONE, "--tokenizer=policy", "--row=chat.parquet:0"]
+    lines, _ = explained(capsys, *options)
+    assert names(lines) == [] and OPENS in lines
+    lines, _ = explained(capsys, *options, "+data.apply_chat_template_kwargs.think=false")
+    assert names(lines) == ["Alien"]
+    (folder / "prompt.txt").write_text("Which?")
+    assert names(explained(capsys, *options, "--prompt=prompt.txt")[0]) == ["Alien"]
+
+
+MESSAGES = [
+    {"role": "assistant", "content": "Or <candidate>Alien</candidate>"},
+    {"role": "assistant", "content": None, "tool_calls": [{"name": "search"}]},
+    {"role": "tool", "content": "<candidate>Brazil</candidate>"},
+    {"role": "assistant", "content": [{"type": "text", "text": "<candidate>Dune</candidate>"}]},
+]
+
+
+@pytest.mark.parametrize("more", [[], ["--tokenizer=policy"]])
+def test_chat_messages_are_the_policys_turns_and_its_tools(capsys, folder, tokenizer, more):
+    (folder / "c.json").write_text(json.dumps(MESSAGES))
+    chat = ["--response", "c.json", "--reward", "reward.py", *more]
+    lines, output = explained(capsys, *chat)
+    assert names(lines) == ["Dune"]
+    assert "Or <candidate>Alien</candidate><candidate>Brazil</candidate><candidate>Dune" in output
+    lines, output = explained(capsys, *chat, "turns=all", "allocator=uniform")
+    assert names(lines) == ["Alien", "Dune"]
+    assert "Or <candidate>Alien +1.00 </candidate><candidate>Brazil</candidate>" in output
+    assert "<candidate>Dune +1.00 </candidate>" in output
+
+
+def test_an_array_of_candidates_is_text(capsys, folder):
+    """No messages, and no token ids; an escape is shown as it is written."""
+    (folder / "c.txt").write_text('["Alien", "D\\u0075ne"]')
+    lines, output = explained(capsys, *ONE, "format=json")
+    assert names(lines) == ["Alien", "Dune"]
+    assert '["Alien +' in output and '"D\\u0075ne +' in output
+
+
+def test_tags_and_marks_may_be_special_tokens(capsys, folder, tokenizer):
+    special = ["<candidate>", "</candidate>", "<|channel|>", "<|message|>", "<|start|>", "<|end|>"]
+    tokenizer.add_special_tokens({"additional_special_tokens": special})
+    tokenizer.save_pretrained(folder / "policy")
+    text = (
+        "<|channel|>analysis<|message|><candidate>Alien</candidate><|end|>"
+        "<|start|>assistant<|channel|>final<|message|><candidate>Dune</candidate><eos>"
+    )
+    (folder / "c.txt").write_text(text)
+    (folder / "prompt.txt").write_text("<|start|>user<|message|>Which?<|end|><|start|>assistant")
+    lines, output = explained(capsys, *ONE, "--tokenizer=policy", "--prompt=prompt.txt")
+    assert names(lines) == ["Dune"]
+    # Special tokens are shown, but for the one that ends the sequence.
+    shown = text.removesuffix("<eos>").replace(">Dune<", ">Dune +1.00 <")
+    assert shown in output.replace("\n", "")
+
+
+def test_what_the_reward_function_calls_the_same_is_a_duplicate(capsys, folder):
+    written = (f"<candidate>{name}</candidate>" for name in ("Alien", "alien", "Alien;", "Dune"))
+    (folder / "c.txt").write_text("".join(written))
+    options = ["--response=c.txt", "--reward=reward.py:named", "allocator=uniform"]
+    lines, _ = explained(capsys, *options, "duplicate=drop")
+    assert "1 Alien 5 1.667 1 5 +1.000 -1.000" in lines
+    assert "2 alien 3 1.667 1 5 +1.000 -1.000" in lines
+    assert "3 Alien; duplicate: drop - - - - - -" in lines
+    assert "4 Dune 1 1.667 1 4 +1.000 -1.000" in lines
+
+
+def test_a_format_that_fails_is_one_clear_error(capsys, folder):
+    (folder / "own.py").write_text("def find_candidates(answer): return [(5, 2)] if answer else []")
+    with pytest.raises(SystemExit, match="2"):
+        main(["explain", *BOTH, "format=function", "format_options.path=own.py"])
+    said = capsys.readouterr()
+    assert "format=function failed on a.txt: ValueError: find_candidates of own.py" in said.err
+    assert len(said.err.splitlines()) == 1 and not said.out
+
+
+def test_text_beside_a_candidate_in_its_token_is_coloured_but_not_underlined(capsys):
+    tag, edge, own = (
+        Segment("<candidate"),
+        Segment(">", 0, edge=True),
+        Segment("Dune", 0, ends=True),
+    )
+    candidate = CreditedCandidate(
+        "Dune", 1, 1.0, share=1.0, weight=1.0, advantages={"advantage": 1.0}
+    )
+    response = CreditedResponse("r", [tag, edge, own], 1.0, [candidate], {"advantage": 0.0})
+    console = Console(force_terminal=True, color_system="truecolor", file=StringIO(), width=100)
+    show(console, [response], ShapeGRPOConfig(), [])
+    styles = dict(
+        (text, codes.split(";"))
+        for codes, text in re.findall("\x1b\\[([0-9;]+)m(>|Dune)\x1b", console.file.getvalue())
+    )
+    assert "4" in styles["Dune"] and "4" not in styles[">"]
+    assert styles["Dune"][-3:] == styles[">"][-3:]  # of the background
+
+
 BAD = {
     "raises": ("return extra_info['price']", 1, "for 2 of 2 candidates, .*KeyError: 'price'.*py:2"),
     "returns nothing": ("pass", 1, "returned None for 'Casablanca'; utility max takes finite"),
@@ -190,6 +330,8 @@ WRONG = {
     "rewards too": ([*BOTH, "5"], "give rewards, or responses"),
     "words for rewards": ([*BOTH, "--group-rewards=a"], "write numbers, as 3,4.5"),
     "no such tokenizer": ([*BOTH, "--tokenizer=./none"], "--tokenizer ./none: "),
+    "no such prompt": ([*BOTH, "--prompt=no.txt"], "no.txt"),
+    "an earlier key": ([*BOTH, "ignore_thoughts=false"], "write thoughts=none for ignore_thoughts"),
     "ids alone": (["--response=ids.json", "--reward=reward.py"], "give the policy's --tokenizer"),
 }
 

@@ -181,3 +181,57 @@ def test_a_batch_without_any_candidate_asks_nothing(tmp_path):
         raise AssertionError
 
     assert rewards(tmp_path, never, ["nothing"] * 4) == [[]] * 4
+
+
+def graded(completions, **columns):
+    return [{"score": float(len(text)), "identity": text.strip(";")} for text in completions]
+
+
+@pytest.mark.parametrize(
+    ("rule", "found"),
+    [
+        ("score", [[3, 3, 4], [1]]),
+        ("floor", [[3, 3, -1], [1]]),
+        ("drop", [[3, 3], [1]]),
+    ],
+)
+def test_what_a_function_calls_the_same_is_a_duplicate(tmp_path, rule, found):
+    """And only that: by their text, X.T would be one of x.t, and x.t; none."""
+    responses = [answer("x.t", "X.T", "x.t;"), answer("a")]
+    trainer = make_trainer(tmp_path, graded, responses, duplicate=rule, floor_reward=-1.0)
+    scored_batch(trainer)
+    assert [record.rewards for record in trainer.records] == found
+    assert trainer.records[0].problem_counts == {"duplicate": 1}
+
+
+def test_a_function_with_an_identity_may_stand_beside_others(tmp_path):
+    responses = [answer("x.t", "x.t;"), answer("a")]
+    found = rewards(
+        tmp_path, [lengths, graded], responses, duplicate="drop",
+        settings={"reward_weights": [10.0, 1.0]},
+    )  # fmt: skip
+    assert found == [[33], [11]]
+
+
+def test_a_dict_without_a_score_costs_the_candidate(tmp_path):
+    def forgets(completions, **columns):
+        return [{"identity": text} if text == "a" else {"score": 2.0} for text in completions]
+
+    assert rewards(tmp_path, forgets) == [[None, 2], [2], [], [None, 2]]
+
+
+def test_a_format_that_raises_costs_its_response(tmp_path, caplog):
+    code = "def find_candidates(answer):\n    return [(0, 1)] if 'boom' not in answer else 1 / 0\n"
+    (tmp_path / "own_format.py").write_text(code)
+    own = {"format": "function", "format_options": {"path": str(tmp_path / "own_format.py")}}
+    with caplog.at_level(logging.ERROR):
+        trainer = make_trainer(tmp_path, lengths, ["abc", "boom", "d", "boom"], **own)
+        advantages = scored_batch(trainer)["advantages"]
+    assert [record.texts for record in trainer.records] == [["a"], [""], ["d"], [""]]
+    assert "ZeroDivisionError" in trainer.records[1].error
+    # The two others are worth the same: the failures move neither their mean nor their spread.
+    assert not advantages.any()
+    assert trainer._metrics["train"]["shape_grpo/reward_errors"] == [2]
+    assert trainer._metrics["train"]["rewards/set_utility/mean"] == [1.0]
+    (logged,) = [r for r in caplog.records if r.name.startswith("shape_grpo")]
+    assert "The format failed on a response, which leaves its set" in logged.message

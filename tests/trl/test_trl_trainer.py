@@ -64,8 +64,12 @@ def advantages_through_verl(responses, group_size, **block):
         manager = get_reward_manager_cls("multi_candidate")(config, tokenizer, compute_score)
         manager.loop = asyncio.get_running_loop()
         fields = {"data_source": "d", "reward_model": {"ground_truth": ""}}
+        # As in `make_trainer`, a prompt of one token.
+        prompt = torch.tensor([tokenizer("p")["input_ids"]])
+        with_prompt = torch.cat([torch.ones_like(prompt), mask[row : row + 1]], dim=1)
+        responses = padded[row : row + 1]
         data = DataProto.from_dict(
-            tensors={"responses": padded[row : row + 1], "attention_mask": mask[row : row + 1]},
+            tensors={"prompts": prompt, "responses": responses, "attention_mask": with_prompt},
             non_tensors={k: np.array([v], dtype=object) for k, v in fields.items()},
         )
         return await manager.run_single(data)
@@ -194,9 +198,6 @@ def test_settings_that_undo_credit_are_refused_with_what_to_write(tmp_path, sett
 @pytest.mark.parametrize(
     "reward, options, message",
     [
-        (stars, {"tools": [print]}, "Leave tools out"),
-        (stars, {"environment_factory": object}, "Leave environment_factory out"),
-        (stars, {"rollout_func": print}, "Leave rollout_func out"),
         ("a/reward-model", {}, "'a/reward-model' is no function"),
         (torch.nn.Linear(1, 1), {}, "is no function"),
         ([], {}, "give one function"),

@@ -37,7 +37,7 @@ def tiny_model(tokenizer):
             num_attention_heads=1,
             num_key_value_heads=1,
             head_dim=16,
-            max_position_embeddings=512,
+            max_position_embeddings=4096,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
         )
@@ -71,10 +71,14 @@ class RecitedGRPO(Recited, GRPOTrainer):
 
 def make_trainer(
     folder, reward, responses, *, prompts=("p",), columns=None, base=RecitedShapEGRPO,
-    settings=None, **shape_grpo,
+    settings=None, options=None, **shape_grpo,
 ):  # fmt: skip
-    """A trainer of one batch with an equal number of responses to each prompt."""
-    tokenizer = byte_tokenizer()
+    """A trainer of one batch with an equal number of responses to each prompt.
+
+    ``options`` are further arguments of the trainer.
+    """
+    options = dict(options or {})
+    tokenizer = options.pop("processing_class", None) or byte_tokenizer()
     data = Dataset.from_dict({"prompt": list(prompts), **(columns or {})})
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     defaults = {
@@ -93,7 +97,8 @@ def make_trainer(
         "disable_tqdm": True,
         "shuffle_dataset": False,
     }
-    options = {"shape_grpo": ShapeGRPOConfig(**shape_grpo)} if base is RecitedShapEGRPO else {}
+    if issubclass(base, ShapEGRPOTrainer):
+        options["shape_grpo"] = ShapeGRPOConfig(**shape_grpo)
     trainer = base(
         tiny_model(tokenizer),
         reward,

@@ -67,8 +67,15 @@ class Queue:
             }
 
 
-def scored(*rewards):
-    """The record of a response whose candidates have these rewards; None: its function failed."""
-    places = list(range(len(rewards)))
-    failure = "Traceback: the judge is down" if None in rewards else None
-    return CandidateRecord(list(rewards), places, [place + 1 for place in places], error=failure)
+def scored(*rewards, texts=None):
+    """The record of a response whose candidates have these rewards; None: its function failed.
+
+    Each is a token; the first of them, token 1, is ``word1``.
+    """
+    starts = list(range(len(rewards)))
+    ends = [start + 1 for start in starts]
+    return CandidateRecord(
+        list(rewards), starts, ends,
+        error="Traceback: the judge is down" if None in rewards else None,
+        texts=texts or [f"word{end}" for end in ends],
+    )  # fmt: skip

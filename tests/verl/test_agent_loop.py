@@ -1,10 +1,9 @@
-"""The last turn that verl's agent loop worker passes on, and its scoring by the reward manager."""
+"""The turns that verl's agent loop worker passes on, and their scoring by the reward manager."""
 
 import asyncio
 from types import SimpleNamespace
 
 import pytest
-import torch
 from omegaconf import OmegaConf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -14,7 +13,8 @@ from verl.experimental.reward_loop.reward_manager import get_reward_manager_cls
 from verl.trainer.ppo.v1 import AgentLoopWorkerTQ
 
 from shape_grpo.advantage import CandidateRecord
-from shape_grpo.verl.agent_loop import last_turn, verls_compute_score
+from shape_grpo.candidates import turns_of
+from shape_grpo.verl.agent_loop import verls_compute_score
 from shape_grpo.verl.checks import RECORD_KEY
 
 WORKER = AgentLoopWorkerTQ.__ray_actor_class__
@@ -101,9 +101,13 @@ def output_of(tokenizer, turns, prompt="Which?"):
     )
 
 
+def record_of(output):
+    return CandidateRecord.from_json(output.extra_fields["reward_extra_info"][RECORD_KEY])
+
+
 def words_of(tokenizer, output):
     """Return the texts that the record's spans cover."""
-    record = CandidateRecord.from_json(output.extra_fields["reward_extra_info"][RECORD_KEY])
+    record = record_of(output)
     return [
         tokenizer.decode(output.response_ids[start:end])
         for start, end in zip(record.starts, record.ends, strict=True)
@@ -183,7 +187,73 @@ def test_verls_own_worker_with_several_turns_is_refused(through_verl):
         through_verl([[ASK, ("\nno films\n",), answer]], worker_cls=VerlsWorker)
 
 
-def test_the_last_turn_is_stored_only_while_it_is_scored(through_verl):
+THREE_TURNS = [
+    "Perhaps <candidate>Alien</candidate><eos>",
+    ("\n<candidate>Solaris</candidate>, <candidate>Stalker\n",),
+    "or so</candidate>, or <candidate>Dune</candidate><eos>",
+    ("\n<candidate>Stalker</candidate>\n",),
+    "Or <candidate>Emma</candidate>, <candidate> ALIEN</candidate>",
+]
+
+
+def test_of_all_turns_every_candidate_of_the_policy_makes_the_set(through_verl, tokenizer):
+    scored, output = through_verl([THREE_TURNS], turns="all")
+    assert sorted(scored) == ["ALIEN", "Alien", "Dune", "Emma"]
+    assert words_of(tokenizer, output) == record_of(output).texts
+    assert record_of(output).texts == ["Alien", "Dune", "Emma", "ALIEN"]
+
+
+def test_of_the_last_turn_only_its_own_candidates_make_the_set(through_verl, tokenizer):
+    scored, output = through_verl([THREE_TURNS], turns="last")
+    assert sorted(scored) == ["ALIEN", "Emma"]
+    assert words_of(tokenizer, output) == record_of(output).texts == ["Emma", "ALIEN"]
+    assert record_of(output).problem_counts == {}
+
+
+@pytest.mark.parametrize(
+    ("rule", "rewards"), [("floor", [5.0, 4.0, 4.0, -1.0]), ("drop", [5.0, 4.0, 4.0])]
+)
+def test_a_repeat_of_an_earlier_turn_falls_under_the_rule(through_verl, rule, rewards):
+    block = {"turns": "all", "duplicate": rule, "floor_reward": -1.0}
+    scored, output = through_verl([THREE_TURNS], **block)
+    assert sorted(scored) == ["Alien", "Dune", "Emma"]
+    assert record_of(output).rewards == rewards
+    assert record_of(output).problem_counts == {"duplicate": 1}
+
+
+def test_candidates_of_all_turns_are_counted_together(through_verl):
+    scored, output = through_verl([THREE_TURNS], turns="all", max_candidates=2)
+    assert sorted(scored) == ["Alien", "Dune"]
+    assert record_of(output).problem_counts == {"surplus": 2}
+
+
+def test_the_limit_cuts_the_last_item_of_no_turn_but_the_last(through_verl, tokenizer):
+    turns = ["1. Alien\n2. Dune", ("\nno films\n",), "1. Emma\n2. Jaw"]
+    limit = len(output_of(tokenizer, turns).response_ids)
+    scored, _ = through_verl([turns], limit=limit, format="numbered", turns="all")
+    assert sorted(scored) == ["Alien", "Dune", "Emma"]
+
+
+@pytest.mark.parametrize(
+    ("turns", "end", "texts"),
+    [
+        ("all", "</think><candidate>Emma</candidate>", ["Alien", "Emma"]),
+        ("all", "", ["Alien"]),
+        ("last", "</think><candidate>Emma</candidate>", ["Emma"]),
+        ("last", "", []),
+    ],
+)
+def test_a_template_may_open_the_thought_of_a_later_turn(through_verl, turns, end, texts):
+    """As those of Qwen3-Thinking and DeepSeek-R1 do, in tokens that the policy did not write."""
+    response = [
+        "No thought. <candidate>Alien</candidate><eos>",
+        ("\nno films\n<think>\n",),
+        "Perhaps <candidate>Dune</candidate>" + end,
+    ]
+    assert record_of(through_verl([response], turns=turns)[1]).texts == texts
+
+
+def test_the_turns_are_stored_only_while_they_are_scored(through_verl):
     _, output = through_verl([[SETS["xml"][0]]])
     assert set(output.extra_fields) == {"tool_rewards", "reward_extra_info"}
 
@@ -213,9 +283,10 @@ def test_an_agent_loop_that_scores_itself_is_left_to_the_trainers_error(recipe_c
     assert fields_of_a_scored_output(recipe_config) == {"reward_extra_info": {}}
 
 
-def test_the_last_turn_is_the_last_run_of_ones():
-    mask = torch.tensor([1, 1, 0, 0, 1, 0, 1, 1, 1, 0])
-    expected = {0: (0, 0), 1: (0, 1), 2: (0, 2), 4: (0, 2), 5: (4, 5), 6: (4, 5), 9: (6, 9)}
-    for length, turn in {**expected, 10: (6, 9)}.items():
-        assert last_turn(mask[:length].tolist()) == turn
-    assert last_turn([0, 0]) == (0, 0)
+def test_turns_are_the_runs_of_ones():
+    mask = [1, 1, 0, 0, 1, 0, 1, 1, 1, 0]
+    every = [(0, 2), (4, 5), (6, 9)]
+    expected = {0: [], 1: [(0, 1)], 2: every[:1], 4: every[:1], 5: every[:2], 6: every[:2]}
+    for length, turns in {**expected, 9: every, 10: every}.items():
+        assert turns_of(mask[:length]) == turns
+    assert turns_of([0, 0]) == []

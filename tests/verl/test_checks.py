@@ -13,6 +13,7 @@ from verl.trainer.ppo.core_algos import (
 from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 from verl.workers.config import ActorConfig, PolicyLossConfig
 
+from shape_grpo.candidates import FORMATS
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.verl import versions
 from shape_grpo.verl.checks import TOKEN_LOSS_MODES, check_trainer_config
@@ -69,6 +70,15 @@ def changed(recipe_config):
 def test_a_trainer_that_could_not_work_is_refused(changed, change, message):
     with pytest.raises(ValueError, match=message):
         check_trainer_config(changed(change))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_passes(changed, tmp_path, format):
+    (tmp_path / "format.py").write_text("def find_candidates(answer): return []")
+    options = {"regex": {"pattern": "(a)"}, "function": {"path": str(tmp_path / "format.py")}}
+    block = {"format": format, "format_options": options.get(format, {})}
+    config = changed({f"algorithm.shape_grpo.{key}": value for key, value in block.items()})
+    assert check_trainer_config(config).format == format
 
 
 def test_the_recipe_and_a_stock_baseline_pass(recipe_config):

@@ -1,21 +1,27 @@
 """The reward manager as verl runs it: found by name, fed a DataProto, with a real tokenizer."""
 
 import asyncio
+import json
 import logging
 import re
 import threading
+from copy import deepcopy
 
 import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from verl import DataProto
 from verl.experimental.reward_loop.reward_manager import get_reward_manager_cls
+from verl.trainer.ppo.ray_trainer import compute_advantage
 
-from shape_grpo.advantage import CandidateRecord
+from shape_grpo.advantage import CandidateBatch, CandidateRecord
+from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.rewards import ErrorBudget
 from shape_grpo.verl.checks import RECORD_KEY
+from shape_grpo.verl.estimator import CandidatesInContext, candidates_in_context
 
 
 @pytest.fixture(scope="module")
@@ -37,19 +43,26 @@ def tokenizer():
 @pytest.fixture
 def score(tokenizer, recipe_config):
     """score(text, compute_score, **block) -> (response score, extra info, record)."""
+    usual_tokenizer = tokenizer
 
-    def run(text, compute_score, *, limit=256, model=None, filter_metric=None, **block):
+    def run(
+        text, compute_score, *, limit=256, model=None, filter_metric=None,
+        prompt=(5, 5, 5), prompt_limit=None, padding=0, tokenizer=usual_tokenizer, **block,
+    ):  # fmt: skip
         config = recipe_config.copy()
+        if prompt_limit is not None:
+            config.actor_rollout_ref.rollout.prompt_length = prompt_limit
         config.actor_rollout_ref.rollout.max_model_len = model
         config.actor_rollout_ref.rollout.response_length = limit
         OmegaConf.update(config, "algorithm.shape_grpo", block, force_add=True)
         OmegaConf.update(config, "algorithm.filter_groups.metric", filter_metric, force_add=True)
         ids = tokenizer(text)["input_ids"]
         padded = torch.tensor([ids + [tokenizer.pad_token_id] * 7])
-        prompt = torch.full((1, 3), 5)
-        mask = torch.tensor([[1] * (3 + len(ids)) + [0] * 7])
+        before = list(prompt) if isinstance(prompt, tuple) else tokenizer(prompt)["input_ids"]
+        prompts = torch.tensor([[tokenizer.pad_token_id] * padding + before])
+        mask = torch.tensor([[0] * padding + [1] * (len(before) + len(ids)) + [0] * 7])
         data = DataProto.from_dict(
-            tensors={"prompts": prompt, "responses": padded, "attention_mask": mask},
+            tensors={"prompts": prompts, "responses": padded, "attention_mask": mask},
             non_tensors={
                 "data_source": np.array(["films"], dtype=object),
                 "reward_model": np.array([{"ground_truth": "viewer 7"}], dtype=object),
@@ -412,3 +425,171 @@ def test_a_function_that_uses_up_what_it_gets_scores_every_candidate(score):
 def test_text_is_no_reward(score, block):
     _, info, record = score(FIVE_FOUR, lambda **kwargs: "101", **block)
     assert (record.rewards, info["reward_errors"]) == ([None, None], 2)
+
+
+@pytest.mark.parametrize("padding", [0, 4])
+@pytest.mark.parametrize(
+    ("text", "texts"),
+    [
+        ("Perhaps <candidate>five</candidate>, or", []),
+        ("Perhaps <candidate>five</candidate>", []),
+        ("Perhaps <candidate>five</candidate></think><candidate>four</candidate>", ["four"]),
+    ],
+)
+def test_a_prompt_may_open_the_thought(score, tokenizer, text, texts, padding):
+    """Chat templates of DeepSeek-R1 and Qwen3-Thinking end in the mark; verl pads on the left."""
+    limit = len(tokenizer(text)["input_ids"])
+    prompt = "Which is it?<eos>\n<think>\n"
+    _, info, record = score(text, stars, prompt=prompt, padding=padding, limit=limit)
+    assert (record.texts, info["num_candidates"]) == (texts, len(texts))
+    _, _, record = score(text, stars, prompt="Which is it?", padding=padding, limit=limit)
+    assert record.texts == (texts or ["five"])
+
+
+@pytest.fixture
+def gemma(tokenizer, tmp_path):
+    """gemma(ids of generation_config.json) -> a tokenizer whose turns end in a token of its own."""
+
+    def load(*end_ids):
+        folder = tmp_path / "gemma"
+        copied = deepcopy(tokenizer)
+        copied.add_tokens([AddedToken("<end_of_turn>", special=True)], special_tokens=True)
+        copied.save_pretrained(folder)
+        if end_ids:
+            ids = copied.convert_tokens_to_ids(list(end_ids))
+            (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": ids}))
+        return AutoTokenizer.from_pretrained(folder)
+
+    return load
+
+
+@pytest.mark.parametrize(
+    ("end_ids", "rewards"),
+    [(("<eos>", "<end_of_turn>"), [5.0, 4.0]), (("<eos>",), [5.0]), ((), [5.0])],
+)
+def test_a_full_response_is_whole_if_it_ends_as_the_models_files_say(
+    score, gemma, end_ids, rewards
+):
+    """Gemma's tokenizer has the end-of-sequence token alone, and its generation_config.json also
+    the one that ends each answer."""
+    text = "1. five\n2. four<end_of_turn>"
+    tokenizer = gemma(*end_ids)
+    limit = len(tokenizer(text)["input_ids"])
+    _, _, record = score(text, stars, tokenizer=tokenizer, limit=limit, format="numbered")
+    assert record.rewards == rewards
+
+
+@pytest.mark.parametrize("end", ["", "<eos>"])
+def test_a_list_is_cut_where_prompt_and_response_reach_their_limit_in_all(score, tokenizer, end):
+    """vLLM stops at prompt_length + response_length, which a prompt longer than prompt_length
+    leaves less of."""
+    text = "1. five\n2. four" + end
+    length = len(tokenizer(text)["input_ids"])
+    for prompt_limit, rewards in ((2, [5.0, 4.0] if end else [5.0]), (3, [5.0, 4.0])):
+        _, _, record = score(
+            text, stars, limit=length + 1, prompt_limit=prompt_limit, format="numbered"
+        )
+        assert record.rewards == rewards
+
+
+def by_name(solution_str, **kwargs):
+    """Stars of a program; those that differ in a semicolon are the same."""
+    name = solution_str.strip(";")
+    return {"score": {"x.t": 2.0, "X.T": 3.0}[name], "identity": name, "acc": 1}
+
+
+PROGRAMS = "".join(f"<candidate>{name}</candidate>" for name in ("x.t", "X.T", "x.t;", "X.T"))
+
+
+@pytest.mark.parametrize(
+    ("rule", "rewards", "texts"),
+    [
+        ("score", [2.0, 3.0, 2.0, 3.0], ["x.t", "X.T", "x.t;", "X.T"]),
+        ("floor", [2.0, 3.0, -1.0, -1.0], ["x.t", "X.T", "x.t;", "X.T"]),
+        ("drop", [2.0, 3.0], ["x.t", "X.T"]),
+    ],
+)
+def test_what_the_reward_function_calls_the_same_is_a_duplicate(score, rule, rewards, texts):
+    """And only that: by their text, X.T would be one of x.t, and x.t; none."""
+    reward, info, record = score(PROGRAMS, by_name, duplicate=rule, floor_reward=-1.0)
+    assert (reward, record.rewards, record.texts) == (3.0, rewards, texts)
+    assert record.problem_counts == {"duplicate": 2}
+    assert (info["distinct_candidates"], info["num_candidates"]) == (2, len(texts))
+    assert "identity" not in info and info["acc"] == 1
+    assert info["reward_errors"] == 0
+
+
+def test_a_candidate_without_an_identity_is_compared_by_its_text(score):
+    def without(solution_str, **kwargs):
+        return {"score": 1.0} if solution_str.casefold() == "x.t" else by_name("x.t;")
+
+    text = PROGRAMS.replace("X.T</", "x.t;;</", 1)
+    assert score(text, without, duplicate="drop")[2].texts == ["x.t", "x.t;;"]
+
+
+def test_a_repeat_is_asked_about_only_where_its_identity_may_differ(score):
+    asked = []
+
+    def spy(solution_str, **kwargs):
+        asked.append(solution_str)
+        return by_name(solution_str)
+
+    score(PROGRAMS.replace("x.t;", "x.t"), spy, duplicate="floor")
+    assert asked == ["x.t", "X.T"]
+    asked.clear()
+    score(PROGRAMS, lambda solution_str, **_: asked.append(solution_str) or 1.0, duplicate="floor")
+    assert sorted(asked) == ["x.t", "x.t;"]
+
+
+OWN_FORMAT = """
+import re
+
+def find_candidates(answer):
+    if "boom" in answer:
+        raise KeyError("no candidate in it")
+    return [match.span() for match in re.finditer("five|four|three", answer)]
+"""
+
+
+@pytest.fixture
+def own_format(tmp_path):
+    (tmp_path / "own_format.py").write_text(OWN_FORMAT)
+    return {"format": "function", "format_options": {"path": str(tmp_path / "own_format.py")}}
+
+
+def test_a_format_that_raises_costs_its_response(score, own_format, caplog):
+    with caplog.at_level(logging.ERROR, logger="shape_grpo.rewards.failures"):
+        reward, info, record = score("five, boom", stars, floor_reward=-1.0, **own_format)
+    assert record.is_unknown and record.num_errors == info["reward_errors"] == 1
+    assert (reward, info["num_candidates"]) == (-1.0, 0)
+    assert "Traceback" in record.error and "own_format.py" in record.error
+    assert "no candidate in it" in record.error
+    assert len(caplog.records) == 1
+    assert "The format failed on a response, which leaves its set" in caplog.text
+
+
+def test_a_response_that_the_format_failed_on_is_left_out_of_its_group(score, own_format):
+    """Its score is the floor in verl's eyes; as a zero it would train, and lower the mean."""
+    results = [score(text, stars, **own_format) for text in ("five", "boom", "three and four")]
+    batch = CandidateBatch.collate([record for *_, record in results])
+    method = ShapeGRPOConfig(**own_format).method
+    context = CandidatesInContext(batch, batch.compute_shares(method), torch.arange(3), method)
+    rewards = torch.zeros(3, 16)
+    rewards[:, -1] = torch.tensor([reward for reward, *_ in results])
+    data = DataProto.from_dict(
+        tensors={"token_level_rewards": rewards, "response_mask": torch.ones(3, 16)},
+        non_tensors={"uid": np.array(["a", "a", "a"], dtype=object)},
+    )
+    with candidates_in_context(context):
+        data = compute_advantage(data, adv_estimator="shape_grpo", config=OmegaConf.create({}))
+    advantages = data.batch["advantages"]
+    # Of the scores 5 and 4 alone, whose mean is 4.5.
+    grpo = 0.5 / (0.5**0.5 + 1e-6)
+    assert advantages[:, -1].tolist() == pytest.approx([grpo, 0.0, -grpo])
+    assert not advantages[1].any()
+
+
+def test_formats_that_fail_too_often_end_the_run(score, own_format):
+    records = [score(text, stars, **own_format)[2] for text in ("five", "boom", "boom")]
+    with pytest.raises(RuntimeError, match=r"(?s)failed for 2 of the last 3.*no candidate in it"):
+        ErrorBudget(0.5, responses=3).spend(records, "in training")

@@ -1,7 +1,6 @@
 """Samples while it trains: what is written of a step, by verl's own trainers."""
 
 import logging
-from types import SimpleNamespace
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -20,13 +19,27 @@ def file(tmp_path, monkeypatch):
     return tmp_path / "run/metrics.samples.md"
 
 
+class Tokens:
+    """A tokenizer of these tokens; the ids are 0, 1, ..."""
+
+    def __init__(self, *texts):
+        self.texts = texts
+
+    def __len__(self):
+        return len(self.texts)
+
+    def decode(self, ids, **_):
+        return "".join(self.texts[token_id] for token_id in ids)
+
+    def convert_ids_to_tokens(self, token_id):
+        return self.texts[token_id]
+
+
 @pytest.fixture
 def make(make_trainer):
     def with_tokenizer(**options):
         trainer = make_trainer(**{"log_samples_every": 10, **options})
-        trainer.tokenizer = SimpleNamespace(
-            decode=lambda ids, **_: " ".join(f"word{token}" for token in ids)
-        )
+        trainer.tokenizer = Tokens("word0", "word1", " word2", " word3", " word4")
         return trainer
 
     return with_tokenizer
@@ -44,6 +57,17 @@ def test_a_page_shows_rewards_weights_and_the_advantages_that_were_trained_on(ma
     assert "| word1 | 1 | 1 | -0.707 |\n| word2 | failed | - | - |" in page
     # From the best to the worst, and of one prompt alone.
     assert page.index("Set reward 3") < page.index("Set reward 1")
+
+
+def test_a_candidate_is_shown_as_the_reward_function_got_it(make, run_step, file):
+    """Not as its tokens, of which the first ends the tag as well."""
+    trainer = make()
+    trainer.tokenizer = Tokens("word0", "<candidate", ">The", " Hobbit", "</candidate>")
+    records = [CandidateRecord([reward], [1], [3], texts=["The Hobbit"]) for reward in (3.0, 1.0)]
+    run_step(trainer, records * 4)
+    page = file.read_text()
+    assert "| The Hobbit | 3 | 1 | +0.707 |" in page and "| The Hobbit | 1 | 1 | -0.707 |" in page
+    assert page.count("```\n<candidate>The Hobbit</candidate>\n```") == 2
 
 
 def test_it_is_one_read_of_the_queue(make, run_step, queue):
@@ -93,8 +117,10 @@ def test_a_baseline_shows_rewards_and_no_credit(make, run_step, file):
 
 def test_vectors_and_text_that_looks_like_markdown(make, run_step, file):
     trainer = make(utility="coverage")
-    trainer.tokenizer.decode = lambda ids, **_: f"````\na | b {len(ids)}"
-    run_step(trainer, [scored([1, 0, 1], [0, 0, 1]), scored([0, 0, 0], [1, 0, 0])] * 4)
+    trainer.tokenizer = Tokens("word0", "````\n", "a", " | b", " 4")
+    texts = ["````\na | b 1", "c"]
+    vectors = [[1, 0, 1], [0, 0, 1]], [[0, 0, 0], [1, 0, 0]]
+    run_step(trainer, [scored(*of_response, texts=texts) for of_response in vectors] * 4)
     page = file.read_text()
     assert "| ```` a \\| b 1 | 2 of 3 |" in page
     assert "`````\n````\na | b 4\n`````" in page

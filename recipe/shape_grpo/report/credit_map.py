@@ -6,10 +6,8 @@ and not only the run's.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,7 @@ from shape_grpo.explain.credited import (
     Segment,
     candidate_segments,
 )
+from shape_grpo.explain.spellings import find_written
 
 VIEWS = {
     "GRPO": ("reweight", Uniform()),
@@ -205,8 +204,8 @@ def find_segments(
     """Return the text's segments, one per token if the tokens are known, and a note.
 
     A rollout holds text only, and encoding it may give other tokens than were sampled. They are
-    used if every candidate stands where the record has it. The note says why a text is not
-    coloured, and is empty otherwise.
+    used if every candidate stands in those that the record says. Otherwise the candidates are
+    searched for. The note says why a text is not coloured, and is empty otherwise.
 
     Args:
         text: The response, without special tokens.
@@ -215,39 +214,56 @@ def find_segments(
         tokenizer: The run's; None if it is not at hand.
     """
     if len(texts) != len(spans):
-        return [Segment(text)], "The record holds no texts of candidates: it is of an old version."
-    places: list[tuple[int, int]] = []
-    at = 0
-    for candidate in texts:
-        # The formats json and xml may have read an escaped text.
-        spellings = (candidate, json.dumps(candidate, ensure_ascii=False)[1:-1], escape(candidate))
-        found = [(text.find(each, at), len(each)) for each in spellings if each in text[at:]]
-        if not found:
-            return [Segment(text)], f"{candidate[:40]!r} is not found in the text as it is written."
-        start, length = found[0]
-        at = start + length
-        places.append((start, at))
+        return [Segment(text)], "The record is of an old version, without the candidates' texts."
     if tokenizer is not None and text:
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         offsets = encoded["offset_mapping"]
-        if all(_covers(offsets, *pair) for pair in zip(spans, places, strict=True)):
+        places = _places_in_tokens(text, offsets, spans, texts)
+        if places is not None:
             return _token_segments(text, offsets, spans, places), ""
+    places = []
+    limit = len(text)
+    # From the last one on: a thought before the answer names the candidates as well.
+    for candidate in reversed(texts):
+        found = find_written(text, candidate, end=limit)
+        if not found:
+            return [Segment(text)], f"{candidate[:40]!r} is not found in it: it is not coloured."
+        places.append(found[-1])
+        limit = found[-1][0]
     segments, at = [], 0
-    for number, (start, end) in enumerate(places):
+    for number, (start, end) in enumerate(reversed(places)):
         segments += [Segment(text[at:start]), Segment(text[start:end], number, ends=True)]
         at = end
     return [*segments, Segment(text[at:])], ""
 
 
-def _covers(
-    offsets: Sequence[tuple[int, int]], span: tuple[int, int], place: tuple[int, int]
-) -> bool:
-    """Return whether the tokens of ``span`` are those that carry the characters of ``place``."""
-    (first, end), (start, stop) = span, place
-    if not first < end <= len(offsets):
-        return first == end
-    begins, last = offsets[first], offsets[end - 1]
-    return begins[0] <= start < begins[1] and last[0] < stop <= last[1]
+def _places_in_tokens(
+    text: str,
+    offsets: Sequence[tuple[int, int]],
+    spans: Sequence[tuple[int, int]],
+    texts: Sequence[str],
+) -> list[tuple[int, int]] | None:
+    """Return the characters (start, end) of each candidate in its tokens.
+
+    None if one is not there, or if its tokens are more than those that carry it.
+    """
+    places = []
+    for (first, end), candidate in zip(spans, texts, strict=True):
+        if first == end:  # no token is its own
+            places.append((0, 0))
+            continue
+        if end > len(offsets):
+            return None
+        begins, last = offsets[first], offsets[end - 1]
+        found = [
+            place
+            for place in find_written(text, candidate, begins[0], last[1])
+            if place[0] < begins[1] and place[1] > last[0]
+        ]
+        if not found:
+            return None
+        places.append(found[0])
+    return places
 
 
 def _token_segments(

@@ -1,7 +1,6 @@
 """What answers are worth: against enumeration, the rating table, and scipy's own intervals."""
 
 import json
-from collections import Counter
 from dataclasses import replace
 from itertools import combinations
 from statistics import fmean
@@ -22,17 +21,17 @@ from recipe.shape_grpo.evaluate.scoring import (
 )
 from recipe.shape_grpo.tasks.prepared_task import load_task_folder
 from shape_grpo.advantage import CandidateRecord
-from shape_grpo.candidates import CandidateSet, parse_candidates
+from shape_grpo.candidates import CandidateRules, CandidateSet, parse_candidates
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.rewards import RewardFunction
 from tests.recipe.film_task import make_policy
 
 
-def answer(*texts, fixed=()):
-    """An answer of these candidates; those of ``fixed`` get the rule's reward."""
+def answer(*texts, **rules):
+    """An answer of these candidates, under rules."""
     text = "".join(f"<candidate>{text}</candidate>" for text in texts)
-    asked = [None if text in fixed else text for text in texts]
-    found = CandidateSet(parse_candidates(text), asked, [(0, 1)] * len(texts), Counter())
+    written, spans = parse_candidates(text), [(0, 1)] * len(texts)
+    found = CandidateSet.from_candidates(written, spans, CandidateRules(**rules))
     return Answer(text, found, cut=False)
 
 
@@ -96,7 +95,8 @@ def test_a_repeat_under_the_rule_floor_is_not_asked_for_and_is_worth_the_floor(t
     prepared = load_task_folder(task)
     rows = prepared.prompts("test").to_list()[:1]
     title = unseen(rows, ratings)[0]
-    repeated = answer(title, title.upper(), fixed={title.upper()})
+    repeated = answer(title, title.upper(), duplicate="floor")
+    assert repeated.found.texts == [title, None]
     measures = score_answers(prepared, rows, [[repeated]]).measures()
     stars = float(ratings[rows[0]["reward_model"]["ground_truth"], title])
     assert measures["best of 1"] == pytest.approx([stars / 2])
@@ -106,7 +106,7 @@ def test_a_repeat_under_the_rule_floor_is_not_asked_for_and_is_worth_the_floor(t
 def test_the_fixed_set_is_what_most_answers_name_and_is_scored_for_every_prompt(task, ratings):
     answers = [
         [answer("b", "a"), answer("b", "c", "c"), answer("B ", "d")],
-        [answer("a", "x", fixed={"x"}), answer("c", "b"), answer("c")],
+        [answer("a", "x", max_candidates=1, surplus="floor"), answer("c", "b"), answer("c")],
     ]
     # In 4 answers b, in 3 c, in 2 a; a repeat counts once.
     assert most_frequent(answers, 3) == ["b", "c", "a"]

@@ -36,10 +36,11 @@ def write_runs(root, finals, **more):
     return root
 
 
-def write_rollouts(run, step=1, rewards=GROUP_REWARDS, inputs=None, text="film"):
+def write_rollouts(run, step=1, rewards=GROUP_REWARDS, inputs=None, text="film", texts=None):
     """Write a step's responses as verl does, with the records of their candidates.
 
-    Each candidate is ``text`` with its number; candidate k of a response has k + 1 tokens.
+    Each candidate is ``text`` with its number, or else those of each response are in ``texts``;
+    candidate k of a response has k + 1 tokens.
     """
     (run / "rollouts").mkdir(exist_ok=True)
     lines = []
@@ -49,15 +50,17 @@ def write_rollouts(run, step=1, rewards=GROUP_REWARDS, inputs=None, text="film")
             starts.append(at)
             ends.append(at + place + 1)
             at += place + 4
-        output = "I would watch: " + " ".join(
-            f"<candidate>{text} {place}</candidate>" for place in range(len(of_response))
-        )
+        named = texts[number] if texts else [f"{text} {n}" for n in range(len(of_response))]
+        written = (f"<candidate>{each}</candidate>" for each in named)
+        output = "I would watch: " + " ".join(written)
+        repeats = len(named) - len({" ".join(each.casefold().split()) for each in named})
         record = {
             "rewards": of_response,
             "starts": starts,
             "ends": ends,
-            "problem_counts": {},
+            "problem_counts": {"duplicate": repeats} if repeats else {},
             "error": None,
+            "texts": named,
         }
         lines.append(
             {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recipe.shape_grpo.report.credit_map import find_segments, map_step, telling_responses
-from shape_grpo.candidates import CandidateRules, parse_candidates, token_spans
+from shape_grpo.candidates import CandidateRules, find_candidates, parse_candidates, token_spans
 from tests.recipe.report.run_folders import GROUP_REWARDS, write_rollouts, write_run
 
 PAPER = "the paper: reweight, Shapley"
@@ -80,8 +80,34 @@ def test_text_that_does_not_fit_its_record_is_shown_without_colour(run):
     write_rollouts(run)
     edit_rollouts(run, lambda number, line: line.update(output="no candidates at all"))
     response = map_step(run).groups[0].responses[0]
-    assert response.note == "The record has 3 candidates, the text 0: it is not coloured."
+    assert response.note == "'film 2' is not found in it: it is not coloured."
     assert [segment.text for segment in response.segments] == ["no candidates at all"]
+
+
+def test_a_record_of_an_old_version_is_shown_without_colour_and_says_why(run):
+    write_rollouts(run)
+
+    def without_texts(number, line):
+        record = json.loads(line["shape_grpo"])
+        del record["texts"]
+        line["shape_grpo"] = json.dumps(record)
+
+    edit_rollouts(run, without_texts)
+    response = map_step(run).groups[0].responses[0]
+    assert response.note == "The record is of an old version, without the candidates' texts."
+    assert len(response.segments) == 1 and response.text.startswith("I would watch: <candidate>")
+    assert [candidate.reward for candidate in response.candidates] == [5.0, 4.0, 3.0]
+
+
+def test_what_a_thought_says_of_a_candidate_is_not_coloured(run):
+    write_rollouts(run)
+    thought = "<think>film 2, or film 0?</think>"
+    edit_rollouts(run, lambda n, line: line.update(output=thought + line["output"]))
+    response = map_step(run).groups[0].responses[0]
+    assert response.segments[0].text == thought + "I would watch: <candidate>"
+    assert [s.text for s in response.segments if s.candidate is not None] == [
+        "film 0", "film 1", "film 2",
+    ]  # fmt: skip
 
 
 def test_a_candidate_without_a_reward_owns_no_tokens(run):
@@ -205,5 +231,70 @@ def test_tokens_are_shown_where_they_fit_the_record(tmp_path, tokenizer, right):
 
 
 def test_a_response_that_ended_at_once_is_no_text(tokenizer):
-    segments, note = find_segments("", [], CandidateRules(), tokenizer)
+    segments, note = find_segments("", [], [], tokenizer)
     assert "".join(segment.text for segment in segments) == note == ""
+
+
+def segments_of(tokenizer, text, **rules):
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    found = find_candidates(tokenizer, ids, CandidateRules(**rules), cut=False)
+    texts = [candidate.text for candidate in found.candidates]
+    return find_segments(text, found.spans, texts, tokenizer)
+
+
+def test_text_beside_a_candidate_in_its_token_is_an_edge(joined):
+    text = "<candidate>The Hobbit</candidate> <candidate>Emma</candidate>"
+    segments, note = segments_of(joined, text)
+    assert note == "" and "".join(segment.text for segment in segments) == text
+    owned = [(s.text, s.candidate, s.edge) for s in segments if s.candidate is not None]
+    # A token per letter but for those of the fixture.
+    assert owned[:3] == [(">", 0, True), ("The", 0, False), (" ", 0, False)]
+    assert owned[-2:] == [("Emma", 1, False), ("</", 1, True)]
+    for number, name in enumerate(("The Hobbit", "Emma")):
+        own = [text for text, candidate, edge in owned if candidate == number and not edge]
+        assert "".join(own) == name
+    assert [s.text for s in segments if s.ends] == ["t", "</"]
+
+
+WRITTEN = [
+    # rules, the text, the candidate as the reward function gets it, and how it is written
+    ({"format": "json"}, '["Tom \\"T\\" \\u00e9\\ud83c\\udfac", "b"]',
+     'Tom "T" é🎬', '["Tom \\"T\\" \\u00e9\\ud83c\\udfac'),
+    ({"format": "json"}, '["a\\nb\\/c\\\\d"]', "a\nb/c\\d", '["a\\nb\\/c\\\\d'),
+    ({"format": "json"}, '["é", "b"]', "é", '["é'),
+    ({"format_options": {"unescape": True}},
+     "<candidate>Tom &amp; Jerry's &#60;3&#x3E; &eacute;</candidate>",
+     "Tom & Jerry's <3> é", ">Tom &amp; Jerry's &#60;3&#x3E; &eacute;"),
+    ({}, "<candidate>Tom &amp; Jerry</candidate>", "Tom &amp; Jerry", ">Tom &amp; Jerry"),
+    ({"format": "fenced"}, "- it:\n  ```\n  if a:\n    b\n  ```\n", "if a:\n  b",
+     "\n  if a:\n    b"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rules", "text", "candidate", "written"), WRITTEN)
+@pytest.mark.parametrize("with_tokens", [True, False])
+def test_escaped_text_is_found(joined, rules, text, candidate, written, with_tokens):
+    ids = joined(text, add_special_tokens=False)["input_ids"]
+    found = find_candidates(joined, ids, CandidateRules(**rules), cut=False)
+    assert found.texts[0] == candidate
+    # A quotation of it stands before it, which no tokens of the record are.
+    text, spans = (text, found.spans) if with_tokens else (written + text, [(0, 1)] * 2)
+    texts = [each.text for each in found.candidates]
+    tokenizer = joined if with_tokens else None
+    segments, note = find_segments(text, spans[: len(texts)], texts, tokenizer)
+    assert note == "" and "".join(segment.text for segment in segments) == text
+    own = "".join(s.text for s in segments if s.candidate == 0 and not s.edge)
+    assert own == written.lstrip('>["\n ')
+    if not with_tokens:
+        assert segments[0].text.startswith(written)
+
+
+def test_tokens_that_carry_more_than_the_candidate_are_not_those_that_were_sampled(joined):
+    text = "<candidate>Dune</candidate>"
+    (first, end), *_ = find_candidates(
+        joined, joined(text)["input_ids"], CandidateRules(), cut=False
+    ).spans
+    for span in ((first - 1, end), (first, end + 1), (first + 1, end), (first, end + 99)):
+        segments, note = find_segments(text, [span], ["Dune"], joined)
+        assert note == ""
+        assert [s.text for s in segments] == ["<candidate>", "Dune", "</candidate>"]

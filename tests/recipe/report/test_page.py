@@ -1,4 +1,5 @@
 import html
+import json
 import re
 import subprocess
 import sys
@@ -6,6 +7,7 @@ import sys
 import pytest
 
 from recipe.shape_grpo.report.__main__ import main
+from shape_grpo.candidates import CandidateRules, find_candidates
 from tests.recipe.report.run_folders import write_rollouts, write_run, write_runs
 
 HOSTILE = "</span><script>alert('film')</script><img src=x onerror=alert(1)>"
@@ -82,6 +84,34 @@ def test_a_credit_map_of_one_step(runs, tmp_path, capsys):
     assert "1 of 1 prompts" in page and "<script" not in page
     assert re.search(r'title="candidate 1: reward 5, 1 tokens, advantage \+1\.309"', page)
     assert 'title="shared tokens: advantage +0.873"' in page
+
+
+def test_text_beside_a_candidate_in_its_token_is_dotted(tmp_path, joined):
+    joined.save_pretrained(tmp_path / "tokenizer")
+    run = write_run(tmp_path / "run", [0.0], tokenizer=str(tmp_path / "tokenizer"))
+    texts = [["The Hobbit", "Emma"], ["Emma", "The Hobbit"]]
+    write_rollouts(run, rewards=[[5.0, 4.0], [1.0, 2.0]], texts=texts)
+    file = run / "rollouts/1.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for line in lines:
+        ids = joined(line["output"])["input_ids"]
+        spans = find_candidates(joined, ids, CandidateRules(), cut=False).spans
+        record = json.loads(line["shape_grpo"])
+        record["starts"], record["ends"] = map(list, zip(*spans, strict=True))
+        line["shape_grpo"] = json.dumps(record)
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    main(["credit-map", str(run)])
+    page = (run / "credit_map_1.html").read_text()
+    says = "in one token with the candidate, and no part of its text"
+    beside = re.findall(
+        rf'<span class="(.*?)" style="[^"]*" title="[^"]*{says}">(.*?)</span>', page
+    )
+    assert {(name.split()[-1], text) for name, text in beside} == {
+        ("edge", "&gt;"),
+        ("edge", "&lt;/"),
+    }
+    own = re.findall(r'<span class="\w+ candidate"[^>]*>(.*?)</span>', page)
+    assert "The" in own and "Emma" in own and not any("&gt;" in text for text in own)
 
 
 @pytest.mark.parametrize(
