@@ -51,6 +51,20 @@ class ResponseText:
         kept.append(self.text[min(at, end) : end])
         return "".join(kept)
 
+    def end_of_words(self, end: int, kept: str) -> int:
+        """Return ``end``, or where the special tokens begin that end the text up to there.
+
+        Args:
+            end: Offset in the text.
+            kept: Special tokens that it contains stay.
+        """
+        words_end = end
+        for first, stop in reversed(self.special[: self._count_before(end)]):
+            if self.text[stop:end].strip() or self.text[first:stop] in kept:
+                break
+            words_end = end = first
+        return words_end
+
     def plain_offset(self, offset: int) -> int:
         """Return the offset in the text without special tokens."""
         before = self._count_before(offset)

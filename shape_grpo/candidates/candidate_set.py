@@ -137,20 +137,24 @@ class CandidateSet:
         seen: set[str] = set()
         kept = 0
         for each in self.checked:
-            if each.problem in (None, "duplicate"):
-                identity = by_text.get(each.candidate.text)
-                name = each.name if identity is None else f"identity {identity}"
-                each = self._decide(each, name, name in seen, kept)
-                seen.add(name)
+            identity = by_text.get(each.candidate.text)
+            if identity is not None:
+                # No text has such a name: names of texts are in lower case.
+                each = replace(each, name=f"Identity {identity}")
+            each = self._decide(each, each.name in seen, kept)
+            if each.counts:
+                seen.add(each.name)
+                kept += 1
             checked.append(each)
-            kept += each.counts
         return replace(self, checked=checked)
 
-    def _decide(
-        self, each: CheckedCandidate, name: str, is_duplicate: bool, kept: int
-    ) -> CheckedCandidate:
+    def _decide(self, each: CheckedCandidate, is_duplicate: bool, kept: int) -> CheckedCandidate:
+        if kept >= self.rules.most:
+            return replace(each, problem="surplus", rule="drop")
+        if each.problem not in (None, "duplicate"):
+            return each
         if is_duplicate:
-            return replace(each, problem="duplicate", rule=self.rules.duplicate, name=name)
+            return replace(each, problem="duplicate", rule=self.rules.duplicate)
         if kept >= self.rules.allowed:
-            return replace(each, problem="surplus", rule=self.rules.surplus, name=name)
-        return replace(each, problem=None, rule="score", name=name)
+            return replace(each, problem="surplus", rule=self.rules.surplus)
+        return replace(each, problem=None, rule="score")

@@ -99,6 +99,11 @@ class CandidateRules:
         """Number of candidates that a response may have before the rest is surplus."""
         return self.max_candidates or MOST_CANDIDATES
 
+    @property
+    def most(self) -> int:
+        """Number of candidates that a response may have under any rule."""
+        return max(self.allowed, MOST_CANDIDATES)
+
     def apply(self, candidates: Sequence[Candidate]) -> list[tuple[str | None, str]]:
         """Return the problem and the rule of each candidate of a response, found by its text.
 
@@ -110,7 +115,7 @@ class CandidateRules:
         for candidate in candidates:
             name = comparable_text(candidate.text)
             problem: str | None = None
-            if kept >= max(self.allowed, MOST_CANDIDATES):
+            if kept >= self.most:
                 problem, rule = "surplus", "drop"
             elif kept >= self.allowed:
                 problem, rule = "surplus", self.surplus
@@ -122,7 +127,9 @@ class CandidateRules:
                 problem, rule = "duplicate", self.duplicate
             else:
                 rule = "score"
-            seen.add(name)
+            # What was dropped is no candidate, which another could equal.
+            if rule != "drop":
+                seen.add(name)
+                kept += 1
             decided.append((problem, rule))
-            kept += rule != "drop"
         return decided
