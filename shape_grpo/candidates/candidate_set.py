@@ -109,16 +109,18 @@ class CandidateSet:
     def unlike_in_text(self) -> list[int]:
         """Return the indices in ``checked`` of unscored duplicates that differ in their letters.
 
-        They differ from every earlier candidate in case or white space, so that they may have
-        another identity.
+        They differ from every earlier candidate that is scored in case or white space, so that they
+        may have another identity.
         """
         seen: set[str] = set()
         found = []
         for index, each in enumerate(self.checked):
-            is_duplicate = each.problem == "duplicate" and each.rule != "score"
-            if is_duplicate and each.candidate.text not in seen:
+            is_scored = each.rule == "score"
+            if each.problem == "duplicate" and not is_scored and each.candidate.text not in seen:
                 found.append(index)
-            seen.add(each.candidate.text)
+                is_scored = True
+            if is_scored:
+                seen.add(each.candidate.text)
         return found
 
     def with_identities(self, identities: Mapping[int, Any]) -> CandidateSet:

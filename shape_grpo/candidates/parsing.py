@@ -94,10 +94,7 @@ def find_in_turn(
                 "offsets in order and without overlap"
             )
         at = end
-        raw = answer[start:end]
-        written = raw.strip()
-        left = start + raw.find(written)
-        right = left + len(written)
         content = format.read(text.without_special(begin + start, begin + end))
-        candidates.append(Candidate(content, begin + left, begin + right, closed))
+        left, right = text.words(begin + start, begin + end)
+        candidates.append(Candidate(content, left, right, closed))
     return candidates

@@ -50,7 +50,7 @@ def tagged_with_options(answer, tag):
         left = answer.rfind("<", start)
         half = answer[left:] if left >= 0 else ""
         whole = f"</{tag}"
-        is_half = half and (whole.startswith(half) or half[:2] == "</" and is_tag(half[2:], tag))
+        is_half = half and (whole.startswith(half) or (half[:2] == "</" and is_tag(half[2:], tag)))
         yield start, left if is_half else len(answer), False
 
 
