@@ -43,13 +43,53 @@ class ResponseText:
     def without_special(self, start: int, end: int) -> str:
         """Return ``text[start:end]`` without special tokens."""
         kept, at = [], start
-        for first, stop in self.special[self._count_before(start) :]:
+        # Not a slice of `special`, which would be copied once per candidate.
+        for number in range(self._count_before(start), len(self.special)):
+            first, stop = self.special[number]
             if first >= end:
                 break
             kept.append(self.text[at:first])
             at = stop
         kept.append(self.text[min(at, end) : end])
         return "".join(kept)
+
+    def end_of_words(self, end: int, kept: str) -> int:
+        """Return ``end``, or where the special tokens begin that end the text up to there.
+
+        Args:
+            end: Offset in the text.
+            kept: Special tokens that it contains stay.
+        """
+        for number in reversed(range(self._count_before(end))):
+            first, stop = self.special[number]
+            if self.text[stop:end].strip() or self.text[first:stop] in kept:
+                break
+            end = first
+        return end
+
+    def words(self, start: int, end: int) -> tuple[int, int]:
+        """Return the offsets of a part of the text, less what surrounds its words.
+
+        White space and special tokens do. Of a part without words, nothing remains at its start.
+        """
+        left, right = start, end
+        for number in range(self._count_before(start), len(self.special) + 1):
+            first, stop = self.special[number] if number < len(self.special) else (end, end)
+            limit = min(max(first, left), end)
+            if words := self.text[left:limit].lstrip():
+                left = limit - len(words)
+                break
+            if limit == end:
+                return start, start
+            left = min(stop, end)
+        for number in reversed(range(-1, min(self._count_before(end) + 1, len(self.special)))):
+            first, stop = self.special[number] if number >= 0 else (left, left)
+            limit = max(min(stop, right), left)
+            if words := self.text[limit:right].rstrip():
+                right = limit + len(words)
+                break
+            right = min(right, max(first, left))
+        return left, right
 
     def plain_offset(self, offset: int) -> int:
         """Return the offset in the text without special tokens."""

@@ -109,16 +109,18 @@ class CandidateSet:
     def unlike_in_text(self) -> list[int]:
         """Return the indices in ``checked`` of unscored duplicates that differ in their letters.
 
-        They differ from every earlier candidate in case or white space, so that they may have
-        another identity.
+        They differ from every earlier candidate that is scored in case or white space, so that they
+        may have another identity.
         """
         seen: set[str] = set()
         found = []
         for index, each in enumerate(self.checked):
-            is_duplicate = each.problem == "duplicate" and each.rule != "score"
-            if is_duplicate and each.candidate.text not in seen:
+            is_scored = each.rule == "score"
+            if each.problem == "duplicate" and not is_scored and each.candidate.text not in seen:
                 found.append(index)
-            seen.add(each.candidate.text)
+                is_scored = True
+            if is_scored:
+                seen.add(each.candidate.text)
         return found
 
     def with_identities(self, identities: Mapping[int, Any]) -> CandidateSet:
@@ -139,18 +141,22 @@ class CandidateSet:
         kept = 0
         for each in self.checked:
             identity = by_text.get(each.candidate.text)
-            key = each.name if identity is None else f"identity {identity}"
+            # No text has such a name: names of texts are in lower case.
+            key = each.name if identity is None else f"Identity {identity}"
             name = names.get(key, key)
-            if each.problem in (None, "duplicate"):
-                each = self._decide(each, kept, is_duplicate=key in names)
+            each = self._decide(each, kept, is_duplicate=key in names)
             if each.counts:
                 names.setdefault(each.name, name)
                 names.setdefault(key, name)
+                kept += 1
             checked.append(replace(each, name=name))
-            kept += each.counts
         return replace(self, checked=checked)
 
     def _decide(self, each: CheckedCandidate, kept: int, *, is_duplicate: bool) -> CheckedCandidate:
+        if kept >= self.rules.most:
+            return replace(each, problem="surplus", rule="drop")
+        if each.problem not in (None, "duplicate"):
+            return each
         if is_duplicate:
             return replace(each, problem="duplicate", rule=self.rules.duplicate)
         if kept >= self.rules.allowed:

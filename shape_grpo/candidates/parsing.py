@@ -77,9 +77,13 @@ def find_in_turn(
         ValueError: The format found a candidate outside the answer, or before an earlier one.
     """
     begin, stop = thoughts.answer(text.text, prompt)
-    answer = text.text[begin:stop]
     # A thought that follows the answer was cut off, not the answer.
     is_cut = cut and stop == len(text.text)
+    # Tokens that end a turn are no text of its last line. A format's own tags may be tokens, too.
+    tags = format.write(["x"])
+    if tags is not None:
+        stop = max(begin, text.end_of_words(stop, kept=tags))
+    answer = text.text[begin:stop]
     candidates: list[Candidate] = []
     at = 0
     for start, end, closed in islice(format.find(answer, cut=is_cut), limit):
@@ -90,10 +94,7 @@ def find_in_turn(
                 "offsets in order and without overlap"
             )
         at = end
-        raw = answer[start:end]
-        written = raw.strip()
-        left = start + raw.find(written)
-        right = left + len(written)
         content = format.read(text.without_special(begin + start, begin + end))
-        candidates.append(Candidate(content, begin + left, begin + right, closed))
+        left, right = text.words(begin + start, begin + end)
+        candidates.append(Candidate(content, left, right, closed))
     return candidates

@@ -100,6 +100,11 @@ class CandidateRules:
         """Number of candidates that a response may have before the rest is surplus."""
         return self.max_candidates or MOST_CANDIDATES
 
+    @property
+    def most(self) -> int:
+        """Number of candidates that a response may have under any rule."""
+        return max(self.allowed, MOST_CANDIDATES)
+
     def apply(self, candidates: Sequence[Candidate]) -> list[tuple[str | None, str]]:
         """Return the problem and the rule of each candidate of a response, found by its text.
 
@@ -111,7 +116,7 @@ class CandidateRules:
         for candidate in candidates:
             name = comparable_text(candidate.text)
             problem: str | None = None
-            if kept >= max(self.allowed, MOST_CANDIDATES):
+            if kept >= self.most:
                 problem, rule = "surplus", "drop"
             elif kept >= self.allowed:
                 problem, rule = "surplus", self.surplus
@@ -123,8 +128,9 @@ class CandidateRules:
                 problem, rule = "duplicate", self.duplicate
             else:
                 rule = "score"
-            decided.append((problem, rule))
+            # What was dropped is no candidate, which another could equal.
             if rule != "drop":
                 seen.add(name)
                 kept += 1
+            decided.append((problem, rule))
         return decided

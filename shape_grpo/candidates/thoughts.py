@@ -17,6 +17,8 @@ from shape_grpo.candidates.vocabulary import Tokenizer, Vocabulary, decode
 
 FINAL_CHANNEL = re.compile(r"<\|channel\|>\s*final\b[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>")
 """Header of the answer in gpt-oss's format, Harmony (package openai-harmony, docs/format.md)."""
+# At the start of a message. Elsewhere it is a word of an answer.
+_CHANNEL = re.compile(r"(?:\A\s*|<\|start\|>[^<]*)<\|channel\|>")
 _HARMONY_MARKS = ("<|channel|>", "<|message|>", "<|constrain|>")
 _END_OF_MESSAGE = re.compile(r"<\|(?:end|return|call|start|channel)\|>")
 _LONGEST_TURN_START = 256
@@ -77,7 +79,7 @@ class Thoughts:
 
     def is_harmony(self, text: str, prompt: str) -> bool:
         """Return whether a turn is written in gpt-oss's format."""
-        return self.harmony and "<|channel|>" in prompt + text
+        return self.harmony and bool(_CHANNEL.search(prompt + text))
 
     def open_thought(self, prompt: str) -> Marks | None:
         """Return the marks of the thought that the prompt leaves open; None if there is none."""
@@ -133,7 +135,7 @@ class Thoughts:
         message may speak of marks, too.
         """
         _, start, turn = prompt.rpartition("<|start|>")
-        if self.harmony and start:
+        if self.harmony and start and turn.startswith("assistant"):
             return start + turn
         ends = (m.open for m in self.marks if prompt.rstrip().endswith(m.open))
         return max(ends, key=len, default="")
@@ -152,11 +154,15 @@ class Thoughts:
             return ""
         ids = [int(token_id) for token_id in prompt_ids[-_LONGEST_TURN_START:]]
         vocabulary = Vocabulary.of(tokenizer, set(ids))
-        # These stand at the start or end of the whole sequence, not of a turn.
-        outer = {getattr(tokenizer, name, None) for name in ("bos_token_id", "pad_token_id")}
+        # These stand at the start or end of a sequence. Where one is the last special token, turns
+        # begin with words.
+        names = ("bos_token_id", "eos_token_id", "pad_token_id")
+        outer = {getattr(tokenizer, name, None) for name in names}
         for place in reversed(range(len(ids))):
             token_id = ids[place]
-            is_special = vocabulary.token_bytes.get(token_id) == b"" and token_id not in outer
+            if token_id in outer:
+                break
+            is_special = vocabulary.token_bytes.get(token_id) == b""
             # A mark may consist of several tokens.
             if is_special and vocabulary.special.get(token_id, "\0\0") not in self._marks:
                 return decode(tokenizer, ids[place:], special=True)

@@ -2,8 +2,14 @@
 
 import pytest
 
-from shape_grpo.candidates import CandidateRules, decode_response, find_candidates
+from shape_grpo.candidates import (
+    CandidateRules,
+    decode_response,
+    find_candidates,
+    find_in_text,
+)
 from tests.candidates.sample_tokenizers import make_tokenizer
+from tests.candidates.special_tokenizers import encode, tokenizer_with
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +84,24 @@ TEXTS = [
     ("<think>" + tagged("a") + "</think>" + tagged("b"), {}, ["b"], {}, "a thought"),
     (
         "<think>" + tagged("a") + "</think>" + tagged("b"),
-        {"ignore_thoughts": False},
+        {"thoughts": "none"},
         ["a", "b"],
         {},
         "a thought that counts",
     ),
+    (
+        "<film>a</film>",
+        {"format_options": {"tag": "film"}},
+        ["a"],
+        {},
+        "options of the format",
+    ),
+    ("- a\n- A", {"format": "lines", "duplicate": "drop"}, ["- a"], {"duplicate": 1}, "lines"),
+    ('["a", ""]', {"format": "json", "empty": "floor"}, ["a", None], {"empty": 1}, "an array"),
+    ("```\na\n```\n```\nb", {"format": "fenced"}, ["a"], {"truncated": 1}, "code blocks"),
+    (tagged("e\u0301", "é"), {"duplicate": "drop"}, ["e\u0301"], {"duplicate": 1}, "two forms"),
+    (tagged("a\u200b", "a"), {"duplicate": "drop"}, ["a\u200b"], {"duplicate": 1}, "no width"),
+    (tagged("\u0131", "i"), {"duplicate": "drop"}, ["\u0131", "i"], {}, "dotless i"),
     ("1. a\n2. A", {"format": "numbered", "duplicate": "drop"}, ["a"], {"duplicate": 1}, "a list"),
 ]
 
@@ -129,10 +148,113 @@ def test_who_allows_more_gets_more(find):
     ("rules", "message"),
     [
         ({"duplicate": "droop"}, r"duplicate=droop: .*Did you mean drop\?.*score, floor, drop"),
-        ({"format": "json"}, r"format=json: unknown value\. Allowed: xml, numbered"),
+        ({"format": "jason"}, r"format=jason: unknown value.*Did you mean json\?.*numbered.*xml"),
+        ({"format_options": {"tga": "a"}}, r"format_options=.*tga"),
+        ({"format": "regex"}, r"format_options=\{\}: .*needs the option 'pattern'"),
+        ({"thoughts": "never"}, "thoughts=never: write auto"),
+        ({"turns": "first"}, r"turns=first: .*last, all"),
         ({"max_candidates": 0}, "max_candidates=0: must be 1 or more"),
     ],
 )
 def test_rules_there_are_none_of_are_refused(rules, message):
     with pytest.raises(ValueError, match=message):
         CandidateRules(**rules)
+
+
+# --- turns ---
+
+
+@pytest.fixture(scope="module")
+def find_in_turns():
+    """find_in_turns(written and other text in turn, **rules) -> the set, by tokens and by text."""
+    tokenizer = tokenizer_with("<|im_start|>", "<|im_end|>")
+
+    def run(parts, *, cut=False, **rules):
+        ids, text, by_token, by_text = [], "", [], []
+        for number, part in enumerate(parts):
+            encoded = encode(tokenizer, part)
+            if number % 2 == 0:
+                by_token.append((len(ids), len(ids) + len(encoded)))
+                by_text.append((len(text), len(text) + len(part)))
+            ids += encoded
+            text += part
+        rules = CandidateRules(**rules)
+        found = find_candidates(tokenizer, ids, rules, cut=cut, turns=by_token)
+        in_text = find_in_text(text, rules, cut=cut, turns=by_text)
+        assert found.texts == in_text.texts
+        assert found.problem_counts == in_text.problem_counts
+        for each, (start, end) in zip(found.kept, found.spans, strict=True):
+            assert each.candidate.text in tokenizer.decode(ids[start:end])
+        for candidate in in_text.candidates:
+            assert text[candidate.start : candidate.end] == candidate.text
+        assert in_text.spans == sorted(in_text.spans) and found.spans == sorted(found.spans)
+        return found
+
+    return run
+
+
+TOOL = "<|im_start|>tool\n" + tagged("t") + "<|im_end|>\n<|im_start|>assistant\n"
+TURNS = [
+    ([tagged("a"), TOOL, tagged("b")], {}, ["b"], {}, "the last turn alone"),
+    ([tagged("a"), TOOL, tagged("b")], {"turns": "all"}, ["a", "b"], {}, "never the tool's"),
+    ([tagged("a"), TOOL, "none"], {}, [], {}, "a last turn without candidates"),
+    ([tagged("a"), TOOL, ""], {"turns": "all"}, ["a"], {}, "an empty last turn"),
+    ([tagged("a"), "<candidate>", tagged("b")], {"turns": "all"}, ["a", "b"], {}, "a tool's tag"),
+    (
+        ["<candidate>a", TOOL, "b</candidate>" + tagged("c")],
+        {"turns": "all", "truncated": "floor"},
+        [None, "c"],
+        {"truncated": 1},
+        "a candidate never goes on in another turn",
+    ),
+    (
+        ["<candidate>a", TOOL, tagged("a")],
+        {"turns": "all", "duplicate": "drop"},
+        ["a"],
+        {"truncated": 1},
+        "a repeat of one that is cut off",
+    ),
+    (
+        [tagged("a"), TOOL, tagged("A")],
+        {"turns": "all", "duplicate": "drop"},
+        ["a"],
+        {"duplicate": 1},
+        "a repeat in a later turn",
+    ),
+    (
+        [tagged("a", "b"), TOOL, tagged("c")],
+        {"turns": "all", "max_candidates": 2},
+        ["a", "b"],
+        {"surplus": 1},
+        "the limit is that of the response",
+    ),
+    (
+        ["<think>" + tagged("z"), TOOL, tagged("a")],
+        {"turns": "all"},
+        ["a"],
+        {},
+        "a thought ends with its turn",
+    ),
+    (
+        [tagged("a"), TOOL + "<think>", tagged("z") + "</think>" + tagged("b")],
+        {"turns": "all"},
+        ["a", "b"],
+        {},
+        "a thought that the template opens",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("parts", "rules", "texts", "problems", "why"), TURNS, ids=[case[4] for case in TURNS]
+)
+def test_turns(find_in_turns, parts, rules, texts, problems, why):
+    found = find_in_turns(parts, **rules)
+    assert (found.texts, dict(found.problem_counts)) == (texts, problems)
+
+
+@pytest.mark.parametrize("turns", ["last", "all"])
+def test_the_length_limit_cuts_the_last_turn_alone(find_in_turns, turns):
+    parts = ["1. a\n2. b", TOOL, "1. c\n2. d"]
+    expected = {"last": ["c"], "all": ["a", "b", "c"]}[turns]
+    assert find_in_turns(parts, cut=True, format="numbered", turns=turns).texts == expected
