@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -175,6 +173,7 @@ def _explain_responses(
     """Print the credit of responses; return what failed of their rewards, if anything did."""
     from rich.console import Console
 
+    from shape_grpo.explain.files import load_tokenizer, read_parts, read_prompt, read_row_at
     from shape_grpo.explain.reading import read_response
     from shape_grpo.explain.responses import NO_ROW, credit_group, score_responses
     from shape_grpo.explain.settings import load_function
@@ -186,13 +185,13 @@ def _explain_responses(
     if not settings.reward.custom_reward_function.path and not options.row:
         raise ValueError("--reward FILE is missing: the reward function")
     others = _read_numbers(options.group_rewards or "")
-    tokenizer = _load_tokenizer(options.tokenizer) if options.tokenizer else None
-    row = _read_row(options.row) if options.row else NO_ROW
-    prompt = _read_prompt(options, row, tokenizer, settings)
+    tokenizer = load_tokenizer(options.tokenizer) if options.tokenizer else None
+    row = read_row_at(options.row) if options.row else NO_ROW
+    prompt = read_prompt(options.prompt, row, tokenizer, settings)
     parsed = [
         read_response(
             str(file),
-            _read_parts(file, tokenizer),
+            read_parts(file, tokenizer),
             config,
             tokenizer,
             cut=options.cut,
@@ -221,6 +220,13 @@ def _explain_responses(
         f"{text[:60]!r}: {failure.summary.rstrip('.')}. In a run each such candidate leaves its "
         "set."
     )
+
+
+def _read_numbers(written: str) -> list[float]:
+    try:
+        return [float(number) for number in written.split(",") if number.strip()]
+    except ValueError:
+        raise ValueError(f"--group-rewards {written}: write numbers, as 3,4.5") from None
 
 
 def _notes(
@@ -260,89 +266,3 @@ def _notes(
                 f"The prompt opens a thought ({opened.open}): until {opened.close} all is thought."
             )
     return notes
-
-
-def _read_numbers(written: str) -> list[float]:
-    try:
-        return [float(number) for number in written.split(",") if number.strip()]
-    except ValueError:
-        raise ValueError(f"--group-rewards {written}: write numbers, as 3,4.5") from None
-
-
-def _read_row(where: str) -> Mapping[str, Any]:
-    from shape_grpo.rewards import read_row
-
-    path, _, number = where.rpartition(":")
-    if not path or not number.isdecimal():
-        raise ValueError(f"--row {where}: write FILE:N, as train.parquet:0")
-    row = read_row(Path(path).expanduser(), int(number))
-    for name in ("data_source", "reward_model"):
-        if row.get(name) is None:
-            raise ValueError(
-                f"--row {where}: it has no {name}, which verl needs; it has: {', '.join(row)}"
-            )
-    return row
-
-
-def _read_prompt(
-    options: argparse.Namespace, row: Mapping[str, Any], tokenizer: Any, settings: DictConfig
-) -> str:
-    """Return the rendered prompt, as far as it is known."""
-    from omegaconf import OmegaConf
-
-    if options.prompt:
-        return _read_text(options.prompt, "--prompt")
-    if tokenizer is None or "prompt" not in row or not tokenizer.chat_template:
-        return ""
-    arguments = OmegaConf.select(settings, "data.apply_chat_template_kwargs") or {}
-    prompt: str = tokenizer.apply_chat_template(
-        list(row["prompt"]), tokenize=False, add_generation_prompt=True, **arguments
-    )
-    return prompt
-
-
-def _read_parts(file: Path, tokenizer: Any) -> list[tuple[str | list[int], bool]]:
-    """Read a response's text, token ids or messages, and which of these the policy wrote."""
-    text = _read_text(file, "--response")
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError:
-        return [(text, True)]
-    if not isinstance(content, list) or not content:
-        return [(text, True)]
-    if all(isinstance(each, dict) and "role" in each for each in content):
-        return [(_text_of(each), each["role"] == "assistant") for each in content]
-    if not all(type(token) is int for token in content):
-        return [(text, True)]
-    if tokenizer is None:
-        raise ValueError(f"--response {file} holds token ids: give the policy's --tokenizer")
-    if not 0 <= min(content) <= max(content) < len(tokenizer):
-        raise ValueError(
-            f"--response {file}: token ids from {min(content)} to {max(content)}, and --tokenizer "
-            f"knows those from 0 to {len(tokenizer) - 1}"
-        )
-    return [(content, True)]
-
-
-def _text_of(message: Mapping[str, Any]) -> str:
-    """Return a chat message's text; that of a message of tool calls alone is empty."""
-    content = message.get("content") or ""
-    parts = content if isinstance(content, list) else [{"text": content}]
-    return "".join(str(part.get("text", "")) for part in parts if isinstance(part, dict))
-
-
-def _read_text(file: Path, option: str) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{option} {file}: it is not UTF-8 text ({error})") from None
-
-
-def _load_tokenizer(path: str) -> Any:
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(path)
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"--tokenizer {path}: {reason}") from error
