@@ -139,7 +139,10 @@ class Responses:
     """Ids of random fragments and of tokens that no text encodes to."""
 
     def __init__(self, name, tokenizer, rng):
-        self.rng = rng
+        self.rng, self.tokenizer = rng, tokenizer
+        self.good, self.bracket = (
+            tokenizer.encode(text, add_special_tokens=False) for text in ("good", "]")
+        )
         texts = {*chain(*FRAGMENTS.values()), *ANYWHERE, *THOUGHTS, "assistant\n"}
         encoded = {text: tokenizer.encode(text, add_special_tokens=False) for text in sorted(texts)}
         anywhere = [encoded[fragment] for fragment in ANYWHERE]
@@ -177,6 +180,12 @@ class Responses:
             for format, pairs in around.items()
         }
 
+    def can_write(self, format):
+        """Whether the tokenizer has what this format needs: brackets, line breaks, ..."""
+        opening, closing = self.around[format][0]
+        turn = Turn(self.tokenizer, [*opening, *self.good, *closing, *self.bracket])
+        return bool(turn.candidates(format, "", "none", False, None))
+
     def draw(self, format):
         parts = self.rng.choices(self.fragments[format], k=self.rng.randrange(1, 25))
         form = self.rng.random()
@@ -184,7 +193,7 @@ class Responses:
             wrapped = zip(self.around[format], parts, strict=False)
             parts = [opening + part + closing for (opening, closing), part in wrapped]
             if format in ("json", "keyed"):
-                parts.append(self.around["json"][-1][1][-1:])
+                parts.append(self.bracket)
         elif form < 0.4:
             parts *= self.rng.randrange(2, 6)
         if self.rng.random() < 0.3:
@@ -351,7 +360,7 @@ def test_garbage_is_parsed_and_located(name, rules_of):
     seen = dict.fromkeys(["whole", "cut", "empty", "several", "special"], 0)
     if name == "code_points":
         del seen["special"]  # it has none
-    compared = dict.fromkeys(OPTIONS, 0)
+    compared = dict.fromkeys(filter(responses.can_write, OPTIONS), 0)
     for number in range(RESPONSES[name]):
         format = rng.choice(list(OPTIONS))
         ids, prompt = responses.draw(format), responses.draw_prompt()
@@ -391,7 +400,7 @@ def test_garbage_is_parsed_and_located(name, rules_of):
                 raw = turn.plain(candidate.start, candidate.end).strip()
                 assert (start == end) >= (not raw)
                 if raw and start < end:
-                    assert_covered(tokenizer, ids, raw, start, end, max(free, first))
+                    assert_covered(tokenizer, ids, raw, start, end, free if free > first else 0)
                     token = tokenizer.convert_ids_to_tokens(ids[start])
                     assert token not in (None, *SPECIAL, *TURNS, *MARKS)
                 for special in (*TURNS, *MARKS):
@@ -405,11 +414,12 @@ def test_garbage_is_parsed_and_located(name, rules_of):
                     seen["special"] += 1
             if expected is not None:
                 assert own == expected, about
-                compared[format] += bool(expected)
+                if format in compared:
+                    compared[format] += bool(expected)
             seen["several"] += len(own) > 1
-        assert not left
+        assert not left, about
     assert min(seen.values()) > RESPONSES[name] / 200, seen
-    assert min(compared.values()) > RESPONSES[name] / 200, compared
+    assert min(compared.values()) > RESPONSES[name] / 300, compared
 
 
 # --- cases that were found, or that break a parser written in haste ---
