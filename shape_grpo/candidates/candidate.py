@@ -16,7 +16,7 @@ class Candidate:
     Attributes:
         text: The candidate as the reward function gets it: without special tokens, escapes of its
             format, and surrounding white space. May be empty.
-        start: Offset of its first character in the response's text.
+        start: Offset of its first character in the text of its turn.
         end: Offset after its last character.
         closed: False if the text ended before the candidate did. Only the last candidate of a turn
             can be unclosed.
