@@ -1,8 +1,10 @@
 """Every cell of the paper's tables composes to a configuration that the installed verl accepts."""
 
+import copy
 import os
 import re
 import subprocess
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +16,7 @@ from recipe.shape_grpo.common.methods import METHODS, credit_options
 from recipe.shape_grpo.runs.check import check_config, check_run, compose_config, main
 from shape_grpo.rewards import check_reward_function
 from shape_grpo.verl.files import missing_files
+from tests.candidates.sample_tokenizers import make_tokenizer
 
 ROOT = Path(__file__).parents[3]
 JUDGE = "reward.custom_reward_function.reward_kwargs.base_url=http://localhost:8000/v1"
@@ -229,6 +232,72 @@ def test_the_dry_run_tries_the_reward_function(made_up_data, capsys, kind, code,
     else:
         assert exit_code == 0
     assert re.search(says, said + capsys.readouterr().out)
+
+
+TEMPLATE = (
+    "{% for message in messages %}{{ message.content }}\n{% endfor %}"
+    "{% if enable_thinking %}<musing>{% endif %}"
+)
+
+
+@pytest.fixture
+def dry_run(tmp_path, capsys):
+    """dry_run(overrides) -> what it printed, or the error that ended it."""
+    tokenizer = copy.deepcopy(make_tokenizer("byte_level_bpe"))
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(tmp_path / "policy")
+    row = {
+        "data_source": "slogans",
+        "prompt": [{"role": "user", "content": "Three slogans, please."}],
+        "reward_model": {"style": "rule", "ground_truth": ""},
+    }
+    for split in ("train", "test"):
+        pd.DataFrame([row] * 64).to_parquet(tmp_path / f"{split}.parquet")
+    (tmp_path / "reward.py").write_text("def compute_score(**columns):\n    return 1.0\n")
+
+    def run(*overrides):
+        files = [f"data.{split}_files={tmp_path}/{split}.parquet" for split in ("train", "val")]
+        files[1] = files[1].replace("val.parquet", "test.parquet")
+        own = [f"{REWARD}.path={tmp_path}/reward.py", "dataset.candidates=3"]
+        own += [f"actor_rollout_ref.model.path={tmp_path}/policy"]
+        try:
+            main(["+task=own", "+method=shape_grpo", *files, *own, *overrides])
+        except SystemExit as error:
+            return str(error)
+        return capsys.readouterr().out
+
+    return run
+
+
+BLOCK = "algorithm.shape_grpo"
+THINKING = "data.apply_chat_template_kwargs.enable_thinking=true"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ([], r"ends with '.*slogans, please\.\\n'\.\n"),
+        ([], r"3 of 3 made-up ones were found\.\n.* max_response_length is 2048\.\n"),
+        (
+            [f"{BLOCK}.format=json", f"+{BLOCK}.format_options.key=text"],
+            r"3 of 3 made-up ones",
+        ),
+        ([THINKING], r"If this opens a thought, write thoughts=\[\"<musing>\", \"</musing>\"\]"),
+        ([THINKING, f"{BLOCK}.thoughts=['<musing>','</musing>']"], r"open \(<musing>\)"),
+        ([f"{BLOCK}.max_candidates=2"], r"^Format error: .*asks for 3, and max_candidates=2"),
+        (["data.max_response_length=40"], r"max_response_length is 40: longer ones may be cut"),
+        (["+scale=smoke"], r"The scale sets data.max_response_length=128, and the task 2048"),
+    ],
+)
+def test_the_dry_run_reads_a_made_up_answer_to_the_first_prompt(dry_run, overrides, says):
+    with warnings.catch_warnings(action="ignore"):
+        assert re.search(says, dry_run(*overrides))
+
+
+def test_prompts_that_are_too_long_are_left_out():
+    """vLLM would cut the responses short, and verl end after the rollout."""
+    for task in (*TASKS, "own"):
+        assert compose_config([f"+task={task}"]).data.filter_overlong_prompts
 
 
 @pytest.mark.parametrize(("overrides", "says"), REFUSED.values(), ids=REFUSED.keys())
