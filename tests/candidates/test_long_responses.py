@@ -270,7 +270,7 @@ def test_many_turns(turns):
         assert call().texts == ["a"] * (count if turns == "all" else 1)
         return lines_executed(call), tokenizer.decoded
 
-    work(1)  # learns the vocabulary
+    work(100)  # learns the vocabulary
     # The first turns have less in front of them, so that growth is compared.
     (lines, decoded), (more_lines, more_decoded), (most_lines, most_decoded) = map(
         work, (100, 200, 400)
