@@ -10,6 +10,8 @@ from shape_grpo.candidates.candidate import Candidate, ResponseText
 from shape_grpo.candidates.formats import Format, make_format
 from shape_grpo.candidates.thoughts import Thoughts
 
+_BOM = "\ufeff"
+
 
 def parse_candidates(
     text: str,
@@ -83,6 +85,8 @@ def find_in_turn(
     tags = format.write(["x"])
     if tags is not None:
         stop = max(begin, text.end_of_words(stop, kept=tags))
+    # A byte order mark hides the start of a line.
+    begin = min(stop, begin + len(text.text[begin:stop]) - len(text.text[begin:stop].lstrip(_BOM)))
     answer = text.text[begin:stop]
     candidates: list[Candidate] = []
     at = 0

@@ -95,16 +95,20 @@ class Thoughts:
         end, opened_at = 0, 0
         first_word = len(text) - len(text[turn:].lstrip())
         opened: Marks | None = None
+        # A closing mark alone is one of the family that was seen, or else a word of an answer.
+        closing_alone = self._closing_alone
         for mark in _pattern(self.marks).finditer(text) if self.marks else ():
             if opened is not None:
                 if mark[0] in self._closing[opened.open]:
                     end, opened = mark.end(), None
-            elif mark[0] in self._closing_alone:
+            elif mark[0] in closing_alone:
                 end = mark.end()
+                closing_alone = {mark[0]}
             else:
                 family = self._opening.get(mark[0])
                 if family is not None and not (family.at_start and mark.start() > first_word):
                     opened, opened_at = family, mark.start()
+                    closing_alone = self._closing_alone & self._closing[family.open]
         return end, opened, opened_at
 
     @cached_property
@@ -143,8 +147,9 @@ class Thoughts:
     def turn_start_of_ids(self, tokenizer: Tokenizer, prompt_ids: Sequence[int]) -> str:
         """Return what a prompt's token ids hold of the turn that follows.
 
-        A chat template opens a turn by a special token. From the last one on, the prompt is part of
-        the turn. Without one, this is `turn_start` of the prompt's text.
+        A chat template opens a turn by a special token and at most the name of a role. From the
+        last such token on, the prompt is part of the turn. Without one, this is `turn_start` of the
+        prompt's text.
 
         Args:
             tokenizer: A Hugging Face tokenizer.
@@ -165,7 +170,12 @@ class Thoughts:
             is_special = vocabulary.token_bytes.get(token_id) == b""
             # A mark may consist of several tokens.
             if is_special and vocabulary.special.get(token_id, "\0\0") not in self._marks:
-                return decode(tokenizer, ids[place:], special=True)
+                turn = decode(tokenizer, ids[place:], special=True)
+                role = decode(tokenizer, ids[place + 1 :], special=True)
+                mark = _pattern(self.marks).search(role)
+                if mark is None or len(role[: mark.start()].split()) <= 1:
+                    return turn
+                break
         return self.turn_start(decode(tokenizer, ids, special=True))
 
 

@@ -172,15 +172,20 @@ def marker_of(line):
 def numbered(answer, cut):
     all_lines = list(lines_of(answer))
     last = len(all_lines)
+    closed = [block for block in blocks_of(answer) if block[-1]]
+    in_block = {n for _, first, end, _, _, _ in closed for n in range(first, end)}
     items, style, is_open = [], None, False  # an item is [start, end, lines]
+    list_in_block = None
     for number, (at, line) in enumerate(all_lines):
         if number >= last:
             cut = False
             break
         found = marker_of(line)
-        if found and (style is None or found[0] == style):
+        hidden = list_in_block is False and number in in_block
+        if found and not hidden and (style is None or found[0] == style):
             if found[1] == str(len(items) + 1):
                 if style is None:
+                    list_in_block = end_of_block(answer, number, -1) >= 0
                     last = end_of_block(answer, number, last)
                 style, is_open = found[0], True
                 items.append([at + found[2], at + len(line), 1])
@@ -194,7 +199,8 @@ def numbered(answer, cut):
         outside = body and not body[0].isspace() and len(line) - len(body) <= style[0]
         start, end, count = items[-1]
         is_blank = not answer[answer.rfind("\n", 0, end) + 1 : end].strip()
-        if outside and count > 1 and is_blank:
+        is_code = list_in_block is False and number - 1 in in_block
+        if outside and count > 1 and is_blank and not is_code:
             is_open = False
         else:
             items[-1] = [start, at + len(line), count + 1]
@@ -280,6 +286,7 @@ def after_thoughts(whole, turn, pair):
     while words < len(whole) and whole[words].isspace():
         words += 1
     begin, opened, opened_at, at = 0, None, 0, 0
+    seen = set()  # opening marks, or closing ones that stand alone
     while at < len(whole):
         mark = mark_at(whole, at, pair)
         if not mark:
@@ -289,9 +296,13 @@ def after_thoughts(whole, turn, pair):
             if mark in ({pair[1]} if pair else CLOSING[opened]):
                 begin, opened = at + len(mark), None
         elif mark in ({pair[1]} if pair else CLOSING_ALONE):
-            begin = at + len(mark)
+            # Of another family than the last one it is a word of the answer.
+            if not seen or mark in seen:
+                begin = at + len(mark)
+                seen = {mark}
         elif pair or (mark in OPENING and not (OPENING[mark].at_start and at > words)):
             opened, opened_at = mark, at
+            seen = {pair[1]} if pair else CLOSING[mark] & CLOSING_ALONE or {mark}
         at += len(mark)
     return begin, len(whole) if opened is None else opened_at
 
@@ -345,9 +356,16 @@ def read(name, raw, closed):
     return READERS[name](raw, closed) if name in READERS else raw.strip()
 
 
+def after_byte_order_marks(text, begin, end):
+    while begin < end and text[begin] == "\ufeff":
+        begin += 1
+    return begin
+
+
 def plain_parse(text, name="xml", cut=True, prompt="", thoughts="auto"):
     """(text, is closed) of each candidate of a text without special tokens."""
     begin, end = plain_answer(text, prompt, thoughts)
+    begin = after_byte_order_marks(text, begin, end)
     answer = text[begin:end]
     found = PARSERS[name](answer, cut and end == len(text))
     return [(read(name, answer[start:stop], closed), closed) for start, stop, closed in found]

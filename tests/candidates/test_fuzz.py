@@ -20,6 +20,7 @@ from shape_grpo.candidates import (
 from shape_grpo.candidates.spans import DecodedTokens
 from tests.candidates.plain_parsers import (
     PARSERS,
+    after_byte_order_marks,
     json_array,
     plain_answer,
     plain_parse,
@@ -235,6 +236,11 @@ class Silent:
             ids, skip_special_tokens=skip, clean_up_tokenization_spaces=False
         )
 
+    def marks(self, thoughts):
+        if thoughts != "auto":
+            return PAIR
+        return [mark for family in FAMILIES for mark in (family.open, family.close)]
+
     def turn_start(self, ids, thoughts):
         """What of these ids belongs to the turn that follows."""
         if thoughts == "none":
@@ -245,8 +251,12 @@ class Silent:
                 break
             written = self._plain([token_id], skip=False)
             is_mark = written in ((*MARKS, *TAGS[2:]) if thoughts == "auto" else (*HARMONY, *PAIR))
-            if self.is_silent(token_id) and not (written and is_mark):
-                return self._plain(ids[number:], skip=False)
+            if self.is_silent(token_id) and written and not is_mark:
+                role = self._plain(ids[number + 1 :], skip=False)
+                before = min((role.find(m) for m in self.marks(thoughts) if m in role), default=0)
+                if len(role[:before].split()) <= 1:
+                    return self._plain(ids[number:], skip=False)
+                break
         text = self._plain(ids, skip=False)
         message = text.split("<|start|>")[-1]
         if thoughts == "auto" and "<|start|>" in text and message.startswith("assistant"):
@@ -284,6 +294,7 @@ class Turn:
         cut = cut and stop == len(self.text)
         if tags is not None:
             stop = max(begin, self.end_of_words(stop, tags))
+        begin = after_byte_order_marks(self.text, begin, stop)
         answer = self.text[begin:stop]
         if name in PARSERS:
             return [

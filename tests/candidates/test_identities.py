@@ -58,7 +58,7 @@ BY_IDENTITY = [
     ("a a", {0: 1}, {"duplicate": "drop"}, "S -d", "the same letters have one identity"),
     ("a A", {0: None, 1: None}, {"duplicate": "drop"}, "S -d", "no identities: by text"),
     ("a A", {}, {"duplicate": "drop"}, "S -d", "no results: by text"),
-    ("a b A", {0: 1, 1: None}, {"duplicate": "drop"}, "S S S", "a text of which none is known"),
+    ("a b A", {0: 1, 1: None}, {"duplicate": "drop"}, "S S -d", "without an identity by text"),
     ("a b B", {0: 1, 1: None}, {"duplicate": "drop"}, "S S -d", "without identities by text"),
     ("b a", {0: None, 1: "b"}, {"duplicate": "drop"}, "S S", "an identity is no text"),
     ("a b c", {0: 0, 1: 0, 2: ""}, {"duplicate": "drop"}, "S -d S", "0 and '' are identities"),

@@ -50,6 +50,9 @@ CASES = [
     (f"{A}<|end_message|>{B}<|eom|>", ["a", "b"], "marks that end answers as well"),
     (f"<thought>{Z}</Thought></thought>{A}", ["a"], "families that differ in case"),
     (f"<seed:think><seed:cot_budget_reflect>{Z}</seed:think>{A}", ["a"], "of two marks"),
+    (f"<think>{Z}</think>{A}</thought>{B}", ["a", "b"], "another family's mark is a word then"),
+    (f"{Z}</thought>{A}</think>{B}", ["a", "b"], "the same without opening marks"),
+    (f"<think>{Z}</think>{Z}</think>{A}</mm:think>", ["a"], "the same family's mark is none"),
     # ordinary words, which mark a thought at the start only
     (f"Here is my thought process: {Z} Here is my response: {A}", ["a"], "in words"),
     (f"Here's my thought process: {Z} Here's my response: {A}", ["a"], "shortened"),
@@ -222,6 +225,8 @@ PROMPT_IDS = [
     (CHATML, "<|im_end|><|im_end|>", ["a"], "special tokens alone"),
     ((), "<s>USER: hi</s>USER: What is <think>? ASSISTANT:", ["a"], "turns that begin with words"),
     ((), "<s>USER: hi</s>USER: Why? ASSISTANT: <think>", [], "and a mark at the end"),
+    (("<img>",), "USER: <img> what is <think>? ASSISTANT:", ["a"], "an image opens no turn"),
+    (("<img>",), "USER: <img> what is it? ASSISTANT: <think>\n", [], "but the prompt ends so"),
     (HARMONY, "<|start|>user<|message|>hi<|end|><|start|>assistant", ["a"], "harmony"),
     (
         HARMONY,
