@@ -40,6 +40,7 @@ class CandidateRecord:
         num_floor_rewards: Number of rewards that the rule ``floor`` gave, without a call of the
             reward function.
         texts: Text of each candidate, as the reward function gets it.
+        written: Each candidate as the response has it, with escapes; empty where none has any.
     """
 
     rewards: list[Reward | None] = field(default_factory=list)
@@ -50,6 +51,7 @@ class CandidateRecord:
     distinct: int | None = None
     num_floor_rewards: int = 0
     texts: list[str] = field(default_factory=list)
+    written: list[str] = field(default_factory=list)
 
     @classmethod
     def unread(cls, error: str) -> CandidateRecord:
@@ -83,6 +85,9 @@ class CandidateRecord:
             distinct=found.num_distinct,
             num_floor_rewards=sum(text is None for text in found.texts),
             texts=[candidate.text for candidate in found.candidates],
+            written=[candidate.written for candidate in found.candidates]
+            if any(candidate.escaped for candidate in found.candidates)
+            else [],
         )
 
     @property

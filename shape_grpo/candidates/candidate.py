@@ -20,12 +20,20 @@ class Candidate:
         end: Offset after its last character.
         closed: False if the text ended before the candidate did. Only the last candidate of a turn
             can be unclosed.
+        escaped: The candidate as it is written, if that differs: with the escapes of its format, or
+            the indentation of its code block. Empty if it is ``text``.
     """
 
     text: str
     start: int
     end: int
     closed: bool = True
+    escaped: str = ""
+
+    @property
+    def written(self) -> str:
+        """The candidate as it is written, without special tokens."""
+        return self.escaped or self.text
 
 
 @dataclass(frozen=True)

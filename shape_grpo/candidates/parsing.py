@@ -100,5 +100,7 @@ def find_in_turn(
         at = end
         content = format.read(text.without_special(begin + start, begin + end))
         left, right = text.words(begin + start, begin + end)
-        candidates.append(Candidate(content, left, right, closed))
+        written = text.without_special(left, right)
+        escaped = "" if written == content else written
+        candidates.append(Candidate(content, left, right, closed, escaped))
     return candidates

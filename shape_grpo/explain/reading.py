@@ -21,7 +21,6 @@ from shape_grpo.explain.credited import (
     Segment,
     candidate_segments,
 )
-from shape_grpo.explain.spellings import find_written
 from shape_grpo.rewards import failure_in_one_line
 
 Part = tuple[str | list[int], bool]
@@ -57,7 +56,8 @@ class ReadResponse:
             if each.counts:
                 start, end = bounds
                 segments.append(Segment(self.text[at:start]))
-                own = next(iter(find_written(self.text, each.candidate.text, start, end)), bounds)
+                left = max(self.text.find(each.candidate.written, start, end), start)
+                own = left, left + len(each.candidate.written)
                 segments += candidate_segments(self.text, bounds, own, number)
                 at = end
             candidates.append(

@@ -30,7 +30,6 @@ from shape_grpo.explain.credited import (
     Segment,
     candidate_segments,
 )
-from shape_grpo.explain.spellings import find_written
 
 VIEWS = {
     "GRPO": ("reweight", Uniform()),
@@ -180,7 +179,8 @@ def _credited(
     tokenizer: Any,
 ) -> CreditedResponse:
     spans = list(zip(record.starts, record.ends, strict=True))
-    segments, note = find_segments(rollout["output"], spans, record.texts, tokenizer)
+    written = record.written or record.texts
+    segments, note = find_segments(rollout["output"], spans, written, tokenizer)
     candidates = [
         CreditedCandidate(
             text,
@@ -210,7 +210,7 @@ def find_segments(
     Args:
         text: The response, without special tokens.
         spans: Tokens (start, end) of each candidate.
-        texts: The candidates.
+        texts: The candidates, as they are written.
         tokenizer: The run's; None if it is not at hand.
     """
     if len(texts) != len(spans):
@@ -225,11 +225,11 @@ def find_segments(
     limit = len(text)
     # From the last one on: a thought before the answer names the candidates as well.
     for candidate in reversed(texts):
-        found = find_written(text, candidate, end=limit)
-        if not found:
+        start = text.rfind(candidate, 0, limit)
+        if start < 0:
             return [Segment(text)], f"{candidate[:40]!r} is not found in it: it is not coloured."
-        places.append(found[-1])
-        limit = found[-1][0]
+        places.append((start, start + len(candidate)))
+        limit = start
     segments, at = [], 0
     for number, (start, end) in enumerate(reversed(places)):
         segments += [Segment(text[at:start]), Segment(text[start:end], number, ends=True)]
@@ -255,14 +255,10 @@ def _places_in_tokens(
         if end > len(offsets):
             return None
         begins, last = offsets[first], offsets[end - 1]
-        found = [
-            place
-            for place in find_written(text, candidate, begins[0], last[1])
-            if place[0] < begins[1] and place[1] > last[0]
-        ]
-        if not found:
+        start = text.find(candidate, begins[0], last[1])
+        if not begins[0] <= start < begins[1] or start + len(candidate) <= last[0]:
             return None
-        places.append(found[0])
+        places.append((start, start + len(candidate)))
     return places
 
 

@@ -238,7 +238,7 @@ def test_a_response_that_ended_at_once_is_no_text(tokenizer):
 def segments_of(tokenizer, text, **rules):
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     found = find_candidates(tokenizer, ids, CandidateRules(**rules), cut=False)
-    texts = [candidate.text for candidate in found.candidates]
+    texts = [candidate.written for candidate in found.candidates]
     return find_segments(text, found.spans, texts, tokenizer)
 
 
@@ -279,7 +279,7 @@ def test_escaped_text_is_found(joined, rules, text, candidate, written, with_tok
     assert found.texts[0] == candidate
     # A quotation of it stands before it, which no tokens of the record are.
     text, spans = (text, found.spans) if with_tokens else (written + text, [(0, 1)] * 2)
-    texts = [each.text for each in found.candidates]
+    texts = [each.written for each in found.candidates]
     tokenizer = joined if with_tokens else None
     segments, note = find_segments(text, spans[: len(texts)], texts, tokenizer)
     assert note == "" and "".join(segment.text for segment in segments) == text
