@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 from shape_grpo.candidates.candidate import Candidate
 from shape_grpo.candidates.comparing import comparable_text
@@ -123,7 +122,7 @@ class CandidateSet:
                 seen.add(each.candidate.text)
         return found
 
-    def with_identities(self, identities: Mapping[int, Any]) -> CandidateSet:
+    def with_identities(self, identities: Mapping[int, str | None]) -> CandidateSet:
         """Apply the rule ``duplicate`` by identity, where there is one, instead of by text.
 
         Args:

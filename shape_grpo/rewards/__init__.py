@@ -7,6 +7,7 @@ from shape_grpo.rewards.function import (
     candidate_arguments,
     check_reward_function,
     load_reward_function,
+    read_identity,
     read_result,
     reward_kwargs,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "indices_to_score",
     "load_reward_function",
     "more_to_score",
+    "read_identity",
     "read_result",
     "read_row",
     "reward_kwargs",

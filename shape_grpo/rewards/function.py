@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from importlib import import_module
@@ -109,7 +110,8 @@ def read_result(
 
     Raises:
         ValueError: There is no reward, or one that the utility does not allow.
-        TypeError: It is no number, or no list of numbers where the utility takes vectors.
+        TypeError: It is no number, or no list of numbers where the utility takes vectors; or the
+            ``identity`` is neither text nor a number.
     """
     details = result if isinstance(result, dict) else {"score": result}
     if "score" not in details:
@@ -117,7 +119,32 @@ def read_result(
             f"The reward function returned a dict without 'score' for {text[:200]!r}; its keys: "
             f"{', '.join(map(str, details)) or 'none'}."
         )
+    read_identity(details)
     return options.checked_reward(details["score"], text), details
+
+
+def read_identity(details: Mapping[str, Any]) -> str | None:
+    """Return what a candidate is, as text, by the ``identity`` of a reward function's result.
+
+    None, NaN and a missing key say that it is unknown. 3 and 3.0 are the same.
+
+    Raises:
+        TypeError: It is neither text nor a number.
+    """
+    identity: Any = details.get("identity")
+    if hasattr(identity, "item") and getattr(identity, "ndim", 1) == 0:
+        identity = identity.item()  # of NumPy or torch
+    if identity is None or isinstance(identity, str):
+        return identity
+    if not isinstance(identity, int | float):
+        raise TypeError(
+            f"The reward function returned the identity {identity!r:.200}: write text or a number, "
+            "as str(...) of it, or None."
+        )
+    if math.isnan(identity):
+        return None
+    is_whole = math.isfinite(identity) and identity == int(identity)
+    return str(int(identity) if is_whole else identity)
 
 
 def reward_kwargs(config: DictConfig) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from shape_grpo.candidates import CandidateSet
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.rewards.calls import RewardCalls, RewardTimeout
 from shape_grpo.rewards.failures import Failure, FailureLog
-from shape_grpo.rewards.function import read_result
+from shape_grpo.rewards.function import read_identity, read_result
 
 Arguments = Callable[[str, int, int], Mapping[str, Any]]
 """Returns a call's arguments for a candidate's text, its index and the number of candidates.
@@ -37,9 +37,9 @@ class Scored:
     details: Details = field(default_factory=dict)
 
     @property
-    def identity(self) -> Any:
+    def identity(self) -> str | None:
         """What the candidate is: those of one response with the same identity are duplicates."""
-        return self.details.get("identity")
+        return read_identity(self.details)
 
 
 def indices_to_score(found: CandidateSet) -> list[int]:

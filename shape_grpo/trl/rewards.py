@@ -19,6 +19,7 @@ from shape_grpo.rewards import (
     ScoredSet,
     indices_to_score,
     more_to_score,
+    read_identity,
 )
 
 Row = dict[str, Any]
@@ -179,6 +180,7 @@ class CandidateRewards:
             if not terms:
                 raise ValueError(f"No reward function returned a number for {text[:200]!r}.")
             details = {name: value for each in dicts for name, value in each.items()}
+            read_identity(details)
             return Scored(self.options.checked_reward(sum(terms), text), details)
         except Exception as error:
             return Scored(self.failures.failure(error))

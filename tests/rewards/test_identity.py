@@ -1,16 +1,20 @@
 """Duplicates by identity, for responses of every kind under every rule."""
 
 import asyncio
+import math
 from functools import partial
 
+import numpy as np
 import pytest
-from hypothesis import given
+import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shape_grpo.candidates import RULES, Candidate, CandidateSet
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.rewards import RewardFunction, candidate_arguments
 
+steady = settings(deadline=None, derandomize=True)
 ROW = {"data_source": "", "reward_model": {"ground_truth": ""}}
 
 
@@ -72,6 +76,7 @@ BLOCKS = st.fixed_dictionaries(
 )
 
 
+@steady
 @given(st.lists(st.tuples(TEXTS, st.booleans()), max_size=7), IDENTITIES, BLOCKS, TEXTS)
 def test_every_set_is_settled(candidates, identities, block, failing):
     def function(solution_str, **_):
@@ -92,3 +97,31 @@ def test_every_set_is_settled(candidates, identities, block, failing):
     assert len(names) == len(set(names))
     plain = [each for each in kept if each.problem != "surplus"]
     assert len(plain) <= (block["max_candidates"] or 1024)
+
+
+SAME_OR_NOT = [
+    # two identities, number of duplicates, reason
+    (3, 3.0, 1, "a number is what it counts"),
+    (3, "3", 1, "numbers are compared as text"),
+    (np.int64(3), torch.tensor(3), 1, "numbers of NumPy and torch"),
+    (0, "", 0, "0 and the empty text are identities"),
+    (None, None, 0, "unknown: two texts are two candidates"),
+    (math.nan, math.nan, 0, "a missing number of a table is unknown"),
+    (math.inf, math.inf, 1, "infinity is a number"),
+    (True, 1.5, 0, "two numbers"),
+]
+
+
+@pytest.mark.parametrize(("one", "two", "duplicates", "reason"), SAME_OR_NOT)
+def test_what_an_identity_may_be(one, two, duplicates, reason):
+    identities = {"a": one, "b": two}
+    results = {text: {"score": 1.0, "identity": identity} for text, identity in identities.items()}
+    scored = settled(["a", "b"], lambda solution_str, **_: results[solution_str])
+    assert scored.found.problem_counts["duplicate"] == duplicates
+    assert scored.record.num_errors == 0
+
+
+@pytest.mark.parametrize("identity", [[1], {"film": 3}, object(), np.array([1, 2]), b"film"])
+def test_another_identity_costs_its_candidate(identity):
+    scored = settled(["a"], lambda **_: {"score": 1.0, "identity": identity})
+    assert scored.record.num_errors == 1 and "write text or a number" in scored.record.error
