@@ -98,11 +98,12 @@ class Vocabulary:
             text = text[self.before : len(text) - self.after]
             if _fallback_byte(entry, text) is not None:
                 self.byte_tokens.add(token_id)
-            self.token_bytes[token_id] = _bytes_of(entry, text)
             if not text and token_id not in marks:
                 written = decode(tokenizer, [token_id], special=True)
                 if written:
                     self.special[token_id] = written
+            # Last: with it the id is known to the threads that score other responses.
+            self.token_bytes[token_id] = _bytes_of(entry, text)
 
     def bytes_at_front(self, tokenizer: Tokenizer, token_id: int) -> bytes:
         """Return what a token adds as the first one: without its space, or with its "##"."""
