@@ -94,4 +94,42 @@ def build(registry: Registry[type[T]], name: str, options: Mapping[str, Any]) ->
     for field in known:
         if field.name not in options and field.default is field.default_factory is MISSING:
             raise ValueError(f"{registry.kind} {name!r} needs the option {field.name!r}")
-    return kind(**options)
+        # Hydra reads ``no`` and ``off`` as texts, which Python takes for true.
+        if str(field.type) in ("bool", str(bool)) and field.name in options:
+            _check_type(field, options[field.name])
+    try:
+        return kind(**options)
+    except TypeError as error:
+        for field in known:
+            if field.name in options:
+                _check_type(field, options[field.name])
+        raise ValueError(
+            f"{registry.kind} {name!r}: an option has a wrong type ({error})"
+        ) from error
+
+
+def _check_type(field: Field[Any], value: Any) -> None:
+    """Check an option that is a number, a text, or true or false.
+
+    Raises:
+        ValueError: The value is of another type.
+    """
+    names = str(getattr(field.type, "__name__", field.type)).split(" | ")
+    allowed = [_TYPES[name] for name in names if name in _TYPES]
+    if len(allowed) < len(names):
+        return
+    kinds = tuple(kind for kinds, _ in allowed for kind in kinds)
+    is_bool_where_none_is = isinstance(value, bool) and bool not in kinds
+    if not isinstance(value, kinds) or is_bool_where_none_is:
+        words = " or ".join(word for _, word in allowed)
+        raise ValueError(f"{field.name}={value!r}: must be {words}")
+
+
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "bool": ((bool,), "true or false"),
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "str": ((str,), "text"),
+    "None": ((type(None),), "null"),
+}
+"""Annotation of an option to the types of its values, and their name in messages."""

@@ -147,3 +147,32 @@ def test_a_utility_of_ones_own_may_be_the_function_itself():
 def test_a_validated_configuration_stays_as_it_is():
     with pytest.raises(FrozenInstanceError):
         ShapeGRPOConfig().allocator = "shapely"
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ({"format_options": {"attributes": "no"}}, "attributes='no': must be true or false"),
+        (
+            {"format": "regex", "format_options": {"pattern": "(a)", "seconds": True}},
+            "seconds=True: must be a number",
+        ),
+        (
+            {"utility": "top_m", "utility_options": {"m": 2, "average": "no"}},
+            "average='no': must be true or false",
+        ),
+        (
+            {"utility": "softmax", "utility_options": {"temperature": "abc"}},
+            "temperature='abc': must be a number",
+        ),
+        ({"utility": "owa", "utility_options": {"weights": 2}}, "utility_options=.*weights.*: "),
+        (
+            {"allocator": "beta_shapley", "allocator_options": {"alpha": "a", "beta": 1}},
+            "alpha=?.*'a'",
+        ),
+    ],
+)
+def test_an_option_of_a_wrong_type_is_refused(block, message):
+    """Hydra reads no and off as texts, which Python takes for true."""
+    with pytest.raises(ValueError, match=message):
+        ShapeGRPOConfig(**block)

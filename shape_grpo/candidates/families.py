@@ -62,10 +62,14 @@ FAMILIES = (
     Marks("<|content_thinking|>", "<|end_message|>"),
     # Muse Glimmer: trl/chat_templates/muse_glimmer.jinja
     Marks(" to=self<|message|>", "<|eom|>"),
+    # MedGemma 1.5: its model card
+    Marks("<unused94>thought", "<unused95>"),
     # Prompts of R1-style recipes and of Reflection: no family, but common
     Marks("<reasoning>", "</reasoning>"),
     Marks("<thinking>", "</thinking>"),
     Marks("<Thought>", "</Thought>"),
+    Marks("<scratchpad>", "</scratchpad>"),
+    Marks("<reflection>", "</reflection>"),
     # Apriel 1.5: its chat template (llama.cpp, models/templates/unsloth-Apriel-1.5.jinja)
     Marks("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]", at_start=True),
     # Granite 3.2 mixes both spellings: vllm/reasoning/granite_reasoning_parser.py

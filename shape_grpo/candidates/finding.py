@@ -41,15 +41,19 @@ def find_candidates(
     written = [(0, len(ids))] if turns is None else list(turns)
     candidates: list[Candidate] = []
     spans: list[tuple[int, int]] = []
-    for start, end in written if rules.turns == "all" else written[-1:]:
-        before = ids[:start] if start else prompt_ids
+    thoughts, before, left_open = rules.known_thoughts, prompt_ids, ""
+    for number, (start, end) in enumerate(written):
+        if start:
+            before = ids[written[number - 1][1] if number else 0 : start]
         tokens = DecodedTokens(tokenizer, ids[start:end])
+        prompt = thoughts.turn_start_of_ids(tokenizer, before, left_open)
+        if number < len(written) - 1:
+            opened = thoughts.open_thought(prompt, tokens.text.text)
+            left_open = opened.open if opened else ""
+            if rules.turns == "last":
+                continue
         found = find_in_turn(
-            tokens.text,
-            rules.answer_format,
-            rules.known_thoughts,
-            prompt=rules.known_thoughts.turn_start_of_ids(tokenizer, before),
-            cut=cut and end == len(ids),
+            tokens.text, rules.answer_format, thoughts, prompt=prompt, cut=cut and end == len(ids)
         )
         candidates += found
         spans += [(start + first, start + last) for first, last in tokens.spans(found)]

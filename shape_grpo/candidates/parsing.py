@@ -82,9 +82,7 @@ def find_in_turn(
     # A thought that follows the answer was cut off, not the answer.
     is_cut = cut and stop == len(text.text)
     # Tokens that end a turn are no text of its last line. A format's own tags may be tokens, too.
-    tags = format.write(["x"])
-    if tags is not None:
-        stop = max(begin, text.end_of_words(stop, kept=tags))
+    stop = max(begin, text.end_of_words(stop, kept=format.tags()))
     # A byte order mark hides the start of a line.
     begin = min(stop, begin + len(text.text[begin:stop]) - len(text.text[begin:stop].lstrip(_BOM)))
     answer = text.text[begin:stop]

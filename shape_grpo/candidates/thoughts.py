@@ -21,7 +21,7 @@ FINAL_CHANNEL = re.compile(r"<\|channel\|>\s*final\b[^<]*(?:<\|constrain\|>[^<]*
 _CHANNEL = re.compile(r"(?:\A\s*|<\|start\|>[^<]*)<\|channel\|>")
 _HARMONY_MARKS = ("<|channel|>", "<|message|>", "<|constrain|>")
 _END_OF_MESSAGE = re.compile(r"<\|(?:end|return|call|start|channel)\|>")
-_LONGEST_TURN_START = 256
+_LONGEST_TURN_START = 4096
 """Maximum number of tokens of the prompt that are read for a thought left open."""
 
 
@@ -81,9 +81,9 @@ class Thoughts:
         """Return whether a turn is written in gpt-oss's format."""
         return self.harmony and bool(_CHANNEL.search(prompt + text))
 
-    def open_thought(self, prompt: str) -> Marks | None:
-        """Return the marks of the thought that the prompt leaves open; None if there is none."""
-        return self._last_thought(prompt, len(prompt))[1]
+    def open_thought(self, prompt: str, text: str = "") -> Marks | None:
+        """Return the marks of the thought that a turn so far leaves open; None if there is none."""
+        return self._last_thought(prompt + text, len(prompt))[1]
 
     def _last_thought(self, text: str, turn: int) -> tuple[int, Marks | None, int]:
         """Return the end of the last closed thought, and the marks and start of an open one.
@@ -141,10 +141,14 @@ class Thoughts:
         _, start, turn = prompt.rpartition("<|start|>")
         if self.harmony and start and turn.startswith("assistant"):
             return start + turn
-        ends = (m.open for m in self.marks if prompt.rstrip().endswith(m.open))
+        end = prompt.rstrip()
+        marks = (m.open for m in self.marks if m.open.strip())
+        ends = (mark for mark in marks if end.endswith(mark.rstrip()))
         return max(ends, key=len, default="")
 
-    def turn_start_of_ids(self, tokenizer: Tokenizer, prompt_ids: Sequence[int]) -> str:
+    def turn_start_of_ids(
+        self, tokenizer: Tokenizer, prompt_ids: Sequence[int], left_open: str = ""
+    ) -> str:
         """Return what a prompt's token ids hold of the turn that follows.
 
         A chat template opens a turn by a special token and at most the name of a role. From the
@@ -154,28 +158,31 @@ class Thoughts:
         Args:
             tokenizer: A Hugging Face tokenizer.
             prompt_ids: Token ids of the prompt, or its last ones.
+            left_open: Mark of the thought that the text before these ids left open. It goes on if
+                no turn begins in them: a tool's result may stand within a thought.
         """
         if not self.marks:
             return ""
         ids = [int(token_id) for token_id in prompt_ids[-_LONGEST_TURN_START:]]
         vocabulary = Vocabulary.of(tokenizer, set(ids))
-        # These stand at the start or end of a sequence. Where one is the last special token, turns
-        # begin with words.
+        # These may stand at the ends of a sequence, too, where turns begin with words.
         names = ("bos_token_id", "eos_token_id", "pad_token_id")
         outer = {getattr(tokenizer, name, None) for name in names}
         for place in reversed(range(len(ids))):
             token_id = ids[place]
-            if token_id in outer:
-                break
             is_special = vocabulary.token_bytes.get(token_id) == b""
             # A mark may consist of several tokens.
             if is_special and vocabulary.special.get(token_id, "\0\0") not in self._marks:
                 turn = decode(tokenizer, ids[place:], special=True)
                 role = decode(tokenizer, ids[place + 1 :], special=True)
                 mark = _pattern(self.marks).search(role)
-                if mark is None or len(role[: mark.start()].split()) <= 1:
+                before = role[: mark.start()] if mark else role
+                is_role = len(before.split()) <= 1 and (before.endswith("\n") or not before)
+                if is_role if token_id in outer else mark is None or len(before.split()) <= 1:
                     return turn
                 break
+        if left_open:
+            return left_open
         return self.turn_start(decode(tokenizer, ids, special=True))
 
 

@@ -12,9 +12,6 @@ from omegaconf import DictConfig, OmegaConf
 from shape_grpo.explain.reading import Part
 from shape_grpo.rewards import read_row
 
-ROLES = ("assistant", "user", "tool", "system", "developer", "function")
-"""Roles of chat messages."""
-
 
 def read_row_at(where: str) -> Mapping[str, Any]:
     """Return the row of ``--row FILE:N``."""
@@ -54,7 +51,7 @@ def read_parts(file: Path, tokenizer: Any) -> list[Part]:
         return [(text, True)]
     if not isinstance(content, list) or not content:
         return [(text, True)]
-    if all(isinstance(each, dict) and each.get("role") in ROLES for each in content):
+    if all(map(_is_message, content)):
         return [(_text_of(each), each["role"] == "assistant") for each in content]
     if not all(type(token) is int for token in content):
         return [(text, True)]
@@ -66,6 +63,12 @@ def read_parts(file: Path, tokenizer: Any) -> list[Part]:
             f"knows those from 0 to {len(tokenizer) - 1}"
         )
     return [(content, True)]
+
+
+def _is_message(value: Any) -> bool:
+    """Whether a value of JSON is a chat message; candidates may be objects, too."""
+    is_dict = isinstance(value, dict) and isinstance(value.get("role"), str)
+    return is_dict and bool({"content", "tool_calls"} & value.keys())
 
 
 def _text_of(message: Mapping[str, Any]) -> str:

@@ -5,9 +5,9 @@ from shape_grpo.rewards.calls import EveryThreadHangs, RewardCalls, RewardTimeou
 from shape_grpo.rewards.failures import ErrorBudget, Failure, FailureLog, failure_in_one_line
 from shape_grpo.rewards.function import (
     candidate_arguments,
+    check_details,
     check_reward_function,
     load_reward_function,
-    read_identity,
     read_result,
     reward_kwargs,
 )
@@ -32,12 +32,12 @@ __all__ = [
     "Scored",
     "ScoredSet",
     "candidate_arguments",
+    "check_details",
     "check_reward_function",
     "failure_in_one_line",
     "indices_to_score",
     "load_reward_function",
     "more_to_score",
-    "read_identity",
     "read_result",
     "read_row",
     "reward_kwargs",

@@ -119,8 +119,19 @@ def read_result(
             f"The reward function returned a dict without 'score' for {text[:200]!r}; its keys: "
             f"{', '.join(map(str, details)) or 'none'}."
         )
-    read_identity(details)
+    check_details(details)
     return options.checked_reward(details["score"], text), details
+
+
+def check_details(details: Mapping[str, Any]) -> None:
+    """Check what is read of a reward function's result later, where an error would end the run.
+
+    Raises:
+        TypeError: The ``identity`` is neither text nor a number.
+        Exception: What ``fallback`` raises if it is neither true nor false.
+    """
+    read_identity(details)
+    bool(details.get("fallback"))
 
 
 def read_identity(details: Mapping[str, Any]) -> str | None:

@@ -17,9 +17,9 @@ from shape_grpo.rewards import (
     FailureLog,
     Scored,
     ScoredSet,
+    check_details,
     indices_to_score,
     more_to_score,
-    read_identity,
 )
 
 Row = dict[str, Any]
@@ -180,7 +180,7 @@ class CandidateRewards:
             if not terms:
                 raise ValueError(f"No reward function returned a number for {text[:200]!r}.")
             details = {name: value for each in dicts for name, value in each.items()}
-            read_identity(details)
+            check_details(details)
             return Scored(self.options.checked_reward(sum(terms), text), details)
         except Exception as error:
             return Scored(self.failures.failure(error))

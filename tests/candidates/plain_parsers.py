@@ -276,7 +276,7 @@ def plain_answer(text, prompt="", thoughts="auto"):
     if pair is None and has_channel(whole):
         begin, end = final_message(whole)
     else:
-        begin, end = after_thoughts(whole, len(prompt), pair)
+        begin, end, _ = after_thoughts(whole, len(prompt), pair)
     begin = max(begin - len(prompt), 0)
     return begin, max(begin, end - len(prompt))
 
@@ -304,7 +304,13 @@ def after_thoughts(whole, turn, pair):
             opened, opened_at = mark, at
             seen = {pair[1]} if pair else CLOSING[mark] & CLOSING_ALONE or {mark}
         at += len(mark)
-    return begin, len(whole) if opened is None else opened_at
+    return begin, len(whole) if opened is None else opened_at, opened or ""
+
+
+def left_open(text, prompt, thoughts):
+    """The mark of the thought that a turn leaves open."""
+    pair = None if thoughts == "auto" else thoughts
+    return "" if thoughts == "none" else after_thoughts(prompt + text, len(prompt), pair)[2]
 
 
 def has_channel(whole):

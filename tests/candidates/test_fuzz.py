@@ -22,6 +22,7 @@ from tests.candidates.plain_parsers import (
     PARSERS,
     after_byte_order_marks,
     json_array,
+    left_open,
     plain_answer,
     plain_parse,
     read,
@@ -241,22 +242,28 @@ class Silent:
             return PAIR
         return [mark for family in FAMILIES for mark in (family.open, family.close)]
 
-    def turn_start(self, ids, thoughts):
+    def turn_start(self, ids, thoughts, opened):
         """What of these ids belongs to the turn that follows."""
         if thoughts == "none":
             return ""
-        ids = ids[-256:]
+        ids = ids[-4096:]
         for number, token_id in reversed(list(enumerate(ids))):
-            if token_id in self.outer:
-                break
             written = self._plain([token_id], skip=False)
             is_mark = written in ((*MARKS, *TAGS[2:]) if thoughts == "auto" else (*HARMONY, *PAIR))
             if self.is_silent(token_id) and written and not is_mark:
                 role = self._plain(ids[number + 1 :], skip=False)
-                before = min((role.find(m) for m in self.marks(thoughts) if m in role), default=0)
-                if len(role[:before].split()) <= 1:
+                places = [role.find(m) for m in self.marks(thoughts) if m in role]
+                before = role[: min(places)] if places else role
+                words = len(before.split())
+                if token_id in self.outer:
+                    is_turn = words <= 1 and before[-1:] in ("", "\n")
+                else:
+                    is_turn = not places or words <= 1
+                if is_turn:
                     return self._plain(ids[number:], skip=False)
                 break
+        if opened:
+            return opened
         text = self._plain(ids, skip=False)
         message = text.split("<|start|>")[-1]
         if thoughts == "auto" and "<|start|>" in text and message.startswith("assistant"):
@@ -388,15 +395,20 @@ def test_garbage_is_parsed_and_located(name, rules_of):
         assert len(found.spans) == len(found.candidates) == len(found.checked)
         left = list(zip(found.candidates, found.spans, strict=True))
         written = [(0, len(ids))] if turns is None else turns
-        for first, last in written if which == "all" else written[-1:]:
+        opened = ""
+        for step, (first, last) in enumerate(written):
             turn = Turn(tokenizer, ids[first:last])
-            opening = silent.turn_start(ids[:first] if first else prompt, thoughts)
+            between = ids[written[step - 1][1] if step else 0 : first] if first else prompt
+            opening = silent.turn_start(between, thoughts, opened)
+            opened = left_open(turn.text, opening, thoughts)
+            if which == "last" and step < len(written) - 1:
+                continue
             expected = turn.candidates(
                 format,
                 opening,
                 thoughts,
                 cut and last == len(ids),
-                rules.answer_format.write(["x"]),
+                rules.answer_format.tags(),
             )
             begin, stop = plain_answer(turn.text, opening, thoughts)
             place, free, own = begin, first, []

@@ -287,3 +287,48 @@ def test_one_turn_of_several_opens_its_own_thought():
     rules = CandidateRules(turns="all")
     found = find_candidates(tokenizer, ids, rules, cut=True, prompt_ids=prompt_ids, turns=turns)
     assert found.texts == ["a"]
+
+
+def test_a_mark_that_ends_in_white_space_is_seen_at_the_end_of_a_prompt():
+    rules = {"thoughts": ["Reasoning: ", "Answer: "]}
+    for prompt in ("USER: why? ASSISTANT: Reasoning: ", "Reasoning:"):
+        assert texts(f"{Z} Answer: {A}", prompt=prompt, **rules) == ["a"]
+        assert texts(Z, prompt=prompt, **rules) == []
+
+
+def test_a_token_that_begins_sequences_may_begin_turns():
+    """SmolLM2's bos is <|im_start|>."""
+    tokenizer = tokenizer_with(*CHATML)
+    tokenizer.bos_token, tokenizer.eos_token = CHATML
+    for prompt, expected in ((USER, ["a"]), (USER + "<think>\nOkay", [])):
+        ids = encode(tokenizer, prompt)
+        found = find_candidates(
+            tokenizer, encode(tokenizer, A), CandidateRules(), cut=False, prompt_ids=ids
+        )
+        assert found.texts == expected
+
+
+@pytest.mark.parametrize("which", ["last", "all"])
+@pytest.mark.parametrize(
+    ("parts", "expected", "reason"),
+    [
+        (("<thinking> search", "result", f"{Z}</thinking>{A}"), ["a"], "it goes on"),
+        (("<thinking> search", "result", Z), [], "and is cut off"),
+        (("<thinking> </thinking> search", "result", A), ["a"], "it was closed"),
+        (("search", "what is <thinking>? yes", A), ["a"], "a tool's words open none"),
+        (("<thinking> a", "<|im_start|>assistant\n", A), ["a"], "a new turn begins without one"),
+    ],
+)
+def test_a_thought_goes_on_after_a_tools_result(which, parts, expected, reason):
+    tokenizer = tokenizer_with(*CHATML)
+    first, tool, second = (encode(tokenizer, part) for part in parts)
+    at = len(first) + len(tool)
+    found = find_candidates(
+        tokenizer,
+        [*first, *tool, *second],
+        CandidateRules(turns=which),
+        cut=False,
+        prompt_ids=encode(tokenizer, USER),
+        turns=[(0, len(first)), (at, at + len(second))],
+    )
+    assert found.texts == expected

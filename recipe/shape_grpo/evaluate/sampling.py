@@ -175,6 +175,8 @@ def _by_transformers(
     from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 
     tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
+    # Llama 3 and many base models have none; the mask hides what pads.
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     device = "cuda" if torch.cuda.is_available() else "cpu"
     policy: Any = AutoModelForCausalLM.from_pretrained(model, dtype="auto")
     policy.to(device).eval()

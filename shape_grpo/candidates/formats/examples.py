@@ -12,7 +12,11 @@ _SAMPLES = [("first", "second"), ("First", "Second"), ("FIRST", "SECOND"), ("1",
 
 def write_examples(example: str | None, candidates: Sequence[str]) -> str | None:
     """Return each candidate as the example has it; None without an example."""
-    return None if example is None else "".join(example.replace(PLACE, c) for c in candidates)
+    if example is None:
+        return None
+    # Command lines hold a line break as \\n.
+    example = example.replace("\\n", "\n")
+    return "".join(example.replace(PLACE, c) for c in candidates)
 
 
 def check_example(format: Format, example: str | None) -> None:

@@ -45,6 +45,13 @@ class Format(ABC):
         """
         return None
 
+    def tags(self) -> str:
+        """Return text that holds the marks around candidates, which may be special tokens.
+
+        Other special tokens at the end of an answer end the model's turn, and are cut off.
+        """
+        return self.write(["x"]) or ""
+
 
 FORMATS: Registry[type[Format]] = Registry("candidate format")
 """Name to format: the values of ``format``."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ class Function(Format):
     - The last candidate is unclosed if the answer was cut off and the candidate reaches to its
       end. A function that knows better yields ``(start, end, closed)``.
     - The function must take time linear in the length of the answer. It has no time limit.
+    - Special tokens at the end of the answer are cut off, as they end the model's turn. ``example``
+      names those that are tags.
 
     Attributes:
         path: Python file, from the current directory on.
@@ -86,7 +89,7 @@ class Function(Format):
         match item:
             case (start, end) | (start, end, bool()) if _is_offset(start) and _is_offset(end):
                 if last_end <= start <= end <= length:
-                    return start, end, item[2] if len(item) > 2 else None
+                    return int(start), int(end), item[2] if len(item) > 2 else None
                 raise ValueError(
                     f"{self._where} yielded {item!r}: must lie between {last_end} (the end of the "
                     f"candidate before) and {length} (the end of the answer), start before end"
@@ -107,7 +110,7 @@ class Function(Format):
 
 
 def _is_offset(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 @cache

@@ -89,6 +89,10 @@ class Regex(Format):
         """Return the candidates as the example has them; None without an example."""
         return write_examples(self.example, candidates)
 
+    def tags(self) -> str:
+        """Return the pattern without its backslashes, and the example."""
+        return self.pattern.replace("\\", "") + (self.example or "")
+
     @cached_property
     def _compiled(self) -> regex.Pattern[str]:
         return regex.compile(self.pattern)

@@ -3,9 +3,11 @@
 import copy
 import pickle
 import random
+import re
 
 import pytest
 
+from shape_grpo.candidates import CandidateRules, find_candidates
 from shape_grpo.candidates.formats import (
     FORMATS,
     Fenced,
@@ -17,6 +19,7 @@ from shape_grpo.candidates.formats import (
     Xml,
     make_format,
 )
+from tests.candidates.special_tokenizers import encode, tokenizer_with
 
 TAGS = ["<a>", "</a>", "<a1 b>", "x"]
 QUOTED = ["[", "{", "}", '"a"', '"a": ', ","]
@@ -81,3 +84,31 @@ def test_formats_are_made_by_name():
         make_format("regex")
     with pytest.raises(ValueError, match=r"unknown candidate format 'line'.*Did you mean lines"):
         make_format("line")
+
+
+def find_bullets(answer):
+    for line in re.finditer(r"(?m)^- (\w+)$", answer):
+        yield line.span(1)
+
+
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [
+        ("regex", {"pattern": r"(?m)^- (\w+)$"}),
+        ("regex", {"pattern": r"(?m)^- (\w+)$", "example": "- {candidate}\n"}),
+        ("function", {"path": __file__, "name": "find_bullets"}),
+    ],
+)
+def test_the_token_that_ends_a_turn_is_no_text_of_the_last_line(format, options):
+    tokenizer = tokenizer_with("<start_of_turn>", "<end_of_turn>")
+    ids = encode(tokenizer, "- Alien\n- Brazil<end_of_turn>")
+    found = find_candidates(tokenizer, ids, CandidateRules(format, options), cut=False)
+    assert found.texts == ["Alien", "Brazil"]
+
+
+def test_tags_of_a_pattern_may_be_special_tokens():
+    tokenizer = tokenizer_with("<|film|>", "<|/film|>", "<end_of_turn>")
+    ids = encode(tokenizer, "<|film|>Alien<|/film|><|film|>Brazil<|/film|><end_of_turn>")
+    options = {"pattern": r"<\|film\|>(.*?)<\|/film\|>"}
+    found = find_candidates(tokenizer, ids, CandidateRules("regex", options), cut=False)
+    assert found.texts == ["Alien", "Brazil"]
