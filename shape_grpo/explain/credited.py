@@ -18,12 +18,14 @@ class Segment:
         ends: Whether the candidate ends with it.
         edge: Whether it is no text of the candidate, but in a token with some: the ``>`` of a tag
             and the first letters may be one token.
+        masked: Whether a tool or a user wrote it: its tokens are not trained on.
     """
 
     text: str
     candidate: int | None = None
     ends: bool = False
     edge: bool = False
+    masked: bool = False
 
 
 def candidate_segments(
@@ -119,7 +121,9 @@ class CreditedResponse:
         return self.candidates[segment.candidate]
 
     def advantage(self, view: str, segment: Segment) -> float:
-        """Return the advantage of a segment's tokens under a view."""
+        """Return the advantage of a segment's tokens under a view; 0 for masked ones."""
+        if segment.masked:
+            return 0.0
         owner = self.owner(segment)
         value = self.shared[view] if owner is None else owner.advantages[view]
         # Without the sign of a zero.

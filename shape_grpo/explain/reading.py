@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,8 @@ class ReadResponse:
         text: The text.
         found: Its candidates.
         bounds: Characters (start, end) that the tokens of each of ``found.checked`` carry.
-        length: Length in tokens or characters.
+        turns: Characters (start, end) that the policy wrote.
+        length: Length of what the policy wrote, in tokens or characters.
         unit: ``tokens`` or ``chars``.
     """
 
@@ -44,18 +45,21 @@ class ReadResponse:
     text: str
     found: CandidateSet
     bounds: Sequence[tuple[int, int]]
+    turns: Sequence[tuple[int, int]]
     length: int
     unit: str
 
     def uncredited(self) -> CreditedResponse:
         """Return the response without its credit."""
-        candidates, segments, at = [], [], 0
+        candidates: list[CreditedCandidate] = []
+        segments: list[Segment] = []
+        at = 0
         for number, (each, bounds) in enumerate(zip(self.found.checked, self.bounds, strict=True)):
             rule = "" if each.problem is None else f"{each.problem}: {each.rule}"
             first, last = each.span
             if each.counts:
                 start, end = bounds
-                segments.append(Segment(self.text[at:start]))
+                segments += self._shared(at, start)
                 left = max(self.text.find(each.candidate.written, start, end), start)
                 own = left, left + len(each.candidate.written)
                 segments += candidate_segments(self.text, bounds, own, number)
@@ -63,10 +67,23 @@ class ReadResponse:
             candidates.append(
                 CreditedCandidate(each.candidate.text, last - first, None, rule, each.counts)
             )
-        segments.append(Segment(self.text[at:]))
+        segments += self._shared(at, len(self.text))
         return CreditedResponse(
             self.name, segments, math.nan, candidates, {}, self.length, self.unit
         )
+
+    def _shared(self, start: int, end: int) -> Iterator[Segment]:
+        """Yield the segments of text outside of candidates."""
+        at = start
+        for first, last in self.turns:
+            first, last = max(first, start), min(last, end)
+            if first < last:
+                if at < first:
+                    yield Segment(self.text[at:first], masked=True)
+                yield Segment(self.text[first:last])
+                at = last
+        if at < end:
+            yield Segment(self.text[at:end], masked=True)
 
 
 def read_response(
@@ -108,9 +125,10 @@ def _read_text(
 ) -> ReadResponse:
     texts = [str(part) for part, _ in parts]
     text = "".join(texts)
-    found = find_in_text(text, config, cut=cut, prompt=prompt, turns=_turns(parts, texts))
+    turns = _turns(parts, texts)
+    found = find_in_text(text, config, cut=cut, prompt=prompt, turns=turns)
     bounds = [each.span for each in found.checked]
-    return ReadResponse(name, text, found, bounds, len(text), "chars")
+    return ReadResponse(name, text, found, bounds, turns, _length(turns), "chars")
 
 
 def _read_tokens(
@@ -124,6 +142,7 @@ def _read_tokens(
 ) -> ReadResponse:
     encoded = [_encode(tokenizer, part) if isinstance(part, str) else part for part, _ in parts]
     ids = [token_id for part in encoded for token_id in part]
+    turns = _turns(parts, encoded)
     ends = end_of_turn_ids(tokenizer, [getattr(tokenizer, "name_or_path", None)])
     found = find_candidates(
         tokenizer,
@@ -131,15 +150,22 @@ def _read_tokens(
         config,
         cut=cut and bool(ids) and ids[-1] not in ends,
         prompt_ids=_encode(tokenizer, prompt),
-        turns=_turns(parts, encoded),
+        turns=turns,
     )
-    lengths = {
+    spans = [each.span for each in found.checked]
+    characters = {
         number: len(decode_response(tokenizer, ids[:number]))
-        for each in found.checked
-        for number in each.span
+        for number in {place for span in (*spans, *turns) for place in span}
     }
-    bounds = [(lengths[each.span[0]], lengths[each.span[1]]) for each in found.checked]
-    return ReadResponse(name, decode_response(tokenizer, ids), found, bounds, len(ids), "tokens")
+    bounds, written = (
+        [(characters[start], characters[end]) for start, end in places] for places in (spans, turns)
+    )
+    text = decode_response(tokenizer, ids)
+    return ReadResponse(name, text, found, bounds, written, _length(turns), "tokens")
+
+
+def _length(turns: Sequence[tuple[int, int]]) -> int:
+    return sum(end - start for start, end in turns)
 
 
 def _encode(tokenizer: Any, text: str) -> list[int]:

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from shape_grpo.__main__ import main
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.explain.credited import CreditedCandidate, CreditedResponse, Segment
+from shape_grpo.explain.reading import read_response
 from shape_grpo.explain.terminal import show
 
 REWARD = """
@@ -355,3 +356,17 @@ def test_neither_verl_nor_ray_is_imported(folder):
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert result.stdout.splitlines()[-1] == "set()"
+
+
+@pytest.mark.parametrize("which", ["last", "all"])
+def test_what_a_tool_wrote_is_not_trained_on(tokenizer, which):
+    first, tool, last = "<candidate>a</candidate>", " tool: <candidate>no</candidate> ", "Sorry."
+    parts = [(first, True), (tool, False), (last, True)]
+    for given in (None, tokenizer):
+        read = read_response("r", parts, ShapeGRPOConfig(turns=which), given, cut=False)
+        response = read.uncredited()
+        assert response.text == first + tool + last
+        assert "".join(each.text for each in response.segments if each.masked) == tool
+        lengths = [len(each if given is None else given.encode(each)) for each in (first, last)]
+        assert response.length == sum(lengths)
+        assert [each.text for each in response.candidates] == (["a"] if which == "all" else [])
