@@ -149,7 +149,7 @@ def test_a_long_prompt_is_read_at_its_end_alone(piece, special):
         lines = lines_executed(partial(thoughts.turn_start_of_ids, tokenizer, prompt))
         return lines, tokenizer.decoded
 
-    assert work(400) == work(1600)
+    assert work(8000) == work(16_000)
 
 
 # --- long lists, and responses of many tokens ---
