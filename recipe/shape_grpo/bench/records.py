@@ -62,7 +62,10 @@ def random_record(count: int, tests: int, generator: np.random.Generator) -> Can
         rewards = [candidate.tobytes() for candidate in passed]
     else:
         rewards = (generator.integers(1, 11, count) / 2).tolist()
-    return CandidateRecord(rewards, cuts[::2], cuts[1::2], distinct=count)
+    starts, ends = cuts[::2], cuts[1::2]
+    # About four characters per token of English.
+    texts = ["word" * (end - start) for start, end in zip(starts, ends, strict=True)]
+    return CandidateRecord(rewards, starts, ends, distinct=count, texts=texts)
 
 
 def parse(texts: list[str]) -> list[CandidateRecord]:
