@@ -56,11 +56,12 @@ class CandidateSet:
         rules: CandidateRules,
     ) -> CandidateSet:
         """Apply the rules to the candidates of a response, of which ``spans`` are the tokens."""
+        names = [comparable_text(candidate.text) for candidate in candidates]
         return cls(
             [
-                CheckedCandidate(candidate, problem, rule, span, comparable_text(candidate.text))
-                for candidate, span, (problem, rule) in zip(
-                    candidates, spans, rules.apply(candidates), strict=True
+                CheckedCandidate(candidate, problem, rule, span, name)
+                for candidate, span, name, (problem, rule) in zip(
+                    candidates, spans, names, rules.apply(candidates, names), strict=True
                 )
             ],
             rules,

@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any
 
 from shape_grpo.candidates.candidate import Candidate
-from shape_grpo.candidates.comparing import comparable_text
 from shape_grpo.candidates.formats import FORMATS, Format, make_format
 from shape_grpo.candidates.thoughts import Thoughts
 from shape_grpo.registry import check_choice
@@ -105,16 +104,17 @@ class CandidateRules:
         """Number of candidates that a response may have under any rule."""
         return max(self.allowed, MOST_CANDIDATES)
 
-    def apply(self, candidates: Sequence[Candidate]) -> list[tuple[str | None, str]]:
-        """Return the problem and the rule of each candidate of a response, found by its text.
+    def apply(
+        self, candidates: Sequence[Candidate], names: Sequence[str]
+    ) -> list[tuple[str | None, str]]:
+        """Return the problem and the rule of each candidate; those of one name are equal.
 
         The problem is ``surplus``, ``truncated``, ``empty`` or ``duplicate``, or None.
         """
         decided: list[tuple[str | None, str]] = []
         kept = 0
         seen: set[str] = set()
-        for candidate in candidates:
-            name = comparable_text(candidate.text)
+        for candidate, name in zip(candidates, names, strict=True):
             problem: str | None = None
             if kept >= self.most:
                 problem, rule = "surplus", "drop"

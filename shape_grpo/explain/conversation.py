@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shape_grpo.candidates import CandidateRules, Marks, decode_response, find_candidates
+from shape_grpo.explain.reading import encode
 
 _SHAPES: tuple[Callable[[int], str], ...] = (
     lambda n: f"made-up candidate {n}",
@@ -91,7 +92,7 @@ def try_conversation(
     Raises:
         NotFound: Other candidates are found than were written.
     """
-    prompt_ids = _encode(tokenizer, prompt)
+    prompt_ids = encode(tokenizer, prompt)
     thoughts = rules.known_thoughts
     start = thoughts.turn_start_of_ids(tokenizer, prompt_ids)
     opened = thoughts.open_thought(start)
@@ -100,7 +101,7 @@ def try_conversation(
     has_channels = "<|channel|>" in tokenizer.get_vocab()
     beginnings = _beginnings(rules, start, opened, marks, answer, has_channels)
     for before in beginnings if candidates else ():
-        ids = _encode(tokenizer, before + answer)
+        ids = encode(tokenizer, before + answer)
         found = find_candidates(tokenizer, ids, rules, cut=False, prompt_ids=prompt_ids)
         texts = [candidate.text for candidate in found.candidates]
         if texts != candidates:
@@ -112,14 +113,9 @@ def try_conversation(
         + ["<|channel|>, of which final is the answer"] * has_channels,
         opened.open if opened else None,
         len(candidates),
-        len(_encode(tokenizer, answer)),
+        len(encode(tokenizer, answer)),
         limit,
     )
-
-
-def _encode(tokenizer: Any, text: str) -> list[int]:
-    ids: list[int] = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    return ids
 
 
 def _made_up(rules: CandidateRules, count: int) -> tuple[list[str], str]:

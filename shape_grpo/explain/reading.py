@@ -140,7 +140,7 @@ def _read_tokens(
     cut: bool,
     prompt: str,
 ) -> ReadResponse:
-    encoded = [_encode(tokenizer, part) if isinstance(part, str) else part for part, _ in parts]
+    encoded = [encode(tokenizer, part) if isinstance(part, str) else part for part, _ in parts]
     ids = [token_id for part in encoded for token_id in part]
     turns = _turns(parts, encoded)
     ends = end_of_turn_ids(tokenizer, [getattr(tokenizer, "name_or_path", None)])
@@ -149,7 +149,7 @@ def _read_tokens(
         ids,
         config,
         cut=cut and bool(ids) and ids[-1] not in ends,
-        prompt_ids=_encode(tokenizer, prompt),
+        prompt_ids=encode(tokenizer, prompt),
         turns=turns,
     )
     spans = [each.span for each in found.checked]
@@ -168,7 +168,8 @@ def _length(turns: Sequence[tuple[int, int]]) -> int:
     return sum(end - start for start, end in turns)
 
 
-def _encode(tokenizer: Any, text: str) -> list[int]:
+def encode(tokenizer: Any, text: str) -> list[int]:
+    """Return the token ids of a text, without tokens that begin or end a sequence."""
     ids: list[int] = list(tokenizer(text, add_special_tokens=False)["input_ids"])
     return ids
 

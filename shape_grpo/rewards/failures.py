@@ -78,6 +78,11 @@ class FailureLog:
             )
         return failure
 
+    def unread(self, error: Exception) -> CandidateRecord:
+        """Return the record of a response whose format raised ``error``, and log it once."""
+        what = "The format failed on a response, which"
+        return CandidateRecord.unread(self.failure(error, what=what))
+
 
 def _shortened(failure: str) -> str:
     """Return both ends of a traceback: a message may hold a judge's whole answer, and travels with

@@ -38,7 +38,7 @@ class Scored:
 
     @property
     def identity(self) -> str | None:
-        """What the candidate is: those of one response with the same identity are duplicates."""
+        """Identity of the candidate: candidates of one response that share it are duplicates."""
         return read_identity(self.details)
 
 
@@ -161,8 +161,3 @@ class RewardFunction:
             )
         )
         return dict(zip(indices, scored, strict=True))
-
-    def unread(self, error: Exception) -> CandidateRecord:
-        """Return the record of a response whose format raised ``error``, and log it once."""
-        what = "The format failed on a response, which"
-        return CandidateRecord.unread(self.failures.failure(error, what=what))

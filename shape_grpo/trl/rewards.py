@@ -107,15 +107,11 @@ class CandidateRewards:
             further = self._score(sets, more, examples, shared)
             scored = [{**first, **rest} for first, rest in zip(scored, further, strict=True)]
         return [
-            self._unread(answer)
+            self.failures.unread(answer)
             if isinstance(answer, Exception)
             else ScoredSet.settle(answer, of_answer, self.options.floor).record
             for answer, of_answer in zip(found, scored, strict=True)
         ]
-
-    def _unread(self, error: Exception) -> CandidateRecord:
-        what = "The format failed on a response, which"
-        return CandidateRecord.unread(self.failures.failure(error, what=what))
 
     def _score(
         self,

@@ -113,7 +113,7 @@ class MultiCandidateRewardManager(RewardManagerBase):
         try:
             found = await self.loop.run_in_executor(None, find)
         except Exception as error:  # of a format, on a text that a policy wrote
-            record, scored = self.reward_function.unread(error), ScoredSet()
+            record, scored = self.reward_function.failures.unread(error), ScoredSet()
         else:
             scored = await self.reward_function.score_set(found, partial(self._arguments, fields))
             record = scored.record

@@ -1,4 +1,4 @@
-"""Byte-level tokenizers with special tokens of one's own, as chat templates have them."""
+"""Byte-level tokenizers with custom special tokens, as chat templates have them."""
 
 import copy
 from functools import lru_cache

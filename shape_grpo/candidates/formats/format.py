@@ -1,4 +1,4 @@
-"""What a format of candidates is, and the registry of formats."""
+"""Base class of formats of candidates, and the registry of formats."""
 
 from __future__ import annotations
 

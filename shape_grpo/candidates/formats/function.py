@@ -19,7 +19,7 @@ from shape_grpo.candidates.formats.format import Format, Found, register_format
 @register_format("function")
 @dataclass(frozen=True)
 class Function(Format):
-    r"""What a function in a Python file finds: ``path: my_format.py``.
+    r"""Candidates that a function in a Python file finds: ``path: my_format.py``.
 
     The function takes the answer and yields, or returns a list of, pairs of offsets::
 
