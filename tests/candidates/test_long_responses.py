@@ -271,12 +271,13 @@ def test_many_turns(turns):
         return lines_executed(call), tokenizer.decoded
 
     work(100)  # learns the vocabulary
-    # The first turns have less in front of them, so that growth is compared.
+    # The first turns have less in front of them, so that growth is compared. A few lines of
+    # a call are not the same each time: quadratic growth would be 3 times, not 2.1.
     (lines, decoded), (more_lines, more_decoded), (most_lines, most_decoded) = map(
         work, (100, 200, 400)
     )
-    assert most_lines - more_lines <= 2 * (more_lines - lines)
-    assert most_decoded - more_decoded <= 2 * (more_decoded - decoded)
+    assert most_lines - more_lines <= 2.1 * (more_lines - lines)
+    assert most_decoded - more_decoded <= 2.1 * (more_decoded - decoded)
 
 
 def test_many_turns_of_a_text():
