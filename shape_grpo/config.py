@@ -12,9 +12,24 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from shape_grpo.advantage import ADVANTAGES, Method, Reward, stack_rewards
+from shape_grpo.advantage import (
+    ADVANTAGES,
+    CandidateRecord,
+    GroupIndex,
+    Method,
+    Reward,
+    scale_rewards,
+    stack_rewards,
+)
 from shape_grpo.candidates import CandidateRules
-from shape_grpo.credit import ALLOCATORS, UTILITIES, make_allocator, make_utility, set_utility
+from shape_grpo.credit import (
+    ALLOCATORS,
+    UTILITIES,
+    Oracle,
+    make_allocator,
+    make_utility,
+    set_utility,
+)
 from shape_grpo.registry import check_choice, did_you_mean
 
 BLOCK = "algorithm.shape_grpo"
@@ -44,6 +59,12 @@ class ShapeGRPOConfig(CandidateRules):
         length_correction: Whether credit weights account for unequal candidate lengths
             (`shape_grpo.advantage.Method`).
         epsilon: Number added to the group's standard deviation, as in verl's GRPO.
+        reward_weights: Weights of the numbers in a reward function's dict whose weighted sum is the
+            ``score``, as in ``{helpful: 0.7, short: 0.3}``. Empty: the function returns the score.
+        normalize_rewards: ``group``: in training, each of these numbers is divided by its standard
+            deviation over the candidates of the group before they are summed, so that none wins by
+            its scale alone (GDPO, arXiv 2601.05242, which also subtracts the mean); a number that
+            does not differ within the group counts 0. ``none``: they are summed as they are.
         floor_reward: Reward under the rule ``floor``, and the score of a response without
             candidates.
         on_error: ``skip``: a candidate whose reward function raised, or returned no finite number,
@@ -76,6 +97,8 @@ class ShapeGRPOConfig(CandidateRules):
     advantage: str = "reweight"
     length_correction: bool = False
     epsilon: float = 1e-6
+    reward_weights: dict[str, float] = field(default_factory=dict)
+    normalize_rewards: str = "none"
     floor_reward: float = 0.0
     on_error: str = "skip"
     max_error_share: float = 0.5
@@ -92,6 +115,7 @@ class ShapeGRPOConfig(CandidateRules):
         check_choice("allocator", self.allocator, ALLOCATORS)
         check_choice("advantage", self.advantage, ADVANTAGES)
         utility = self.method.utility
+        self._check_reward_weights()
         check_choice("on_error", self.on_error, ("skip", "raise"))
         if not 0 <= self.max_error_share <= 1:
             raise ValueError(f"max_error_share={self.max_error_share}: must be from 0 to 1.")
@@ -117,6 +141,23 @@ class ShapeGRPOConfig(CandidateRules):
                 f"log_samples={self.log_samples}: must be 1 or more; for none write "
                 "log_samples_every=0."
             )
+
+    def _check_reward_weights(self) -> None:
+        check_choice("normalize_rewards", self.normalize_rewards, ("none", "group"))
+        utility, weights = self.method.utility, self.reward_weights
+        if not all(map(math.isfinite, weights.values())) or (weights and not any(weights.values())):
+            raise ValueError(f"reward_weights={weights}: must be finite numbers, not all 0.")
+        if weights and (utility.takes_vectors or isinstance(utility, Oracle)):
+            raise ValueError(
+                f"reward_weights={weights}: utility {self.utility} takes no sum of numbers."
+            )
+        if self.normalize_rewards == "group" and (not weights or utility.takes_texts):
+            reason = (
+                f"utility {self.utility} is split before the group is known"
+                if weights
+                else "write reward_weights, the numbers that are normalised"
+            )
+            raise ValueError(f"normalize_rewards=group: {reason}.")
 
     @classmethod
     def from_algorithm(cls, algorithm: Any) -> ShapeGRPOConfig:
@@ -213,6 +254,27 @@ class ShapeGRPOConfig(CandidateRules):
                 f"{self.utility} takes {utility.domain}."
             )
         return reward
+
+    def score(self, record: CandidateRecord) -> float:
+        """Return a response's score; `floor_reward` without a candidate that has a reward."""
+        if record.value is not None:
+            return record.value
+        # Under a utility that reads texts there is no score without the record's.
+        known = [] if self.method.utility.takes_texts else record.known_rewards
+        return self.set_score(known)
+
+    def training_records(
+        self, records: Sequence[CandidateRecord], index: GroupIndex
+    ) -> Sequence[CandidateRecord]:
+        """Return the records of a batch with the rewards that credit is computed from.
+
+        Args:
+            records: (N,) records.
+            index: (N,) group ids.
+        """
+        if self.normalize_rewards == "none":
+            return records
+        return scale_rewards(records, index, self.reward_weights)
 
     def set_score(self, rewards: Sequence[Reward]) -> float:
         """Return a response's score from its candidates' rewards; `floor_reward` without any."""

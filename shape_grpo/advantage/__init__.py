@@ -6,6 +6,8 @@ from shape_grpo.advantage.method import Method
 from shape_grpo.advantage.metrics import candidate_metrics
 from shape_grpo.advantage.records import CandidateBatch, CandidateRecord, Reward, stack_rewards
 from shape_grpo.advantage.scatter import scatter_candidate_advantages
+from shape_grpo.advantage.several import scale_rewards
+from shape_grpo.advantage.statistics import GroupIndex
 from shape_grpo.advantage.tokens import token_advantages
 
 __all__ = [
@@ -13,11 +15,13 @@ __all__ = [
     "CandidateBatch",
     "CandidateRecord",
     "Credit",
+    "GroupIndex",
     "Method",
     "Reward",
     "candidate_advantages",
     "candidate_metrics",
     "register_advantage",
+    "scale_rewards",
     "scatter_candidate_advantages",
     "stack_rewards",
     "token_advantages",

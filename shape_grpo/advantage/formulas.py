@@ -98,6 +98,17 @@ class Credit:
         mean, std = (torch.zeros_like(values).masked_scatter(self.mask, x) for x in statistics)
         return mean, std
 
+    def shares_above_lowest(self, *, before: bool) -> Tensor:
+        """Return the shares (N, K) less those of the group's lowest reward, which earns no credit:
+        it is taken off the rewards, or (not ``before``) its shares off the shares. Under a utility
+        that reads texts no reward can be taken off, and the shares are as they are.
+        """
+        if self.method.utility.takes_texts:
+            return self.shares.shares
+        if before:
+            return self.allocate(self.rewards - self.lowest())
+        return self.shares.shares - self.allocate(self.lowest())
+
     def lowest(self) -> Tensor:
         """Return the lowest reward of the group for each candidate; of vectors, the lowest of each
         component.
@@ -168,7 +179,7 @@ def _contrast(credit: Credit) -> Tensor:
     ``noisy_or``); the same holds, but for epsilon, for a factor that is a factor of U
     too.
     """
-    psi = credit.shares.shares - credit.allocate(credit.lowest())
+    psi = credit.shares_above_lowest(before=False)
     _, std = credit.pool_mean_std(psi)
     within = credit.normalized(psi - credit.mean(psi), std)
     return credit.advantages.unsqueeze(1) + within.masked_fill(credit.counts == 0, 0.0)
@@ -188,7 +199,7 @@ def _praise(credit: Credit) -> Tensor:
     utility and allocator; the same holds, but for the limits, for a factor that is
     a factor of U too.
     """
-    psi = credit.allocate(credit.rewards - credit.lowest()).clamp(min=0)
+    psi = credit.shares_above_lowest(before=True).clamp(min=0)
     mean = credit.mean(psi)
     weights = (psi / mean).masked_fill((mean < NO_REWARD) | (credit.counts == 0), 1.0)
     advantages = credit.advantages.unsqueeze(1)

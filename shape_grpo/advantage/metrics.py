@@ -37,6 +37,9 @@ def candidate_metrics(
     against their response's advantage, which happens only under utilities that a candidate can
     harm.
 
+    A further number NAME that the reward function returned has ``reward/NAME/mean``, over the
+    candidates, and ``reward/NAME/best``, its largest in a set, averaged over sets.
+
     Args:
         records: One record per response.
         response_lengths: Tokens of each response.
@@ -84,7 +87,21 @@ def candidate_metrics(
             for name in PROBLEMS
         },
     }
+    metrics |= _reward_curves(records)
     return {f"shape_grpo/{name}": value for name, value in metrics.items() if value is not None}
+
+
+def _reward_curves(records: Sequence[CandidateRecord]) -> dict[str, float | None]:
+    """Return the mean over candidates, and over responses the best, of each further number that the
+    reward function returned.
+    """
+    curves: dict[str, float | None] = {}
+    for name in sorted({name for record in records for name in record.parts}):
+        sets = [[x for x in record.parts.get(name, ()) if x is not None] for record in records]
+        numbers = torch.tensor([number for numbers in sets for number in numbers])
+        curves[f"reward/{name}/mean"] = _mean(numbers)
+        curves[f"reward/{name}/best"] = _mean(torch.tensor([max(s) for s in sets if s]))
+    return curves
 
 
 def _variation(values: Tensor, mask: Tensor) -> Tensor:

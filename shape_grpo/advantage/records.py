@@ -41,6 +41,11 @@ class CandidateRecord:
             reward function.
         texts: Text of each candidate, as the reward function gets it.
         written: Each candidate as the response has it, with escapes; empty where none has any.
+        shares: Share of each candidate, None where there is no reward, under a utility that reads
+            texts; empty under others, whose shares are computed for the whole batch.
+        value: Utility of the set under such a utility.
+        parts: Further numbers that the reward function returned, by name: one per candidate, None
+            where there is none.
     """
 
     rewards: list[Reward | None] = field(default_factory=list)
@@ -52,6 +57,9 @@ class CandidateRecord:
     num_floor_rewards: int = 0
     texts: list[str] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
+    shares: list[float | None] = field(default_factory=list)
+    value: float | None = None
+    parts: dict[str, list[float | None]] = field(default_factory=dict)
 
     @classmethod
     def unread(cls, error: str) -> CandidateRecord:
@@ -108,7 +116,7 @@ class CandidateRecord:
     @property
     def is_unknown(self) -> bool:
         """Whether every call of the reward function failed; floor rewards say nothing then."""
-        return 0 < self.num_asked == self.num_errors
+        return 0 < self.num_errors >= self.num_asked
 
     def to_json(self) -> str:
         """Return the record as JSON; vectors of zeros and ones become base64 of their bits."""
@@ -160,6 +168,8 @@ class CandidateBatch:
         starts: (N, K) int64 first tokens; 0 in padding.
         ends: (N, K) int64 one past the last tokens; 0 in padding.
         unknown: (N,) bool; True for responses whose set could not be scored at all.
+        shares: (N, K) float64 shares that the records have; 0 where they have none.
+        values: (N,) float64 utilities that the records have; 0 where they have none.
     """
 
     rewards: Tensor
@@ -167,6 +177,8 @@ class CandidateBatch:
     starts: Tensor
     ends: Tensor
     unknown: Tensor
+    shares: Tensor
+    values: Tensor
 
     @classmethod
     def collate(
@@ -187,17 +199,13 @@ class CandidateBatch:
             starts=_stack([record.starts for record in records], torch.int64)[0].where(mask, 0),
             ends=_stack([record.ends for record in records], torch.int64)[0].where(mask, 0),
             unknown=torch.tensor([record.is_unknown for record in records], dtype=torch.bool),
+            shares=_stack_shares(records, mask),
+            values=torch.tensor([record.value or 0.0 for record in records], dtype=torch.float64),
         )
 
     def to(self, device: torch.device) -> CandidateBatch:
         """Return the batch on a device."""
-        return CandidateBatch(
-            self.rewards.to(device),
-            self.mask.to(device),
-            self.starts.to(device),
-            self.ends.to(device),
-            self.unknown.to(device),
-        )
+        return CandidateBatch(*(tensor.to(device) for tensor in vars(self).values()))
 
     def token_counts(self, response_mask: Tensor) -> Tensor:
         """Return (N, K) int64: tokens of each candidate inside the (N, T) mask."""
@@ -207,13 +215,7 @@ class CandidateBatch:
 
     def select(self, rows: Tensor | slice) -> CandidateBatch:
         """Return the responses at ``rows``: int64 indices, or a slice, which copies nothing."""
-        return CandidateBatch(
-            self.rewards[rows],
-            self.mask[rows],
-            self.starts[rows],
-            self.ends[rows],
-            self.unknown[rows],
-        )
+        return CandidateBatch(*(tensor[rows] for tensor in vars(self).values()))
 
     def compute_shares(self, method: Method) -> Shares:
         """Split the utilities of the sets by a method, in float64.
@@ -224,6 +226,8 @@ class CandidateBatch:
             ValueError: As `shape_grpo.credit.allocate`.
         """
         utility = method.utility
+        if utility.takes_texts:
+            return Shares(self.shares, self.shares, self.values)
         for rows, width in chunks_by_size(self.rewards, self.mask):
             if not utility.allows(self.rewards[rows, :width]).all():
                 check_rewards(self.rewards, self.mask, utility)  # names the reward
@@ -261,6 +265,14 @@ def _stack(
     stacked = torch.zeros(*mask.shape, *values.shape[1:], dtype=dtype)
     stacked[mask] = values.to(dtype)
     return stacked, mask
+
+
+def _stack_shares(records: Sequence[CandidateRecord], mask: Tensor) -> Tensor:
+    if not any(record.shares for record in records):
+        return torch.zeros_like(mask, dtype=torch.float64)
+    width = mask.shape[1]
+    padded = [[*record.shares, *[0.0] * (width - len(record.shares))] for record in records]
+    return torch.tensor([[share or 0.0 for share in row] for row in padded], dtype=torch.float64)
 
 
 def _stack_vectors(vectors: Sequence[list[float] | bytes]) -> Tensor:

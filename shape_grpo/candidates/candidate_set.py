@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -105,6 +105,10 @@ class CandidateSet:
         Reward functions are told both.
         """
         return sum(each.counts for each in self.checked[:index]), len(self.kept)
+
+    def texts_at(self, indices: Iterable[int]) -> list[str]:
+        """Return the texts of the candidates at these indices of ``checked``."""
+        return [self.checked[index].candidate.text for index in indices]
 
     def unlike_in_text(self) -> list[int]:
         """Return the indices in ``checked`` of unscored duplicates that differ in their letters.

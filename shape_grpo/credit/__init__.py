@@ -9,6 +9,7 @@ from shape_grpo.credit.allocators import (
     register_allocator,
 )
 from shape_grpo.credit.inputs import check_rewards
+from shape_grpo.credit.oracle import Oracle
 from shape_grpo.credit.ordered import Max, Mean, OrderedWeightedAverage, Sum, TopM
 from shape_grpo.credit.semivalues import (
     Attention,
@@ -20,6 +21,7 @@ from shape_grpo.credit.semivalues import (
 )
 from shape_grpo.credit.sets import allocate, set_utility, shapley_values
 from shape_grpo.credit.subsets import sample_semivalue, subset_semivalue
+from shape_grpo.credit.texts import BestLessRedundancy, DistinctN, TextUtility
 from shape_grpo.credit.unions import Coverage, NoisyOr
 from shape_grpo.credit.utilities import UTILITIES, Utility, make_utility, register_utility
 from shape_grpo.credit.weights import Shares, Split, compute_shares, weigh_shares
@@ -31,13 +33,16 @@ __all__ = [
     "Allocator",
     "Attention",
     "Banzhaf",
+    "BestLessRedundancy",
     "BetaShapley",
     "Coverage",
     "Custom",
+    "DistinctN",
     "LeaveOneOut",
     "Max",
     "Mean",
     "NoisyOr",
+    "Oracle",
     "OrderedWeightedAverage",
     "Semivalue",
     "Shapley",
@@ -46,6 +51,7 @@ __all__ = [
     "Split",
     "SubsetUtility",
     "Sum",
+    "TextUtility",
     "TopM",
     "Uniform",
     "Utility",

@@ -24,16 +24,20 @@ def subset_semivalue(
     exact_up_to: int = 12,
     samples: int = 512,
     seed: int = 0,
+    keep_order: bool = False,
 ) -> Tensor:
     """Semivalues (N, K), float64; a row's do not depend on the other rows.
 
     Rows of up to ``exact_up_to`` candidates: exact, from all 2^K subsets. Leave-one-out: exact,
     from K + 1 subsets. Others: `sample_semivalue`.
+
+    With ``keep_order`` candidates are told apart by their columns, not by their rewards.
     """
     result = rewards.new_zeros(mask.shape, dtype=torch.float64)
     counts = mask.sum(dim=1)
     # Best first, so that the columns do not matter, not even to the rounding or the drawn orders.
-    order = rewards.masked_fill(~mask, -math.inf).argsort(dim=1, descending=True, stable=True)
+    ranked = mask.double() if keep_order else rewards.masked_fill(~mask, -math.inf)
+    order = ranked.argsort(dim=1, descending=True, stable=True)
     for count in counts[counts > 0].unique().tolist():
         rows = (counts == count).nonzero()
         columns = order[rows.squeeze(1), :count]
@@ -44,7 +48,7 @@ def subset_semivalue(
             found = _all_subsets(value, candidates, law)
         else:
             found, _ = sample_semivalue(value, candidates, law, samples=samples, seed=seed)
-            found = _mean_over_ties(found, candidates)
+            found = found if keep_order else _mean_over_ties(found, candidates)
         result[rows, columns] = found
     return result
 
@@ -70,11 +74,8 @@ def sample_semivalue(
         ``(estimate, standard_error)``, each (N, K) float64.
     """
     k, pairs, device = rewards.shape[1], samples // 2, rewards.device
-    generator = torch.Generator().manual_seed(seed)
-    orders = torch.rand(pairs, k, generator=generator).argsort(dim=1)
-    arrival = torch.stack([orders, k - 1 - orders], dim=1).flatten(0, 1).to(device)
-    # Who is there after 0, 1, ... arrivals.
-    present = arrival.unsqueeze(1) < torch.arange(k + 1, device=device).unsqueeze(1)
+    arrival = draw_arrivals(k, samples, seed).to(device)
+    present = present_after(arrival)
     weights = law.sizes(k).to(device) * k
 
     def draws(rewards: Tensor) -> Tensor:
@@ -87,11 +88,31 @@ def sample_semivalue(
     return by_pair.mean(dim=1), by_pair.std(dim=1) / math.sqrt(pairs)
 
 
+def draw_arrivals(count: int, samples: int, seed: int) -> Tensor:
+    """Return (samples, count) int64: the place of each candidate in random orders of arrival, each
+    order followed by its reverse.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    orders = torch.rand(samples // 2, count, generator=generator).argsort(dim=1)
+    return torch.stack([orders, count - 1 - orders], dim=1).flatten(0, 1)
+
+
+def present_after(arrival: Tensor) -> Tensor:
+    """Return (samples, K + 1, K) bool: who is there after 0, 1, ..., K arrivals."""
+    places = torch.arange(arrival.shape[1] + 1, device=arrival.device)
+    return arrival.unsqueeze(1) < places.unsqueeze(1)
+
+
+def all_subsets(count: int) -> Tensor:
+    """Return (2^count, count) bool: every subset, the empty one first."""
+    numbers = torch.arange(2**count).unsqueeze(1)
+    return (numbers >> torch.arange(count)) & 1 == 1
+
+
 def _all_subsets(value: Value, rewards: Tensor, law: Semivalue) -> Tensor:
     """Sum over the subsets S without k of P(S) (U(S + k) - U(S)), as a product of matrices."""
     k, device = rewards.shape[1], rewards.device
-    numbers = torch.arange(2**k, device=device).unsqueeze(1)
-    present = (numbers >> torch.arange(k, device=device)) & 1 == 1
+    present = all_subsets(k).to(device)
     subsets_of_size = torch.tensor([math.comb(k - 1, s) for s in range(k)])
     chance = torch.nn.functional.pad(law.sizes(k) / subsets_of_size, (1, 1)).to(device)
     size = present.sum(dim=1, keepdim=True)

@@ -27,6 +27,9 @@ class Utility(ABC):
     takes_vectors: ClassVar[bool] = False
     """Whether a candidate's reward is a vector."""
 
+    takes_texts: ClassVar[bool] = False
+    """Whether U depends on the candidates' texts; see `shape_grpo.credit.TextUtility`."""
+
     domain: ClassVar[str] = "finite numbers"
     """Phrase for the rewards that `allows` accepts."""
 

@@ -4,6 +4,7 @@ import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -30,6 +31,9 @@ class SubsetUtility(Utility):
     samples: int = 512
     seed: int = 0
 
+    keeps_order: ClassVar[bool] = False
+    """Whether candidates are told apart by their columns, not by their rewards."""
+
     def __post_init__(self) -> None:
         for name, least, most in (("exact_up_to", 0, 20), ("samples", 4, None), ("seed", 0, None)):
             value = getattr(self, name)
@@ -46,6 +50,7 @@ class SubsetUtility(Utility):
             exact_up_to=self.exact_up_to,
             samples=self.samples,
             seed=self.seed,
+            keep_order=self.keeps_order,
         )
 
 
@@ -91,7 +96,9 @@ class Custom(SubsetUtility):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._function = _load(self.function) if isinstance(self.function, str) else self.function
+        self._function = (
+            load_function(self.function) if isinstance(self.function, str) else self.function
+        )
         generator = torch.Generator().manual_seed(0)
         mask = torch.arange(4) < torch.arange(1, 5).unsqueeze(1)
         rewards = torch.rand(4, 4, generator=generator, dtype=torch.float64) * mask
@@ -128,7 +135,12 @@ class Custom(SubsetUtility):
         return values
 
 
-def _load(path: str) -> Callable[[Tensor, Tensor], Tensor]:
+def load_function(path: str) -> Callable[..., Any]:
+    """Import ``package.module:function``.
+
+    Raises:
+        ValueError: It is written otherwise, or cannot be imported.
+    """
     module, _, name = path.partition(":")
     if not module or not name:
         raise ValueError(f"utility function {path!r}: write it as package.module:function")

@@ -131,13 +131,11 @@ def _credit(
     records: Sequence[CandidateRecord], others: Sequence[float], config: ShapeGRPOConfig
 ) -> tuple[Split, list[float], Views]:
     method = config.method
+    records = config.training_records(records, ["the prompt"] * len(records))
     padded = [*records, *[CandidateRecord()] * len(others)]
     batch = CandidateBatch.collate(padded, vectors=method.utility.takes_vectors)
     lengths, shares = batch.ends - batch.starts, batch.compute_shares(method)
-    scores = [
-        math.nan if record.is_unknown else config.set_score(record.known_rewards)
-        for record in records
-    ]
+    scores = [math.nan if record.is_unknown else config.score(record) for record in records]
     split = method.weigh(shares, batch.mask, lengths)
 
     def advantages(scores: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:

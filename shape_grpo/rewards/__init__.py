@@ -1,10 +1,10 @@
 """Reward functions, asked about candidates in time, with their failures caught. Needs no verl."""
 
 from shape_grpo.rewards.answers import AnswerWatch
+from shape_grpo.rewards.arguments import candidate_arguments
 from shape_grpo.rewards.calls import EveryThreadHangs, RewardCalls, RewardTimeout
 from shape_grpo.rewards.failures import ErrorBudget, Failure, FailureLog, failure_in_one_line
 from shape_grpo.rewards.function import (
-    candidate_arguments,
     check_details,
     check_reward_function,
     load_reward_function,
@@ -12,13 +12,8 @@ from shape_grpo.rewards.function import (
     reward_kwargs,
 )
 from shape_grpo.rewards.rows import read_row
-from shape_grpo.rewards.scoring import (
-    RewardFunction,
-    Scored,
-    ScoredSet,
-    indices_to_score,
-    more_to_score,
-)
+from shape_grpo.rewards.scored import Scored, ScoredSet, indices_to_score, more_to_score
+from shape_grpo.rewards.scoring import RewardFunction
 
 __all__ = [
     "AnswerWatch",

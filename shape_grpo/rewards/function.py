@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
-from copy import deepcopy
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -14,15 +13,13 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from shape_grpo.registry import did_you_mean
+from shape_grpo.rewards.arguments import PASSED, PASSED_WITH_REWARD_MODEL, arguments_of
 
 if TYPE_CHECKING:
     from shape_grpo.config import ShapeGRPOConfig
 
 WHERE = "reward.custom_reward_function"
 SIGNATURE = "compute_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs)"
-PASSED = ("data_source", "solution_str", "ground_truth", "extra_info")
-"""Arguments that verl's reward managers, and this package's, pass by name."""
-PASSED_WITH_REWARD_MODEL = ("reward_router_address", "reward_model_tokenizer")
 
 
 def check_reward_function(config: DictConfig) -> None:
@@ -43,7 +40,8 @@ def check_reward_function(config: DictConfig) -> None:
         module.check_reward_kwargs(given, has_reward_model)
     else:
         _check_keywords(given, score)
-    passed = PASSED + (PASSED_WITH_REWARD_MODEL if has_reward_model else ())
+    calls = [dict.fromkeys(PASSED)]
+    passed = [*arguments_of(score, calls), *(PASSED_WITH_REWARD_MODEL if has_reward_model else ())]
     try:
         inspect.signature(score).bind(**{**dict.fromkeys(passed), **given})
     except TypeError as error:
@@ -63,46 +61,6 @@ def load_reward_function(config: DictConfig) -> Callable[..., Any] | None:
     return _load(config)[1] if config.reward.custom_reward_function.path else None
 
 
-def candidate_arguments(
-    row: Mapping[str, Any],
-    text: str,
-    index: int,
-    count: int,
-    *,
-    turns: int | None = 2,
-    tool_fields: Mapping[str, Any] | None = None,
-    rollout_scores: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Return the arguments of a reward function for one candidate, without ``reward_kwargs``.
-
-    They are those of verl's own managers, with two more keys in ``extra_info``:
-    ``candidate_index`` and ``num_candidates``. Each call has copies, so a function may change them.
-
-    Args:
-        row: Row of the data, with verl's columns ``data_source``, ``reward_model``, ``extra_info``.
-        text: The candidate.
-        index: Index of the candidate in the response, from 0.
-        count: Number of candidates of the response.
-        turns: Number of turns of the conversation; a prompt and one answer are two.
-        tool_fields: Fields that tools left for the reward function.
-        rollout_scores: Scores that the rollout itself gave.
-    """
-    extra_info = {
-        **(row.get("extra_info") or {}),
-        **(tool_fields or {}),
-        "num_turns": turns,
-        "rollout_reward_scores": rollout_scores or {},
-        "candidate_index": index,
-        "num_candidates": count,
-    }
-    return {
-        "data_source": row["data_source"],
-        "solution_str": text,
-        "ground_truth": deepcopy(row["reward_model"]["ground_truth"]),
-        "extra_info": deepcopy(extra_info),
-    }
-
-
 def read_result(
     result: Any, text: str, options: ShapeGRPOConfig
 ) -> tuple[float | list[float], Mapping[str, Any]]:
@@ -113,7 +71,9 @@ def read_result(
         TypeError: It is no number, or no list of numbers where the utility takes vectors; or the
             ``identity`` is neither text nor a number.
     """
-    details = result if isinstance(result, dict) else {"score": result}
+    details = result if isinstance(result, Mapping) else {"score": result}
+    if options.reward_weights:
+        details = {**details, "score": weighted_sum(details, options.reward_weights, text)}
     if "score" not in details:
         raise ValueError(
             f"The reward function returned a dict without 'score' for {text[:200]!r}; its keys: "
@@ -121,6 +81,47 @@ def read_result(
         )
     check_details(details)
     return options.checked_reward(details["score"], text), details
+
+
+def weighted_sum(details: Mapping[str, Any], weights: Mapping[str, float], text: str) -> float:
+    """Return the weighted sum of the numbers that a reward function returned by name.
+
+    Raises:
+        ValueError: One of them is missing.
+        TypeError: One of them is no number.
+    """
+    missing = [name for name in weights if name not in details]
+    if missing:
+        raise ValueError(
+            f"reward_weights names {', '.join(missing)}, and the reward function's result for "
+            f"{text[:200]!r} has only {', '.join(map(str, details))}: return a dict with a number "
+            "for each name."
+        )
+    try:
+        return sum(weight * float(details[name]) for name, weight in weights.items())
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"The reward function returned {details!r:.200}: {error}.") from error
+
+
+def read_results(result: Any, texts: Sequence[str]) -> list[Any]:
+    """Return the results of a reward function that was asked about ``texts`` in one call.
+
+    Raises:
+        TypeError: It is no list.
+        ValueError: It has another number of entries.
+    """
+    if isinstance(result, str | bytes | Mapping) or not hasattr(result, "__iter__"):
+        raise TypeError(
+            f"The reward function returned {result!r:.200} for {len(texts)} candidates; return a "
+            "list with one result per candidate."
+        )
+    results = list(result)
+    if len(results) != len(texts):
+        raise ValueError(
+            f"The reward function returned {len(results)} results for {len(texts)} candidates; "
+            "return one per candidate, in their order."
+        )
+    return results
 
 
 def check_details(details: Mapping[str, Any]) -> None:
@@ -132,6 +133,21 @@ def check_details(details: Mapping[str, Any]) -> None:
     """
     read_identity(details)
     bool(details.get("fallback"))
+
+
+def further_numbers(details: Mapping[str, Any]) -> dict[str, float]:
+    """Return the finite numbers beside ``score`` in a reward function's result, by name."""
+    numbers = {}
+    for name, value in details.items():
+        if name in ("score", "identity", "fallback") or isinstance(value, str):
+            continue
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            continue
+        if math.isfinite(number):
+            numbers[str(name)] = number
+    return numbers
 
 
 def read_identity(details: Mapping[str, Any]) -> str | None:

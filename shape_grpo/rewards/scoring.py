@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from shape_grpo.advantage import CandidateRecord, Reward
 from shape_grpo.candidates import CandidateSet
 from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.credit import Oracle
+from shape_grpo.rewards.arguments import arguments_of, check_text_argument, text_argument
 from shape_grpo.rewards.calls import RewardCalls, RewardTimeout
 from shape_grpo.rewards.failures import Failure, FailureLog
-from shape_grpo.rewards.function import read_identity, read_result
+from shape_grpo.rewards.function import read_result, read_results
+from shape_grpo.rewards.oracle import ask_oracle
+from shape_grpo.rewards.scored import Scored, ScoredSet, indices_to_score, more_to_score
 
 Arguments = Callable[[str, int, int], Mapping[str, Any]]
 """Returns a call's arguments for a candidate's text, its index and the number of candidates.
@@ -20,83 +22,15 @@ Arguments = Callable[[str, int, int], Mapping[str, Any]]
 `shape_grpo.rewards.candidate_arguments` of a row is one.
 """
 
-Details = Mapping[str, Any]
-"""Dict that a reward function returned, with its ``score``."""
-
-
-@dataclass(frozen=True)
-class Scored:
-    """The reward of one candidate, or its failure.
-
-    Attributes:
-        reward: The reward, or the failure of the call.
-        details: Dict that the function returned; empty under the rule ``floor`` or after a failure.
-    """
-
-    reward: Reward | Failure
-    details: Details = field(default_factory=dict)
-
-    @property
-    def identity(self) -> str | None:
-        """Identity of the candidate: candidates of one response that share it are duplicates."""
-        return read_identity(self.details)
-
-
-def indices_to_score(found: CandidateSet) -> list[int]:
-    """Return the indices in ``found.checked`` of the candidates that a function is asked about."""
-    return [index for index, each in enumerate(found.checked) if each.rule == "score"]
-
-
-def more_to_score(found: CandidateSet, scored: Mapping[int, Scored]) -> list[int]:
-    """Return the indices of duplicates by text that may not be duplicates by identity."""
-    has_identity = any(each.identity is not None for each in scored.values())
-    return found.unlike_in_text() if has_identity else []
-
-
-@dataclass(frozen=True)
-class ScoredSet:
-    """The candidates of a response with their rewards.
-
-    Attributes:
-        found: The candidates, with duplicates by identity.
-        results: One result per candidate that counts.
-    """
-
-    found: CandidateSet = field(default_factory=CandidateSet)
-    results: Sequence[Scored] = ()
-
-    @classmethod
-    def settle(cls, found: CandidateSet, scored: Mapping[int, Scored], floor: Reward) -> ScoredSet:
-        """Apply the rule ``duplicate`` by the identities that the reward function returned.
-
-        Args:
-            found: The candidates, with duplicates by text.
-            scored: Index in ``found.checked`` to the result.
-            floor: Reward under the rule ``floor``.
-        """
-        found = found.with_identities({n: each.identity for n, each in scored.items()})
-        return cls(
-            found,
-            [
-                scored[index] if each.rule == "score" else Scored(floor)
-                for index, each in enumerate(found.checked)
-                if each.counts
-            ],
-        )
-
-    @property
-    def record(self) -> CandidateRecord:
-        """The record of the response."""
-        counts = self.found.problem_counts
-        if fallbacks := sum(bool(each.details.get("fallback")) for each in self.results):
-            counts["fallback"] = fallbacks
-        return CandidateRecord.from_results(
-            self.found, [each.reward for each in self.results], counts
-        )
+Place = tuple[int, int]
+"""Index of a candidate in its response, and the number of candidates there."""
 
 
 class RewardFunction:
-    """A user's reward function, asked about one candidate per call.
+    """A user's reward function, asked about one candidate per call, or about several.
+
+    The name of its argument for text says which: ``solution_str``, ``solution_strs`` (all
+    candidates of a response), or ``solutions`` (a subset of them, for the utility ``oracle``).
 
     Args:
         function: verl's ``compute_score``, sync or async.
@@ -104,6 +38,9 @@ class RewardFunction:
         keywords: Further keywords of every call.
         log_failures: Whether the first failure of each kind is logged.
         threads: As for `RewardCalls`.
+
+    Raises:
+        ValueError: The utility needs a function of ``solutions`` and this is none, or the reverse.
     """
 
     def __init__(
@@ -119,26 +56,11 @@ class RewardFunction:
         self.keywords = keywords or {}
         self.call = RewardCalls(function, config.reward_timeout, threads)
         self.failures = FailureLog(config.on_error if log_failures else None)
-
-    async def score(self, text: str, arguments: Arguments, index: int, count: int) -> Scored:
-        """Ask for the reward of the candidate ``text``.
-
-        Args:
-            text: The candidate.
-            arguments: Returns the call's arguments for it, without ``keywords``.
-            index: Its index in the response.
-            count: Number of candidates in the response.
-        """
-        try:
-            result = await self.call(**{**arguments(text, index, count), **self.keywords})
-            return Scored(*read_result(result, text, self.config))
-        except Exception as error:
-            if isinstance(error, RewardTimeout):
-                error.add_note(f"The candidate was {text[:200]!r}.")
-            return Scored(self.failures.failure(error, self.call.function))
+        self.text_argument = text_argument(function)
+        check_text_argument(function, config)
 
     async def score_set(self, found: CandidateSet, arguments: Arguments) -> ScoredSet:
-        """Score the candidates of a response, concurrently.
+        """Score the candidates of a response.
 
         Where the function returns an ``identity``, the rule ``duplicate`` goes by it.
 
@@ -146,18 +68,75 @@ class RewardFunction:
             found: The candidates.
             arguments: Returns the arguments of each candidate's call, without ``keywords``.
         """
-        scored = await self._score_some(found, indices_to_score(found), arguments)
-        scored |= await self._score_some(found, more_to_score(found, scored), arguments)
-        return ScoredSet.settle(found, scored, self.config.floor)
+        if isinstance(self.config.method.utility, Oracle):
+
+            async def ask(indices: Sequence[int]) -> Scored:
+                places = [*map(found.place, indices)]
+                return await self._score_one(found.texts_at(indices), arguments, places)
+
+            return await ask_oracle(found, ask, self.config, self.failures)
+        first = indices_to_score(found)
+        scored = await self._score_some(found, first, arguments)
+        more = more_to_score(found, scored)
+        if more:
+            # Candidates that a function compares must be seen together.
+            indices = [*first, *more] if self.text_argument == "solution_strs" else more
+            scored |= await self._score_some(found, indices, arguments)
+        return ScoredSet.settle(found, scored, self.config, self.failures)
+
+    async def score_texts(
+        self, texts: Sequence[str], arguments: Arguments, places: Sequence[Place]
+    ) -> list[Scored]:
+        """Ask for the rewards of candidates of one response: concurrently, or in one call.
+
+        Args:
+            texts: The candidates.
+            arguments: Returns the arguments of each candidate's call, without ``keywords``.
+            places: Index of each in the response, and the number of candidates there.
+        """
+        if self.text_argument != "solution_strs":
+            each = zip(texts, places, strict=True)
+            asked = (self._score_one([text], arguments, [place]) for text, place in each)
+            return list(await asyncio.gather(*asked))
+        if not texts:
+            return []
+        try:
+            results = read_results(await self._ask(texts, arguments, places), texts)
+        except Exception as error:
+            return [Scored(self._failure(error, texts))] * len(texts)
+        return [self._read(result, text) for result, text in zip(results, texts, strict=True)]
 
     async def _score_some(
         self, found: CandidateSet, indices: Sequence[int], arguments: Arguments
     ) -> dict[int, Scored]:
         """Score the candidates at these indices of ``found.checked``."""
-        scored = await asyncio.gather(
-            *(
-                self.score(found.checked[index].candidate.text, arguments, *found.place(index))
-                for index in indices
-            )
-        )
+        places = [*map(found.place, indices)]
+        scored = await self.score_texts(found.texts_at(indices), arguments, places)
         return dict(zip(indices, scored, strict=True))
+
+    async def _score_one(
+        self, texts: Sequence[str], arguments: Arguments, places: Sequence[Place]
+    ) -> Scored:
+        """Ask for the one result about these candidates."""
+        try:
+            return self._read(await self._ask(texts, arguments, places), ", ".join(texts))
+        except Exception as error:
+            return Scored(self._failure(error, texts))
+
+    async def _ask(
+        self, texts: Sequence[str], arguments: Arguments, places: Sequence[Place]
+    ) -> Any:
+        calls = [arguments(text, *place) for text, place in zip(texts, places, strict=True)]
+        return await self.call(**{**arguments_of(self.call.function, calls), **self.keywords})
+
+    def _read(self, result: Any, text: str) -> Scored:
+        try:
+            return Scored(*read_result(result, text, self.config))
+        except Exception as error:
+            return Scored(self._failure(error, [text]))
+
+    def _failure(self, error: Exception, texts: Sequence[str]) -> Failure:
+        if isinstance(error, RewardTimeout):
+            shown = ", ".join(repr(text[:200]) for text in texts)
+            error.add_note(f"The call was about {shown:.1000}.")
+        return self.failures.failure(error, self.call.function)

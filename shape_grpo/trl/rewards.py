@@ -109,7 +109,7 @@ class CandidateRewards:
         return [
             self.failures.unread(answer)
             if isinstance(answer, Exception)
-            else ScoredSet.settle(answer, of_answer, self.options.floor).record
+            else ScoredSet.settle(answer, of_answer, self.options, self.failures).record
             for answer, of_answer in zip(found, scored, strict=True)
         ]
 

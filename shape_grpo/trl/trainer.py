@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -67,6 +67,7 @@ class ShapEGRPOTrainer(GRPOTrainer):
     reward_weights: Tensor
     _candidates: CandidateBatch
     _shares: Shares
+    _credited: Sequence[CandidateRecord]
     _prompt_ids: list[list[int]]
     _turns: list[list[tuple[int, int]]] | None
 
@@ -139,6 +140,7 @@ class ShapEGRPOTrainer(GRPOTrainer):
         records = self._score_candidates(inputs, prompts, completions, completion_ids_list)
         # Groups may be spread over processes.
         self.records = gather_object(records)
+        self._credited = self.shape_grpo.training_records(self.records, self._groups)
         lengths = gather_object([len(ids) for ids in completion_ids_list])
         where = "in training" if self._mode == "train" else "in evaluation"
         self._error_budgets[self._mode].spend(self.records, where)
@@ -146,13 +148,13 @@ class ShapEGRPOTrainer(GRPOTrainer):
             self._answers.see(lengths, self.records)
         method = self.shape_grpo.method
         self._candidates = CandidateBatch.collate(
-            self.records, vectors=method.utility.takes_vectors
+            self._credited, vectors=method.utility.takes_vectors
         ).to(self.accelerator.device)
         self._shares = self._candidates.compute_shares(method)
         metrics = candidate_metrics(self.records, lengths, self._candidates, self._shares, method)
         for name, value in metrics.items():
             self._metrics[self._mode][name].append(value)
-        return self._scores().unsqueeze(1)
+        return self._scores(self.records).unsqueeze(1)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
@@ -194,24 +196,29 @@ class ShapEGRPOTrainer(GRPOTrainer):
         except Exception as error:
             return error
 
-    def _scores(self) -> Tensor:
+    @property
+    def _groups(self) -> Tensor:
+        """Group numbers (N,) of the responses of all processes."""
+        size = self.num_generations if self._mode == "train" else self.num_generations_eval
+        return torch.arange(len(self.records)) // size
+
+    def _scores(self, records: Sequence[CandidateRecord]) -> Tensor:
         """Return (N,) float32 on the trainer's device; NaN where no candidate could be scored."""
         scores = [
-            float("nan") if record.is_unknown else self.shape_grpo.set_score(record.known_rewards)
-            for record in self.records
+            float("nan") if record.is_unknown else self.shape_grpo.score(record)
+            for record in records
         ]
         return torch.tensor(scores, device=self.accelerator.device)
 
     def _token_advantages(self, completion_mask: Tensor) -> Tensor:
         """Return the advantages (B, T) of this process's tokens, float32; the mask is (B, T)."""
-        size = self.num_generations if self._mode == "train" else self.num_generations_eval
         first = self.accelerator.process_index * len(completion_mask)
         tokens, _ = token_advantages(
             self._candidates,
             self._shares,
-            self._scores(),
+            self._scores(self._credited),
             completion_mask,
-            torch.arange(len(self.records)) // size,
+            self._groups,
             self.shape_grpo.method,
             rows=slice(first, first + len(completion_mask)),
         )

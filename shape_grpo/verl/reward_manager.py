@@ -117,7 +117,7 @@ class MultiCandidateRewardManager(RewardManagerBase):
         else:
             scored = await self.reward_function.score_set(found, partial(self._arguments, fields))
             record = scored.record
-        score = self.options.set_score(record.known_rewards)
+        score = self.options.score(record)
         return {
             "reward_score": score,
             "reward_extra_info": self._extra_info(record, scored, score),

@@ -90,7 +90,7 @@ def choose_samples(records: Mapping[str, CandidateRecord], options: ShapeGRPOCon
     # verl's uids are random: the first is any.
     prompt = min((key.rsplit("_", 2)[0] for key in records), default="")
     group = [key for key in records if key.rsplit("_", 2)[0] == prompt]
-    group.sort(key=lambda key: (-options.set_score(records[key].known_rewards), key))
+    group.sort(key=lambda key: (-options.score(records[key]), key))
     count = min(options.log_samples, len(group))
     return [group[place * (len(group) - 1) // max(count - 1, 1)] for place in range(count)]
 
@@ -160,6 +160,6 @@ def _credited(
     # The last of them: tokens of a tool before the last turn are paid nothing.
     last = next((token for token in reversed(range(len(ids))) if token not in owned), None)
     shared = None if advantages is None or last is None else advantages[last].item()
-    score = config.set_score(record.known_rewards)
+    score = config.score(record)
     segments = [Segment(decode_response(tokenizer, ids))]
     return CreditedResponse("", segments, score, candidates, {VIEW: shared}, len(ids))

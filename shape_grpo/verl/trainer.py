@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -77,9 +78,11 @@ class CandidateTrainerMixin:
         """One step of verl, of one update or several."""
         self._records = {}
         self._counts: Counter[str] = Counter()
+        self._curves: dict[str, list[float]] = {}
         batch = super().step(metrics, timing_raw)  # type: ignore[misc]
-        # verl has averaged them over the updates.
+        # verl has merged them over the updates: counts are sums, and a name may hold "max".
         metrics.update(self._counts)
+        metrics.update({name: fmean(values) for name, values in self._curves.items()})
         return batch
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
@@ -92,12 +95,13 @@ class CandidateTrainerMixin:
         answers = {key: _record(key, of_answer) for key, of_answer in fields.items()}
         self._error_budget.spend(answers.values(), "in training")
         method = self.shape_grpo_config.method
-        candidates = CandidateBatch.collate(
-            [answers.get(key, CandidateRecord()) for key in batch.keys],
-            vectors=method.utility.takes_vectors,
-        )
+        records = [answers.get(key, CandidateRecord()) for key in batch.keys]
+        groups = [key.rsplit("_", 2)[0] for key in batch.keys]
+        credited = self.shape_grpo_config.training_records(records, groups)
+        candidates = CandidateBatch.collate(credited, vectors=method.utility.takes_vectors)
         shares = candidates.compute_shares(method)
-        context = CandidatesInContext(candidates, shares, final_rows, method)
+        changes = None if credited is records else self._score_changes(records, credited)
+        context = CandidatesInContext(candidates, shares, final_rows, method, changes)
         kept = [row for row, key in enumerate(batch.keys) if key in answers]
         rows = torch.tensor(kept, dtype=torch.long)
         with candidates_in_context(context):
@@ -114,10 +118,20 @@ class CandidateTrainerMixin:
         counts = {name: measured[name] for name in COUNTS} | self._count_responses(len(answers))
         metrics.update(measured | counts)
         self._counts.update(counts)
+        for name in measured:
+            if name.startswith("shape_grpo/reward/"):
+                self._curves.setdefault(name, []).append(measured[name])
         self._records = {**self._records, **answers}
         if sampled and answers:
             self._log_samples(batch.keys, fields, answers, context)
         return batch
+
+    def _score_changes(
+        self, records: Sequence[CandidateRecord], credited: Sequence[CandidateRecord]
+    ) -> torch.Tensor:
+        score = self.shape_grpo_config.score
+        pairs = zip(credited, records, strict=True)
+        return torch.tensor([score(new) - score(old) for new, old in pairs])
 
     @property
     def _is_sampling(self) -> bool:

@@ -95,7 +95,10 @@ def advantage_steps(
     starts, ends = random_spans(n, t, k)
     rewards = torch.randint(1, 11, (n, k), generator=torch.Generator().manual_seed(0)) / 2
     everywhere = torch.ones(n, k, dtype=torch.bool)
-    batch = CandidateBatch(rewards, everywhere, starts, ends, torch.zeros(n, dtype=torch.bool))
+    nothing = torch.zeros(n)
+    batch = CandidateBatch(
+        rewards, everywhere, starts, ends, nothing.bool(), torch.zeros(n, k), nothing
+    )
     token_level_rewards, response_mask = torch.zeros(n, t), torch.ones(n, t, dtype=mask_type)
     token_level_rewards[:, -1] = rewards.amax(1)
     index = np.array([f"prompt {row // GROUP}" for row in range(n)], dtype=object)

@@ -68,9 +68,7 @@ class Scored:
 
     def _measures_of_prompt(self, records: list[CandidateRecord]) -> dict[str, list[float]]:
         numbers = [self._numbers(record) for record in records]
-        found: dict[str, list[float]] = {
-            SET: [self.options.set_score(record.known_rewards) for record in records]
-        }
+        found: dict[str, list[float]] = {SET: [self.options.score(record) for record in records]}
         for k in range(1, self.size + 1):
             found[f"best of {k}"] = [best_of(values, k) for values in numbers]
         found["candidates"] = [float(len(record.rewards)) for record in records]

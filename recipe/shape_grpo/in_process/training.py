@@ -161,7 +161,7 @@ class LanguageTrainer(ShapEGRPOTrainer):
                 "input": "\n".join(message["content"] for message in example["prompt"]),
                 "output": completion[-1]["content"],
                 "gts": example["reward_model"]["ground_truth"],
-                "score": self.shape_grpo.set_score(record.known_rewards),
+                "score": self.shape_grpo.score(record),
                 RECORD: record.to_json(),
             }
 

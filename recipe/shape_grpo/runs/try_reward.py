@@ -12,6 +12,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
 
+from shape_grpo.candidates import Candidate, CandidateRules, CandidateSet
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.explain.settings import load_function
 from shape_grpo.rewards import (
@@ -22,7 +23,7 @@ from shape_grpo.rewards import (
     reward_kwargs,
 )
 
-MADE_UP = "A made-up candidate."
+MADE_UP = ("A made-up candidate.", "Another made-up candidate.")
 
 
 class RewardFailed(Exception):
@@ -54,10 +55,17 @@ def try_reward(config: DictConfig) -> str:
         log_failures=False,
         threads=1,
     )
-    scored = asyncio.run(function.score(MADE_UP, partial(candidate_arguments, row), 0, 1))
-    if isinstance(scored.reward, Failure):
+    # A function that sees several candidates at once is shown two.
+    texts = MADE_UP[: 1 if function.text_argument == "solution_str" else 2]
+    written = [Candidate(text, 0, len(text)) for text in texts]
+    found = CandidateSet.from_candidates(written, [(0, 0)] * len(written), CandidateRules())
+    scored = asyncio.run(function.score_set(found, partial(candidate_arguments, row)))
+    rewards = [each.reward for each in scored.results]
+    if failure := next((reward for reward in rewards if isinstance(reward, Failure)), None):
         raise RewardFailed(
             f"the reward function failed for the first row of data.train_files and the candidate "
-            f"{MADE_UP!r}: {scored.reward.summary}. A run would lose each such candidate."
+            f"{MADE_UP[0]!r}: {failure.summary}. A run would lose each such candidate."
         )
-    return f"The reward function gave {scored.reward!r} for a made-up candidate of the first row."
+    told = " and ".join(map(repr, rewards))
+    made_up = "a made-up candidate" if len(texts) == 1 else "two made-up candidates"
+    return f"The reward function gave {told} for {made_up} of the first row."

@@ -151,7 +151,7 @@ def as_trl_reward(function: RewardFunction) -> Callable[..., Any]:
             arguments = partial(candidate_arguments, {name: columns[name][number] for name in ROW})
             place = columns["candidate_index"][number], columns["num_candidates"][number]
             text = completion[-1]["content"]
-            scored = await function.score(text, arguments, *place)
+            (scored,) = await function.score_texts([text], arguments, [place])
             if scored.identity is None:
                 return scored.reward
             return {"score": scored.reward, "identity": scored.identity}

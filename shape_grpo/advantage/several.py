@@ -1,0 +1,53 @@
+"""Several rewards per candidate, each scaled by its spread over the candidates of the group."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
+from statistics import stdev
+
+from shape_grpo.advantage.formulas import NO_SPREAD
+from shape_grpo.advantage.records import CandidateRecord
+from shape_grpo.advantage.statistics import GroupIndex, group_numbers
+
+
+def scale_rewards(
+    records: Sequence[CandidateRecord], index: GroupIndex, weights: Mapping[str, float]
+) -> list[CandidateRecord]:
+    """Return records whose rewards are weighted sums of scaled numbers.
+
+    Each number is divided by its standard deviation (ddof 1) over the candidates of the group, as
+    GDPO does (arXiv 2601.05242), but without the mean, which would let an average candidate be
+    worth nothing. Where the deviation is below `NO_SPREAD` the number counts 0. Rewards under the
+    rule ``floor``, which have no such numbers, are kept.
+
+    Args:
+        records: (N,) records with the numbers of each candidate in ``parts``.
+        index: (N,) group ids.
+        weights: Name to weight.
+    """
+    values: dict[tuple[Hashable, str], list[float]] = {}
+    groups = group_numbers(index).tolist()
+    for record, group in zip(records, groups, strict=True):
+        for name in weights:
+            found = [x for x in record.parts.get(name, ()) if x is not None]
+            values.setdefault((group, name), []).extend(found)
+    spreads = {key: stdev(found) if len(found) > 1 else 0.0 for key, found in values.items()}
+    factors = {
+        (group, name): weights[name] / spread if spread >= NO_SPREAD else 0.0
+        for (group, name), spread in spreads.items()
+    }
+
+    def scaled(record: CandidateRecord, group: int) -> CandidateRecord:
+        numbers = {name: record.parts.get(name, [None] * len(record.rewards)) for name in weights}
+        return replace(
+            record,
+            rewards=[
+                reward
+                if reward is None or any(numbers[name][k] is None for name in weights)
+                else sum(factors[group, name] * numbers[name][k] for name in weights)  # type: ignore[operator]
+                for k, reward in enumerate(record.rewards)
+            ],
+        )
+
+    return [scaled(*each) for each in zip(records, groups, strict=True)]

@@ -1,0 +1,141 @@
+"""A utility that is known by asking: a function of subsets of a response's candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from shape_grpo.credit.allocators import Allocator, Uniform, WinnerTakesAll
+from shape_grpo.credit.semivalues import LeaveOneOut, Semivalue
+from shape_grpo.credit.subsets import all_subsets, draw_arrivals, present_after
+from shape_grpo.credit.utilities import Utility, register_utility
+from shape_grpo.credit.without_closed_form import SubsetUtility
+
+Subset = tuple[int, ...]
+"""Indices of candidates, ascending."""
+
+LEAST_ORDERS = 4
+"""Number of orders of arrival that an estimate needs at least."""
+
+
+@register_utility("oracle")
+@dataclass(kw_only=True)
+class Oracle(Utility):
+    """U(S) = result of the reward function ``utility(solutions, ...)`` for the texts of S.
+    U(empty) = 0, without a call.
+
+    Semivalues are exact if all subsets can be asked about within ``max_calls``, as those of 6
+    candidates with 64 calls; leave-one-out needs single candidates and all but one. Others are
+    estimated from as many random orders of arrival as the calls allow. Each subset is asked about
+    once. A candidate's reward is its utility alone.
+
+    Attributes:
+        max_calls: Number of calls per response.
+    """
+
+    max_calls: int = 64
+
+    takes_texts = True
+
+    def __post_init__(self) -> None:
+        if self.max_calls < 1:
+            raise ValueError(f"utility option max_calls={self.max_calls}: must be 1 or more")
+
+    def plan(self, count: int, allocator: Allocator, seed: int = 0) -> Plan:
+        """Choose the subsets of ``count`` candidates to ask about.
+
+        Args:
+            count: Number of candidates, 1 or more.
+            allocator: Allocator that will split the utility.
+            seed: Seed of the orders of arrival.
+
+        Raises:
+            ValueError: ``max_calls`` is too few for that many candidates.
+        """
+        whole = tuple(range(count))
+        needed = [(k,) for k in whole] + [whole]
+        if isinstance(allocator, LeaveOneOut):
+            needed += [whole[:k] + whole[k + 1 :] for k in whole]
+        elif 2**count - 1 <= self.max_calls:
+            return Plan(_distinct(map(_members, all_subsets(count).tolist())), exact_up_to=count)
+        elif not isinstance(allocator, Uniform | WinnerTakesAll):
+            return self._orders(count, needed, seed)
+        plan = Plan(_distinct(needed))
+        if len(plan.subsets) > self.max_calls:
+            raise self._too_few(count, len(plan.subsets))
+        return plan
+
+    def _orders(self, count: int, needed: Sequence[Subset], seed: int) -> Plan:
+        plan, samples = None, LEAST_ORDERS
+        while True:
+            present = present_after(draw_arrivals(count, samples, seed)).flatten(0, 1)
+            subsets = _distinct([*needed, *map(_members, present.tolist())])
+            if len(subsets) > self.max_calls:
+                break
+            plan, samples = Plan(subsets, samples=samples, seed=seed), samples + 2
+        if plan is None:
+            raise self._too_few(count, len(subsets))
+        return plan
+
+    def _too_few(self, count: int, least: int) -> ValueError:
+        return ValueError(
+            f"utility_options.max_calls={self.max_calls} is too few for {count} candidates: write "
+            f"{least} or more, or a smaller max_candidates, or allocator=leave_one_out"
+        )
+
+    def value(self, rewards: Tensor, mask: Tensor) -> Tensor:
+        raise TypeError("the utility oracle has no values of its own: see Plan.bind")
+
+    def semivalue(self, rewards: Tensor, mask: Tensor, law: Semivalue) -> Tensor:
+        return self.value(rewards, mask)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Subsets of a response's candidates to ask about.
+
+    Attributes:
+        subsets: The subsets, single candidates first.
+        exact_up_to: Number of candidates up to which all subsets are among them.
+        samples: Number of orders of arrival, where not all are.
+        seed: Seed of these orders.
+    """
+
+    subsets: Sequence[Subset]
+    exact_up_to: int = 0
+    samples: int = LEAST_ORDERS
+    seed: int = 0
+
+    def bind(self, values: Mapping[Subset, float]) -> Utility:
+        """Return the utility of sets (1, K) that has these values.
+
+        Args:
+            values: The function's result for each of ``subsets``.
+        """
+        options = {name: getattr(self, name) for name in ("exact_up_to", "samples", "seed")}
+        return _Asked(values={(): 0.0, **values}, **options)
+
+
+@dataclass(kw_only=True)
+class _Asked(SubsetUtility):
+    """A utility given by its values."""
+
+    values: Mapping[Subset, float] = field(default_factory=dict)
+
+    keeps_order = True
+
+    def value(self, rewards: Tensor, mask: Tensor) -> Tensor:
+        values = [self.values[_members(present)] for present in mask.tolist()]
+        return torch.tensor(values, dtype=torch.float64)
+
+
+def _members(present: Sequence[bool]) -> Subset:
+    return tuple(k for k, there in enumerate(present) if there)
+
+
+def _distinct(subsets: Iterable[Subset]) -> list[Subset]:
+    """Return each subset once, by size, without the empty one."""
+    return sorted({*subsets} - {()}, key=lambda subset: (len(subset), subset))

@@ -1,0 +1,142 @@
+"""Arguments of reward functions, for one candidate or for all candidates of a response.
+
+The name of the argument that holds text says what a function is asked about: ``solution_str``, one
+candidate; ``solution_strs``, all candidates of a response in one call; ``solutions``, a subset of
+them (the utility ``oracle``).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from shape_grpo.credit import Oracle
+
+if TYPE_CHECKING:
+    from shape_grpo.config import ShapeGRPOConfig
+
+TEXTS = ("solution_str", "solution_strs", "solutions")
+PASSED = ("data_source", "solution_str", "ground_truth", "extra_info")
+"""Arguments that verl's reward managers, and this package's, pass by name."""
+PASSED_WITH_REWARD_MODEL = ("reward_router_address", "reward_model_tokenizer")
+_LISTS = {
+    "data_sources": "data_source",
+    "ground_truths": "ground_truth",
+    "extra_infos": "extra_info",
+}
+"""Arguments of verl's own batch functions: one entry per candidate."""
+
+
+def text_argument(function: Callable[..., Any]) -> str:
+    """Return the name of a reward function's argument for text, one of `TEXTS`."""
+    return next((name for name in TEXTS if name in _parameters(function)), TEXTS[0])
+
+
+def check_text_argument(function: Callable[..., Any], config: ShapeGRPOConfig) -> None:
+    """Check that a reward function is asked about what the utility needs.
+
+    Raises:
+        ValueError: The utility ``oracle`` needs a function of ``solutions``, other utilities one of
+            candidates.
+    """
+    argument, is_oracle = text_argument(function), isinstance(config.method.utility, Oracle)
+    if is_oracle and argument != "solutions":
+        raise ValueError(
+            f"utility=oracle asks for the utility of subsets of the candidates, and the reward "
+            f"function takes {argument}: write utility(solutions, ground_truth=None, **kwargs), "
+            "which returns one number, or another utility."
+        )
+    if argument == "solutions" and not is_oracle:
+        raise ValueError(
+            f"The reward function takes solutions, a subset of the candidates, and "
+            f"utility={config.utility} takes one reward per candidate: write utility=oracle, or a "
+            "function of solution_str (one candidate) or solution_strs (all of a response)."
+        )
+
+
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    # verl wraps a function as partial(call, function, reward_kwargs), which hides its parameters.
+    if isinstance(function, partial) and function.args and callable(function.args[0]):
+        function = function.args[0]
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):  # of a builtin
+        return {}
+
+
+def candidate_arguments(
+    row: Mapping[str, Any],
+    text: str,
+    index: int,
+    count: int,
+    *,
+    turns: int | None = 2,
+    tool_fields: Mapping[str, Any] | None = None,
+    rollout_scores: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the arguments of a reward function for one candidate, without ``reward_kwargs``.
+
+    They are those of verl's own managers, with two more keys in ``extra_info``:
+    ``candidate_index`` and ``num_candidates``. Each call has copies, so a function may change them.
+
+    Args:
+        row: Row of the data, with verl's columns ``data_source``, ``reward_model``, ``extra_info``.
+        text: The candidate.
+        index: Index of the candidate in the response, from 0.
+        count: Number of candidates of the response.
+        turns: Number of turns of the conversation; a prompt and one answer are two.
+        tool_fields: Fields that tools left for the reward function.
+        rollout_scores: Scores that the rollout itself gave.
+    """
+    extra_info = {
+        **(row.get("extra_info") or {}),
+        **(tool_fields or {}),
+        "num_turns": turns,
+        "rollout_reward_scores": rollout_scores or {},
+        "candidate_index": index,
+        "num_candidates": count,
+    }
+    return {
+        "data_source": row["data_source"],
+        "solution_str": text,
+        "ground_truth": deepcopy(row["reward_model"]["ground_truth"]),
+        "extra_info": deepcopy(extra_info),
+    }
+
+
+def arguments_of(
+    function: Callable[..., Any], calls: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return the arguments of one call about candidates of a response.
+
+    A function of one candidate gets those of the candidate's own call. For others, ``extra_info``
+    has the list ``candidate_indices`` in place of ``candidate_index``. A function that names
+    ``data_sources``, ``ground_truths`` or ``extra_infos``, as verl's own batch functions do, gets
+    lists with one entry per candidate instead. A function of ``solutions`` gets only what it names,
+    unless it takes ``**kwargs``.
+
+    Args:
+        function: The reward function.
+        calls: Arguments of each candidate's own call: one or more.
+    """
+    given = dict(calls[0])
+    texts = text_argument(function)
+    if texts == TEXTS[0]:
+        return given
+    given[texts] = [call["solution_str"] for call in calls]
+    del given["solution_str"]
+    if isinstance(given.get("extra_info"), dict):
+        info = given["extra_info"] = dict(given["extra_info"])
+        info["candidate_indices"] = [call["extra_info"]["candidate_index"] for call in calls]
+        del info["candidate_index"]
+    parameters = _parameters(function)
+    for name in parameters.keys() & _LISTS.keys():
+        given[name] = [call[_LISTS[name]] for call in calls]
+        given.pop(_LISTS[name], None)
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    if texts == "solutions" and not takes_any:
+        given = {name: value for name, value in given.items() if name in parameters}
+    return given
