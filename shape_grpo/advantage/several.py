@@ -39,15 +39,12 @@ def scale_rewards(
     }
 
     def scaled(record: CandidateRecord, group: int) -> CandidateRecord:
-        numbers = {name: record.parts.get(name, [None] * len(record.rewards)) for name in weights}
-        return replace(
-            record,
-            rewards=[
-                reward
-                if reward is None or any(numbers[name][k] is None for name in weights)
-                else sum(factors[group, name] * numbers[name][k] for name in weights)  # type: ignore[operator]
-                for k, reward in enumerate(record.rewards)
-            ],
-        )
+        rewards = list(record.rewards)
+        for k, reward in enumerate(rewards):
+            numbers = {name: record.parts[name][k] for name in weights if name in record.parts}
+            terms = [factors[group, name] * x for name, x in numbers.items() if x is not None]
+            if reward is not None and len(terms) == len(weights):
+                rewards[k] = sum(terms)
+        return replace(record, rewards=rewards)
 
     return [scaled(*each) for each in zip(records, groups, strict=True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from binascii import crc32
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from shape_grpo.candidates import CandidateSet
 from shape_grpo.config import ShapeGRPOConfig
@@ -44,7 +45,8 @@ async def ask_oracle(
         plan = oracle.plan(len(players), allocator, seed)
         subsets = [[players[k] for k in subset] for subset in plan.subsets]
         several = await asyncio.gather(*(ask(each) for each in subsets if len(each) > 1))
-        values = [*(scored[index].reward for index in players), *(each.reward for each in several)]
+        values: list[Any] = [scored[index].reward for index in players]
+        values += [each.reward for each in several]
         if failure := next((value for value in values if isinstance(value, Failure)), None):
             return settled.failed(failure)
         utility = plan.bind(dict(zip(plan.subsets, values, strict=True)))
