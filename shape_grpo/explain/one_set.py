@@ -14,7 +14,15 @@ from rich.text import Text
 
 from shape_grpo.advantage import ADVANTAGES, Reward, candidate_advantages, stack_rewards
 from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.credit import Max, allocate, set_utility
+from shape_grpo.credit import (
+    Max,
+    Oracle,
+    TextUtility,
+    allocate,
+    check_rewards,
+    compute_shares,
+    set_utility,
+)
 
 
 def explain_set(
@@ -44,18 +52,28 @@ def explain_set(
             f"{len(texts)} texts for {len(rewards)} rewards; give one text per candidate"
         )
     utility, allocator = config.method.utility, config.method.allocator
+    if isinstance(utility, Oracle):
+        raise ValueError(
+            "utility=oracle asks a function about the texts, so that rewards say nothing: give "
+            "--response and --reward"
+        )
     batch = stack_rewards([rewards], vectors=utility.takes_vectors)
+    if isinstance(utility, TextUtility):
+        utility = utility.bind(texts)
+    checked = check_rewards(batch, utility=utility)
+    shares = compute_shares(*checked, utility, allocator, torch.float64)
     lengths = torch.ones(1, len(rewards))
 
     def advantages(score: float) -> torch.Tensor:
         group = ["the set"]
-        return candidate_advantages(batch, None, lengths, group, config.method, scores=[score])[0][
-            0
-        ]
+        own, _ = candidate_advantages(
+            batch, None, lengths, group, config.method, scores=[score], shares=shares
+        )
+        return own[0]
 
     columns = {
         "reward": utility.ranking(batch)[0],
-        "share": allocate(batch, utility=utility, allocator=allocator)[0],
+        "share": shares.shares[0],
         "GRPO": set_utility(batch, utility=utility).expand(len(rewards)),
         "winner takes all": allocate(batch, utility=utility, allocator="winner_takes_all")[0],
         "A = 1": advantages(1.0),
