@@ -194,7 +194,13 @@ def _load(config: DictConfig) -> tuple[Any, Callable[..., Any]]:
     name = function.get("name") or "compute_score"
     score = getattr(module, name, None)
     if score is None:
-        raise ValueError(f"{WHERE}.path={function.path}: it has no function {name}.")
+        defined = [
+            other
+            for other, value in vars(module).items()
+            if inspect.isfunction(value) and value.__module__ == module.__name__
+        ]
+        hint = f" Write {WHERE}.name=NAME; it has: {', '.join(defined)}." if defined else ""
+        raise ValueError(f"{WHERE}.path={function.path}: it has no function {name}.{hint}")
     return module, score
 
 
