@@ -7,9 +7,10 @@ verl at it with
     +reward.custom_reward_function.reward_kwargs.ratings=outputs/netflix-k5/ratings.npz
 
 `python -m recipe.shape_grpo.tasks netflix` or `... movielens` writes the rating table and the
-prompts. A title is recognised as people write it: with or without year, article, accents or
-punctuation, with an article in front or behind a comma, with 2 or II, with a small typo. A sequel, a remake of another year or half a title is
-not the film. With `exact`, only the table's own spelling counts.
+prompts. A title is recognised as people write it (`reward_fns/titles.py`): with or without year,
+article, accents or punctuation, with an article in front or behind a comma, with 2 or II, with a
+small typo. A sequel, a remake of another year or half a title is not the film. With `exact`, only
+the table's own spelling counts.
 
 A film's number in the rating table is its `identity`: a response that names it twice, in whatever
 spelling, repeats a candidate (`algorithm.shape_grpo.duplicate`).
