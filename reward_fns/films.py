@@ -7,9 +7,10 @@ verl at it with
     +reward.custom_reward_function.reward_kwargs.ratings=outputs/netflix-k5/ratings.npz
 
 `python -m recipe.shape_grpo.tasks netflix` or `... movielens` writes the rating table and the
-prompts. A title is recognised as people write it: with or without year, article, accents or
-punctuation, with 2 or II, with a small typo. A sequel, a remake of another year or half a title is
-not the film. With `exact`, only the table's own spelling counts.
+prompts. A title is recognised as people write it (`reward_fns/titles.py`): with or without year,
+article, accents or punctuation, with an article in front or behind a comma, with 2 or II, with a
+small typo. A sequel, a remake of another year or half a title is not the film. With `exact`, only
+the table's own spelling counts.
 
 A film's number in the rating table is its `identity`: a response that names it twice, in whatever
 spelling, repeats a candidate (`algorithm.shape_grpo.duplicate`).
@@ -17,7 +18,6 @@ spelling, repeats a candidate (`algorithm.shape_grpo.duplicate`).
 
 import re
 import threading
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import lru_cache
@@ -28,81 +28,17 @@ import numpy as np
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
-ARTICLES = "The|A|An|Les|Le|La|Il|El|Los|Las|Das|Der|Die"
-# Letters that Unicode does not take apart into a letter and an accent.
-LETTERS = str.maketrans("øłđð", "oldd")
-NUMBERS = {
-    word: str(number)
-    for words in (
-        "one two three four five six seven eight nine ten eleven twelve thirteen",
-        "i ii iii iv v vi vii viii ix x xi xii xiii",
-    )
-    for number, word in enumerate(words.split(), 1)
-}
+from reward_fns.titles import (
+    APOSTROPHES,
+    article_first,
+    spelling,
+    split_title,
+    title_key,
+    without_year,
+)
+
 LONGEST = 300  # letters; no title is longer
-PARTS = {"part", "pt", "vol", "volume", "episode", "chapter"}
-
-
-class Title(NamedTuple):
-    """A title taken apart: "Usual Suspects, The (a.k.a. Suspects) (1995)".
-
-    name "The Usual Suspects", others ["Suspects"], year 1995 (or None).
-    """
-
-    name: str
-    others: list[str]
-    year: int | None
-
-    def __str__(self) -> str:
-        return self.name if self.year is None else f"{self.name} ({self.year})"
-
-
-def split_title(text: str) -> Title:
-    """Take apart a title as MovieLens, Netflix or a policy writes it."""
-    text = re.sub(r"\[(\d{4})\]", r"(\1)", " ".join(text.split()))
-    name = re.sub(r"(?<=\S)(\s*\([^()]*\))+\W*$", "", text)
-    year, others = None, []
-    for group in re.findall(r"\(([^()]*)\)", text[len(name) :]):
-        if found := re.match(r"((?:18|19|20)\d\d)\b", group):
-            year = int(found[1])
-        else:
-            others.append(_article_first(re.sub(r"^a\.?k\.?a\.? ", "", group)))
-    return Title(_article_first(name), others, year)
-
-
-def _article_first(name: str) -> str:
-    return re.sub(rf"^(.*), ({ARTICLES})$", r"\2 \1", name.strip())
-
-
-def title_key(name: str) -> str:
-    """What is left of a title's name to compare: "The Godfather: Part II" -> "godfather 2"."""
-    name = unicodedata.normalize("NFKD", name.casefold().translate(LETTERS).replace("æ", "ae"))
-    name = "".join(letter for letter in name if not unicodedata.combining(letter))
-    name = name.replace("&", " and ")
-    name = re.sub(r"['\u2018\u2019`]|(?<=\d),(?=\d{3})", "", name)
-    name = re.sub(r"^\W*(the|an?)\s+(?=\w)", "", name)
-    name = re.sub(r"(?<=[^\W\d])(?=\d)|(?<=\d)(?=[^\W\d])", " ", name)
-    words: list[str] = []
-    for word in re.findall(r"[^\W_]+", name):
-        after_part = bool(words) and words[-1] in PARTS
-        # "I, Robot", "V for Vendetta" and "X-Men" hold no numbers; "Rocky V" does.
-        letter = (word == "i" and not after_part) or (word in ("v", "x") and not words)
-        number = word if letter else NUMBERS.get(word, word)
-        if number.isdigit() and after_part:
-            words.pop()
-        if word != "the":
-            words.append(number)
-    return " ".join(words)
-
-
-def spelling(title: str) -> str:
-    """Return the title without differences of case or white space."""
-    return " ".join(unicodedata.normalize("NFKC", title).casefold().split())
-
-
-def without_year(title: str) -> str:
-    """Return the title without a final "(1995)"."""
-    return re.sub(r"\s*\(\d{4}\)$", "", title)
+BARE_YEAR = re.compile(rf"(.*[\w{APOSTROPHES}])\W+((?:18|19|20)\d\d)\W*$")
 
 
 class Entry(NamedTuple):
@@ -205,8 +141,8 @@ def _forms(text: str) -> Iterator[tuple[str, int | None]]:
     """Yield the names and years that a policy's text may mean, the likeliest first."""
     title = split_title(text)
     yield title.name, title.year
-    if title.year is None and (bare := re.match(r"(.*\w)\W+((?:18|19|20)\d\d)\W*$", title.name)):
-        yield _article_first(bare[1]), int(bare[2])
+    if title.year is None and (bare := BARE_YEAR.match(title.name)):
+        yield article_first(bare[1]), int(bare[2])
     if first := re.match(
         r"(.*\w)\W+(?:part|pt|vol|volume|episode)\W+(?:1|i|one)$", title.name, re.I
     ):

@@ -1,7 +1,7 @@
-"""A language model as a judge: one score from 1 to 5, from any OpenAI-compatible server.
+"""A language model as a judge: scores from 1 to 5, from any OpenAI-compatible server.
 
-This module has the client, the retries, the cache on disk and the strict parser of the answer; the
-task writes the question (`reward_fns/aclsum.py`).
+This module has the client, the retries and the cache on disk; the answers are read by
+`reward_fns/judge_answer.py`, and the task writes the question (`reward_fns/aclsum.py`).
 """
 
 import asyncio
@@ -11,36 +11,28 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
-from openai import AsyncOpenAI
+from openai import APIStatusError, AsyncOpenAI, DefaultAsyncHttpxClient
 
-SCORES = [1, 2, 3, 4, 5]
-SCHEMA = {
-    "type": "object",
-    "properties": {"score": {"type": "integer", "enum": SCORES}},
-    "required": ["score"],
-    "additionalProperties": False,
-}
-SCORE_FORMAT = {"name": "score", "strict": True, "schema": SCHEMA}
-# Last words of the instructions, and fields of the request, per form of answer.
-ANSWERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "json_schema": (
-        'Answer with {"score": N}, N from 1 to 5, and nothing else.',
-        {"response_format": {"type": "json_schema", "json_schema": SCORE_FORMAT}},
-    ),
-    "choice": (
-        "Answer with one digit from 1 to 5 and nothing else.",
-        {"structured_outputs": {"choice": [str(score) for score in SCORES]}},
-    ),
-    "text": ("Answer with one digit from 1 to 5 and nothing else.", {}),
-}
+from reward_fns.judge_answer import (
+    ANSWERS,
+    STATUSES_OF_A_TEXT,
+    NoAnswer,
+    Refusal,
+    answer_text,
+    failed_status,
+    first_choice,
+    list_form,
+    parse_score,
+    parse_scores,
+)
+
 REQUEST: dict[str, Any] = {"temperature": 0.0, "max_completion_tokens": 32}
-ANSWER = re.compile(r'\s*(?:([1-5])|\{\s*"score"\s*:\s*([1-5])\s*\})\s*')
 
 
 @dataclass(frozen=True)
@@ -58,7 +50,8 @@ class JudgeSettings:
         concurrency: Concurrent requests per process of verl's `reward.num_workers`.
         timeout: Seconds without an answer, or a further part of it, after which an attempt ends.
         retries: Further attempts after a timeout, a lost connection, or the statuses 408, 409, 429
-            and 5xx, with exponential backoff from 0.5 to 8 seconds, or the server's own delay.
+            and 5xx, or an error or no answer under the status 200, with exponential backoff from
+            0.5 to 8 seconds, or the server's own delay.
         cache: SQLite file that stores scores by the whole request; shared by all processes of a
             machine, on a local disk. None: no cache.
         on_failure: `raise`: a summary without a score fails, which the reward manager counts in
@@ -125,20 +118,6 @@ class JudgeSettings:
         return cls(**{**kwargs, **nested})
 
 
-def parse_score(answer: str) -> int:
-    """Return the score in "4" or '{"score": 4}'.
-
-    Raises:
-        ValueError: The answer is anything else, even if it contains a score.
-    """
-    match = ANSWER.fullmatch(answer)
-    if match is None:
-        raise ValueError(
-            f'the judge answered {answer[:200]!r}, neither a digit from 1 to 5 nor {{"score": N}}'
-        )
-    return int(match[1] or match[2])
-
-
 class ScoreCache:
     """Cache of scores on disk, shared by the processes of one machine.
 
@@ -161,15 +140,34 @@ class ScoreCache:
                 f"reward_kwargs.cache={path}: {error}; delete the file or name another"
             ) from error
 
-    def get(self, request: str) -> int | None:
-        """Return the stored score of a request; None if there is none."""
+    def get(self, request: str) -> Any:
+        """Return the stored score or list of scores of a request; None if there is none."""
         query = "SELECT score FROM scores WHERE request = ?"
         row = self.connection.execute(query, (request,)).fetchone()
-        return None if row is None else row[0]
+        return None if row is None else json.loads(str(row[0]))
 
-    def put(self, request: str, score: int) -> None:
-        """Store the score of a request."""
-        self.connection.execute("INSERT OR REPLACE INTO scores VALUES (?, ?)", (request, score))
+    def put(self, request: str, score: int | list[int]) -> None:
+        """Store the score or the scores of a request."""
+        # SQLite keeps a list's text in a column of integers as it is.
+        self.connection.execute(
+            "INSERT OR REPLACE INTO scores VALUES (?, ?)", (request, json.dumps(score))
+        )
+
+
+def is_refusal(error: Exception) -> bool:
+    """Tell whether a server refused a request for what it holds."""
+    if isinstance(error, APIStatusError):
+        return error.status_code in STATUSES_OF_A_TEXT
+    return isinstance(error, Refusal)
+
+
+async def mark_failure(response: Any) -> None:
+    """Give a response of status 200 that is no answer the status that makes the client retry it."""
+    if response.status_code == 200:
+        status = failed_status(await response.aread())
+        if status is not None:
+            response.status_code = status
+            response.extensions["sent_as_200"] = True
 
 
 class Judge:
@@ -183,6 +181,7 @@ class Judge:
             api_key="none" if key is None else os.environ[key],
             timeout=settings.timeout,
             max_retries=settings.retries,
+            http_client=DefaultAsyncHttpxClient(event_hooks={"response": [mark_failure]}),
         )
         self.slots = asyncio.Semaphore(settings.concurrency)
         self.cache = None if settings.cache is None else ScoreCache(settings.cache)
@@ -192,10 +191,32 @@ class Judge:
         """Return the judge's score, from 1 to 5.
 
         Raises:
-            openai.OpenAIError: The server did not answer in any attempt.
-            ValueError: The answer is not a score.
+            openai.OpenAIError: The server did not answer in any attempt, or refused the request.
+            ValueError: The answer is not a score, or the judge refused the text (`Refusal`).
         """
-        options = {**REQUEST, **self.settings.request, **ANSWERS[self.settings.answer][1]}
+        return await self._ask(messages, ANSWERS[self.settings.answer][1], REQUEST, parse_score)
+
+    async def scores(self, messages: Any, count: int) -> list[int]:
+        """Return the judge's scores of `count` texts, from 1 to 5.
+
+        Raises:
+            openai.OpenAIError: As for `score`.
+            ValueError: The answer is not that many scores, or the judge refused a text.
+        """
+        form = list_form(self.settings.answer, count)[1]
+        length = REQUEST["max_completion_tokens"] + 4 * count
+        request = {**REQUEST, "max_completion_tokens": length}
+        return await self._ask(messages, form, request, lambda text: parse_scores(text, count))
+
+    async def _ask(
+        self,
+        messages: Any,
+        form: Mapping[str, Any],
+        defaults: Mapping[str, Any],
+        parse: Callable[[str], Any],
+    ) -> Any:
+        """Return what `parse` makes of the answer, from the cache if it is there."""
+        options = {**defaults, **self.settings.request, **form}
         options = {name: value for name, value in options.items() if value is not None}
         model = await self.find_model()
         request = json.dumps([model, messages, options], sort_keys=True)
@@ -203,13 +224,27 @@ class Judge:
         score = None if self.cache is None else self.cache.get(request)
         if score is None:
             async with self.slots:
-                answer = await self.client.chat.completions.create(
-                    model=model, messages=messages, extra_body=options
-                )
-            score = parse_score(answer_text(answer))
+                score = parse(await self._answer(model, messages, options))
             if self.cache is not None:
                 self.cache.put(request, score)
         return score
+
+    async def _answer(self, model: str, messages: Any, options: dict[str, Any]) -> str:
+        try:
+            # Raw, because the client's types hold for OpenAI's own server alone.
+            response = await self.client.chat.completions.with_raw_response.create(
+                model=model, messages=messages, extra_body=options
+            )
+        except APIStatusError as error:
+            if not is_refusal(error) and "sent_as_200" in error.response.extensions:
+                raise NoAnswer(
+                    f"the judge's server sent {error.response.text[:200]!r} under the status 200, "
+                    f"also after retries={self.settings.retries}"
+                ) from error
+            raise
+        choice = first_choice(response.http_response.json())
+        assert choice is not None, "mark_failure leaves no other response at the status 200"
+        return answer_text(choice)
 
     async def find_model(self) -> str:
         """Return the judge's name, which the server tells if the settings do not."""
@@ -231,25 +266,6 @@ class Judge:
                 f"{self.client.base_url} serves {names}: name the judge in reward_kwargs.model"
             )
         return names[0]
-
-
-def answer_text(completion: Any) -> str:
-    """Return the text of a complete answer.
-
-    Raises:
-        ValueError: The server sent no answer, or an incomplete one.
-    """
-    try:
-        choice = completion.choices[0]
-        text, reason = choice.message.content, choice.finish_reason
-    except (AttributeError, IndexError, TypeError):
-        raise ValueError(f"the judge's server sent {str(completion)[:200]!r}") from None
-    if reason != "stop" or not isinstance(text, str):
-        raise ValueError(
-            f"the judge's answer {text!r} is incomplete (finish_reason={reason!r}); if it is cut "
-            "off, write a larger reward_kwargs.request.max_completion_tokens"
-        )
-    return text
 
 
 judges: dict[tuple[asyncio.AbstractEventLoop, str], Judge] = {}

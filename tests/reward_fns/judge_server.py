@@ -1,7 +1,9 @@
 """A server with OpenAI's protocol that misbehaves as a test requires, and clients for it."""
 
 import asyncio
+import html
 import json
+import re
 from contextlib import asynccontextmanager
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -77,12 +79,12 @@ def always(content, **fields):
     return reply
 
 
-def load_as_verl_does():
-    """Load the reward function from its file, under a name that no import finds."""
+def load_as_verl_does(name="compute_score"):
+    """Load a reward function from its file, under a name that no import finds."""
     spec = spec_from_file_location("custom_module", FILE)
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.compute_score
+    return getattr(module, name)
 
 
 def ask(reply, summaries=(SUMMARY,), models=("m",), **settings):
@@ -100,6 +102,22 @@ def ask(reply, summaries=(SUMMARY,), models=("m",), **settings):
     return asyncio.run(main()), server
 
 
+def ask_about_set(reply, summaries, **settings):
+    """Score the summaries in one call; return its results or its exception, and the server."""
+    server = JudgeServer(reply)
+    compute_scores = load_as_verl_does("compute_scores")
+    indices = {"candidate_indices": list(range(len(summaries))), "num_candidates": len(summaries)}
+    row = {**ROW, "extra_info": {**ROW["extra_info"], **indices}}
+
+    async def main():
+        async with server.running():
+            arguments = {"base_url": server.url, "retries": 0, **settings}
+            call = compute_scores(solution_strs=list(summaries), **row, **arguments)
+            return (await asyncio.gather(call, return_exceptions=True))[0]
+
+    return asyncio.run(main()), server
+
+
 def user_text(body):
     """Return the question in a request, without the instructions."""
     assert [message["role"] for message in body["messages"]] == ["system", "user"]
@@ -108,3 +126,11 @@ def user_text(body):
 
 def as_json(score):
     return json.dumps({"score": score})
+
+
+def shown_texts(body):
+    """Return the summaries in a request about several, as the judge reads them, in its order."""
+    lines = [line for line in user_text(body).split("\n") if line.startswith("<summary_")]
+    found = [re.fullmatch(r"<summary_(\d+)>([^<>]*)</summary_(\d+)>", line) for line in lines]
+    assert [(m[1], m[3]) for m in found] == [(str(n), str(n)) for n in range(1, len(lines) + 1)]
+    return [html.unescape(m[2]) for m in found]

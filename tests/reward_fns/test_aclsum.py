@@ -155,10 +155,10 @@ def task_config(monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("name", ["aclsum", "aclsum_rouge"])
+@pytest.mark.parametrize("name", ["aclsum", "aclsum_listwise", "aclsum_rouge"])
 def test_the_task_is_a_valid_configuration_of_verl(task_config, name):
     judge = "reward.custom_reward_function.reward_kwargs.base_url=http://localhost:8000/v1"
-    config = task_config(name, *([judge] if name == "aclsum" else []))
+    config = task_config(name, *([] if name == "aclsum_rouge" else [judge]))
     check_trainer_config(config)
     # Without the plugin's checks, which need the data too.
     unwrap(validate_config)(config, need_reference_policy(config), need_critic(config))
@@ -202,3 +202,28 @@ def test_verls_loader_passes_the_settings(task_config, tmp_path):
 
     assert asyncio.run(main()) == {"score": 5.0, "fallback": 0.0}
     assert server.asked[0]["a"] == {"b": 1}
+
+
+def test_the_judge_of_lists_differs_from_that_of_one_by_its_function_alone(task_config):
+    alone, together = (
+        OmegaConf.to_container(task_config(name).reward, resolve=True)
+        for name in ("aclsum", "aclsum_listwise")
+    )
+    assert together["custom_reward_function"].pop("name") == "compute_scores"
+    assert alone["custom_reward_function"].pop("name") == "compute_score"
+    assert together["reward_model"]["rollout"].pop("max_model_len") == 8192
+    assert alone["reward_model"]["rollout"].pop("max_model_len") == 4096
+    assert together == alone
+
+
+def test_verls_loader_finds_the_judge_of_lists(task_config, tmp_path):
+    server = JudgeServer(always('{"scores": [5, 5]}'))
+
+    async def main():
+        async with server.running():
+            kwargs = "reward.custom_reward_function.reward_kwargs"
+            own = [f"{kwargs}.base_url={server.url}", f"{kwargs}.cache={tmp_path}/c"]
+            function = get_custom_reward_fn(task_config("aclsum_listwise", *own))
+            return await function(solution_strs=[SUMMARY, REFERENCE], **ROW)
+
+    assert asyncio.run(main()) == [{"score": 5.0, "fallback": 0.0}] * 2

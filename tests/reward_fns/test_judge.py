@@ -104,7 +104,8 @@ def test_a_busy_server_is_asked_again(status):
         (500, 3, openai.InternalServerError),
         (429, 3, openai.RateLimitError),
         (401, 1, openai.AuthenticationError),
-        (400, 1, openai.BadRequestError),
+        # Twice: the second question, of an empty summary, tells whose fault it is.
+        (400, 2, openai.BadRequestError),
     ],
 )
 def test_a_server_that_never_recovers_fails_after_the_retries(status, attempts, error):

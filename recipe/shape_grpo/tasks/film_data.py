@@ -28,6 +28,7 @@ import rich.progress
 from rich.console import Console
 
 from recipe.shape_grpo.common.files import unpack_from_wheel
+from reward_fns.titles import plain
 
 RECBOLE = "recbole==1.2.1"
 CITATION = (
@@ -130,7 +131,7 @@ def _merge_titles(
     films: dict[str, int] = {}
     first_of: dict[int, int] = {}
     for number, title in (entry for entries in lists for entry in entries):
-        title = " ".join(str(title).split())
+        title = plain(str(title))
         if title:
             first_of[int(number)] = films.setdefault(title, int(number))
     return {film: title for title, film in films.items()}, first_of

@@ -130,6 +130,16 @@ def movielens(ratings, films):
             "two films of one title and year, half stars, an unknown film, no last line end",
         ),
         (
+            movielens(
+                "1,5,4,0\n2,6,1,0\n3,7,2,0\n",
+                "5,Am\u00e9lie &amp; Co (2001),x\n6,Ame\u0301lie & Co (2001),x\n"
+                "7,Am&eacute;lie &#38;  Co (2001),x\n",
+            ),
+            {5: "Am\u00e9lie & Co (2001)"},
+            {(1, 5): 4, (2, 5): 1, (3, 5): 2},
+            "one title in three encodings",
+        ),
+        (
             movielens("1,0,4,0\n2,8,3,0\n", "0,Zero (1999),x\n7,,x\n8,NULL,x\n"),
             {0: "Zero (1999)", 8: "NULL"},
             {(1, 0): 4, (2, 8): 3},
