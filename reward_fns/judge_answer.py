@@ -162,8 +162,8 @@ def failed_status(content: bytes) -> int | None:
     if error is None and isinstance(body.get("data"), list):
         return None
     named = error if isinstance(error, dict) else {"code": error}
-    for value in (named.get(key) for key in ("code", "status", "type")):
-        if re.fullmatch("[45][0-9][0-9]", str(value)):
+    for value in (str(named.get(key)) for key in ("code", "status", "type")):
+        if re.fullmatch("[45][0-9][0-9]", value):
             return int(value)
     words = json.dumps(error)
     return 400 if REFUSED.search(words) and not BUSY.search(words) else 429

@@ -77,7 +77,8 @@ def article_first(name: str) -> str:
         return name
     elided, article, closing = match.groups()
     # Quotes or Markdown around the whole name.
-    opening = re.match(r"\W*", front)[0] if closing else ""
+    leading = re.match(r"\W*", front)
+    opening = leading[0] if closing and leading else ""
     return f"{opening}{elided or article + ' '}{front[len(opening) :]}{closing}"
 
 

@@ -44,7 +44,7 @@ from recipe.shape_grpo.tasks.common import (
     verl_row,
     write_task,
 )
-from reward_fns.aclsum import ASPECTS
+from reward_fns.aclsum_question import ASPECTS
 
 FILES = ("train.parquet", "test.parquet")
 SECTIONS = ["abstract", "introduction", "conclusion"]

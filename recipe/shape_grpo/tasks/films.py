@@ -32,7 +32,7 @@ from recipe.shape_grpo.tasks.common import (
 )
 from recipe.shape_grpo.tasks.film_data import FilmRatings, download_movielens, load_films
 from recipe.shape_grpo.tasks.film_ratings import best_of_set_levels, rate_everything, write_summary
-from reward_fns.films import split_title
+from reward_fns.titles import split_title
 
 FILES = ("train.parquet", "test.parquet", "ratings.npz", "held_out.parquet", "summary.json")
 History = Sequence[tuple[str, float]]  # films that a viewer has rated, and the stars

@@ -19,7 +19,7 @@ from recipe.shape_grpo.tasks.common import Example, Examples, Messages, answer_t
 from recipe.shape_grpo.tasks.film_data import FilmRatings
 from recipe.shape_grpo.tasks.film_ratings import read_titles
 from recipe.shape_grpo.tasks.films import FilmSettings, History, Selection, prepare_films
-from reward_fns.films import split_title
+from reward_fns.titles import split_title
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from recipe.shape_grpo.tasks.common import Examples, Messages, answers_to_prompt
 from recipe.shape_grpo.tasks.film_data import FilmRatings
 from recipe.shape_grpo.tasks.film_ratings import read_titles
 from recipe.shape_grpo.tasks.films import FilmSettings, History, Selection, prepare_films
-from reward_fns.films import split_title
+from reward_fns.titles import split_title
 
 EXAMPLE = "The Arrival of a Train (1896)"  # no film that people rate: copying it earns nothing
 

@@ -22,7 +22,7 @@ from recipe.shape_grpo.tasks.aclsum import (
     prompt_messages,
     tidy_sentence,
 )
-from reward_fns.aclsum import ASPECTS
+from reward_fns.aclsum_question import ASPECTS
 from shape_grpo.candidates import parse_candidates
 
 LIMIT = 450
