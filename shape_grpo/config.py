@@ -76,10 +76,12 @@ class ShapeGRPOConfig(CandidateRules):
         error_window: Number of steps that the share is taken over in training. With three, a run
             survives one step whose rewards all fail (a judge that restarts) but not two. It ends at
             once if that is its first step: it was set up wrong.
-        reward_timeout: Seconds after which a call of the reward function counts as failed (verl
-            only: TRL passes all candidates in one call). The default is twice the worst case of
+        reward_timeout: Seconds after which a call of the reward function counts as failed. In TRL a
+            call may hold all candidates of a batch. The default is twice the worst case of
             ACLSum's judge, four retries of 60 seconds, and far above a sandbox's 10 seconds per
             test.
+        per_response: Whether a reward function of TRL is called with the candidates of one response
+            at a time, concurrently, or with those of all responses (TRL only).
         log_samples_every: Number of steps between two logs of responses with their credit, from the
             first step on; 0 logs none (verl only: TRL has ``log_completions``).
         log_samples: Number of responses per log, all of them answers to one prompt.
@@ -104,6 +106,7 @@ class ShapeGRPOConfig(CandidateRules):
     max_error_share: float = 0.5
     error_window: int = 3
     reward_timeout: float = 600.0
+    per_response: bool = False
     log_samples_every: int = 10
     log_samples: int = 4
     norm_by_std: bool = True

@@ -2,7 +2,7 @@
 
 from shape_grpo.rewards.answers import AnswerWatch
 from shape_grpo.rewards.arguments import candidate_arguments
-from shape_grpo.rewards.calls import EveryThreadHangs, RewardCalls, RewardTimeout
+from shape_grpo.rewards.calls import EveryThreadHangs, RewardCalls, RewardTimeout, background_loop
 from shape_grpo.rewards.failures import ErrorBudget, Failure, FailureLog, failure_in_one_line
 from shape_grpo.rewards.function import (
     check_details,
@@ -26,6 +26,7 @@ __all__ = [
     "RewardTimeout",
     "Scored",
     "ScoredSet",
+    "background_loop",
     "candidate_arguments",
     "check_details",
     "check_reward_function",

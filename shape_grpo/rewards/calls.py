@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from functools import cached_property
 from queue import SimpleQueue
@@ -25,6 +25,13 @@ class EveryThreadHangs(RewardTimeout):
     """The reward function was not called: calls that hang hold all threads."""
 
 
+def background_loop(name: str) -> asyncio.AbstractEventLoop:
+    """Return an event loop that runs in a daemon thread of its own."""
+    loop = asyncio.new_event_loop()
+    Thread(target=loop.run_forever, name=name, daemon=True).start()
+    return loop
+
+
 class RewardCalls:
     """Calls a sync or async function and waits for each call no longer than the timeout.
 
@@ -37,6 +44,8 @@ class RewardCalls:
     - An async function runs on an event loop in its own thread, all its calls at once. It is
       cancelled at its timeout, which includes time that it spends in its own queues. If it blocks
       its loop instead of awaiting, the calls beside it time out too.
+    - A sync function may return an awaitable, as a decorated async function or an object with an
+      async ``__call__`` does. It is awaited on that event loop, in the time that is left.
 
     Args:
         function: The reward function.
@@ -69,10 +78,9 @@ class RewardCalls:
                 ``SystemExit``.
             Exception: Any other exception that it raised.
         """
-        if self._is_async:
-            started = asyncio.run_coroutine_threadsafe(self._outcome(arguments), self._own_loop)
-            return await self._result(started)
         loop = asyncio.get_running_loop()
+        if self._is_async:
+            return await self._awaited(self.function(**arguments), loop.time() + self.timeout)
         async with self._free_threads.setdefault(loop, asyncio.Semaphore(self.threads)):
             if len(self._hanging) >= self.threads:
                 raise EveryThreadHangs(
@@ -81,15 +89,24 @@ class RewardCalls:
                     "candidate is scored until one of them returns. Give what the function waits "
                     "for (a request, a lock, a process) a timeout of its own."
                 )
-            return await self._result(self._start(arguments))
+            deadline = loop.time() + self.timeout
+            result = await self._result(call := self._start(arguments), deadline, call)
+        return await self._awaited(result, deadline) if inspect.isawaitable(result) else result
 
-    async def _result(self, started: Future[_Outcome]) -> Any:
+    async def _awaited(self, result: Awaitable[Any], deadline: float) -> Any:
+        started = asyncio.run_coroutine_threadsafe(self._outcome_of(result), self._own_loop)
+        return await self._result(started, deadline)
+
+    async def _result(
+        self, started: Future[_Outcome], deadline: float, call: Future[_Outcome] | None = None
+    ) -> Any:
         waiting = asyncio.wrap_future(started)
-        done, _ = await asyncio.wait({waiting}, timeout=self.timeout)
+        left = deadline - asyncio.get_running_loop().time()
+        done, _ = await asyncio.wait({waiting}, timeout=max(0.0, left))
         if not done:
             waiting.cancel()
-            if not self._is_async:
-                self._leave_behind(started)
+            if call is not None:
+                self._leave_behind(call)
             raise RewardTimeout(
                 f"The reward function did not return in reward_timeout={self.timeout:g} seconds."
             )
@@ -119,10 +136,7 @@ class RewardCalls:
     def _work(self) -> None:
         while True:
             call, arguments = self._calls.get()
-            try:
-                call.set_result((self.function(**arguments), None))
-            except BaseException as error:
-                call.set_result((None, error))
+            call.set_result(self._outcome(arguments))
             self._hanging.discard(call)
             del call, arguments
             with self._lock:
@@ -131,14 +145,24 @@ class RewardCalls:
                     self._num_threads -= 1
                     return
 
-    async def _outcome(self, arguments: dict[str, Any]) -> _Outcome:
+    def _outcome(self, arguments: dict[str, Any]) -> _Outcome:
         try:
-            return await self.function(**arguments), None
+            return _read(self.function(**arguments)), None
+        except BaseException as error:
+            return None, error
+
+    @staticmethod
+    async def _outcome_of(result: Awaitable[Any]) -> _Outcome:
+        try:
+            return _read(await result), None
         except BaseException as error:
             return None, error
 
     @cached_property
     def _own_loop(self) -> asyncio.AbstractEventLoop:
-        loop = asyncio.new_event_loop()
-        Thread(target=loop.run_forever, name="async reward function", daemon=True).start()
-        return loop
+        return background_loop("async reward function")
+
+
+def _read(result: Any) -> Any:
+    """Return a result; of a generator or another iterator the list, whose code has to run too."""
+    return list(result) if isinstance(result, Iterator) else result

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from functools import cache, partial, wraps
+from math import isqrt
 from typing import Any
 
 import torch
@@ -15,8 +17,10 @@ from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.rewards import (
     Failure,
     FailureLog,
+    RewardCalls,
     Scored,
     ScoredSet,
+    background_loop,
     check_details,
     indices_to_score,
     more_to_score,
@@ -25,11 +29,21 @@ from shape_grpo.rewards import (
 Row = dict[str, Any]
 """One candidate's entry in each list of arguments, by argument name."""
 
+Response = list[Row]
+"""The rows of a response's candidates."""
+
+Responses = Sequence[Response]
+
+Outcome = list[Any] | Exception
+"""A function's results for the candidates of a response, or what it raised."""
+
 RewardFunction = Callable[..., Any]
 
 Example = tuple[Mapping[str, Any], Any, Any, list[int]]
 """A response as TRL has it: row of the dataset, prompt, completion, and token ids. The completion
 is text, or a list of messages."""
+
+logger = logging.getLogger(__name__)
 
 
 def candidate_row(found: CandidateSet, index: int, example: Example) -> Row:
@@ -59,19 +73,35 @@ def candidate_row(found: CandidateSet, index: int, example: Example) -> Row:
     }
 
 
+class BrokenFunction(ValueError):
+    """A reward function did not return one reward per candidate."""
+
+
 class CandidateRewards:
     """Scores candidates by the weighted sum of reward functions.
 
-    A function that fails on many candidates is called again on each half of them, down to the one
-    that it fails on: only that one has no reward. As in TRL, None means that the function does not
-    apply to a candidate; where no function applies, there is no reward either. Instead of a number
-    a function may return a dict of ``score`` and ``identity``: the rule ``duplicate`` goes by it.
+    A function may compare the candidates of a response, so they are never asked about apart: a
+    response that a function fails on alone loses all of them. A function spares the others if it
+    returns None or NaN for the one that it cannot score. With ``per_response`` a call holds one
+    response, and the calls run concurrently. Without it, a call holds all responses, and after a
+    failure the function is called again:
+
+    - with three of the responses, each alone. If all of them fail alike, it always fails, and no
+      candidate has a reward;
+    - with about √N parts of the other N responses, and with each response of a part that fails. It
+      is asked about no candidate more than three times.
+
+    Under ``on_error=raise`` it is not called again.
+
+    As in TRL, None means that the function does not apply to a candidate; where no function
+    applies, there is no reward either. Instead of a number a function may return a dict of
+    ``score`` and ``identity``: the rule ``duplicate`` goes by it.
 
     Args:
-        functions: As TRL takes them, sync or async.
+        functions: As TRL takes them, sync or async; `RewardCalls` calls them.
         weights: One weight per function.
-        options: Which rewards are allowed, and the reward under the rule ``floor``.
-        loop: Event loop for async functions; None where there are none.
+        options: Which rewards are allowed, how functions are called, and the reward under the rule
+            ``floor``.
     """
 
     def __init__(
@@ -79,12 +109,12 @@ class CandidateRewards:
         functions: Sequence[RewardFunction],
         weights: Sequence[float],
         options: ShapeGRPOConfig,
-        loop: asyncio.AbstractEventLoop | None,
     ) -> None:
-        self.functions = functions
+        self.calls = [
+            RewardCalls(_on_this_gpu(function), options.reward_timeout) for function in functions
+        ]
         self.weights = weights
         self.options = options
-        self.loop = loop
         self.failures = FailureLog(options.on_error)
 
     def __call__(
@@ -99,12 +129,18 @@ class CandidateRewards:
             found: Candidates of each response, or the error of a format that failed on it.
             examples: The responses.
             **shared: Arguments that are no lists with one entry per candidate (``trainer_state``).
+
+        Raises:
+            BrokenFunction: A call with all responses did not return one reward per candidate.
         """
         sets = [CandidateSet() if isinstance(each, Exception) else each for each in found]
-        scored = self._score(sets, [indices_to_score(each) for each in sets], examples, shared)
+        asked = [indices_to_score(each) for each in sets]
+        scored = self._score(sets, asked, examples, shared)
         more = [more_to_score(*each) for each in zip(sets, scored, strict=True)]
         if any(more):
-            further = self._score(sets, more, examples, shared)
+            # Beside the others of their response, which a function may compare them with.
+            again = [sorted(each + of) if of else [] for each, of in zip(asked, more, strict=True)]
+            further = self._score(sets, again, examples, shared)
             scored = [{**first, **rest} for first, rest in zip(scored, further, strict=True)]
         return [
             self.failures.unread(answer)
@@ -121,44 +157,73 @@ class CandidateRewards:
         shared: Mapping[str, Any],
     ) -> list[dict[int, Scored]]:
         """Score the candidates of each response at these indices of its ``checked``."""
-        rows = [
-            candidate_row(found, index, example)
+        responses = [
+            [candidate_row(found, index, example) for index in chosen]
             for found, chosen, example in zip(sets, indices, examples, strict=True)
-            for index in chosen
+            if chosen
         ]
-        columns = [self._call(function, rows, shared) for function in self.functions]
+        columns = []
+        for call in self.calls:
+            # Not on this thread, which may have an event loop of its own, as in a notebook.
+            outcomes = asyncio.run_coroutine_threadsafe(
+                self._ask(partial(self._try, call, shared), responses), _waiting_loop()
+            ).result()
+            pairs = zip(outcomes, responses, strict=True)
+            columns.append([value for pair in pairs for value in self._settle(call, *pair)])
+        rows = (row for response in responses for row in response)
         results = (
             self._combine(values, str(row["completions"]))
             for row, *values in zip(rows, *columns, strict=True)
         )
         return [{index: next(results) for index in chosen} for chosen in indices]
 
-    def _call(
-        self, function: RewardFunction, rows: Sequence[Row], shared: Mapping[str, Any]
-    ) -> list[Any]:
-        """Return the function's result for each row, or a `Failure`."""
-        if not rows:
-            return []
+    async def _ask(
+        self, ask: Callable[[Responses], Awaitable[list[Outcome]]], responses: Responses
+    ) -> list[Outcome]:
+        """Return one outcome per response."""
+        if self.options.per_response:
+            alone = await asyncio.gather(*(ask([response]) for response in responses))
+            return [outcome for (outcome,) in alone]
+        outcomes = await ask(responses) if responses else []
+        if len(outcomes) < 2 or not _failed(outcomes) or self.options.on_error == "raise":
+            return outcomes
+        count = len(responses)
+        probes = sorted({0, count // 2, count - 1})
+        found = {n: (await ask([responses[n]]))[0] for n in probes}
+        if _failed(found.values()) and len({type(outcome) for outcome in found.values()}) == 1:
+            _log_parts("some of its responses fail alike alone", outcomes)
+            return outcomes
+        others = [n for n in range(count) if n not in found]
+        size = max(1, isqrt(len(others)))
+        for start in range(0, len(others), size):
+            part = others[start : start + size]
+            outcomes = await ask([responses[n] for n in part])
+            if _failed(outcomes) and len(part) > 1:
+                outcomes = [outcome for n in part for outcome in await ask([responses[n]])]
+            found |= zip(part, outcomes, strict=True)
+        settled = [found[n] for n in range(count)]
+        _log_parts("it was called again with parts of it", settled)
+        return settled
+
+    async def _try(
+        self, call: RewardCalls, shared: Mapping[str, Any], responses: Responses
+    ) -> list[Outcome]:
+        """Call the function once; return one outcome per response."""
+        rows = [row for response in responses for row in response]
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
         try:
-            results = function(**{name: [row[name] for row in rows] for name in rows[0]}, **shared)
-            if inspect.iscoroutine(results):
-                assert self.loop is not None
-                results = asyncio.run_coroutine_threadsafe(results, self.loop).result()
-            results = list(results)
-            if len(results) != len(rows):
-                raise ValueError(
-                    f"The reward function returned {len(results)} rewards for {len(rows)} "
-                    "candidates; return one per candidate, or None where it does not apply."
-                )
-            return results
+            results = iter(_read_rewards(await call(**columns, **shared), len(rows)))
         except Exception as error:
-            if len(rows) == 1:
-                return [self.failures.failure(error, function)]
-        middle = len(rows) // 2
-        return [
-            *self._call(function, rows[:middle], shared),
-            *self._call(function, rows[middle:], shared),
-        ]
+            if isinstance(error, BrokenFunction) and not self.options.per_response:
+                raise
+            return [error] * len(responses)
+        return [[next(results) for _ in response] for response in responses]
+
+    def _settle(self, call: RewardCalls, outcome: Outcome, response: Response) -> list[Any]:
+        """Return the result of each candidate, or a `Failure`."""
+        if not isinstance(outcome, Exception):
+            return outcome
+        return [self.failures.failure(outcome, call.function)] * len(response)
 
     def _combine(self, values: Sequence[Any], text: str) -> Scored:
         """Return the weighted sum of the functions' results for a candidate."""
@@ -180,3 +245,60 @@ class CandidateRewards:
             return Scored(self.options.checked_reward(sum(terms), text), details)
         except Exception as error:
             return Scored(self.failures.failure(error))
+
+
+def _read_rewards(results: Any, count: int) -> list[Any]:
+    """Return a function's results for ``count`` candidates as a list.
+
+    Raises:
+        BrokenFunction: They are no list, or one of another length.
+    """
+    try:
+        if isinstance(results, str | bytes | Mapping | Set):
+            raise TypeError  # It has a length and an order, but not those of the candidates.
+        rewards = list(results)
+    except TypeError:
+        what = f"{results!r:.200}, which is no list"
+    else:
+        if len(rewards) == count:
+            return rewards
+        what = f"{len(rewards)} rewards"
+    raise BrokenFunction(
+        f"The reward function returned {what}, for {count} candidates. Return a list with one "
+        "reward per candidate, or None where it does not apply. A call holds the candidates of all "
+        "responses, or of one under per_response=true."
+    )
+
+
+def _failed(outcomes: Iterable[Outcome]) -> bool:
+    return all(isinstance(outcome, Exception) for outcome in outcomes)
+
+
+def _log_parts(what: str, outcomes: Sequence[Outcome]) -> None:
+    lost = sum(isinstance(outcome, Exception) for outcome in outcomes)
+    logger.warning(
+        "A reward function failed for a batch, and %s: %d of %d responses have no rewards. With "
+        "per_response=true it is called with one response at a time.",
+        what,
+        lost,
+        len(outcomes),
+    )
+
+
+def _on_this_gpu(function: RewardFunction) -> RewardFunction:
+    """Return the function for other threads: each of them begins with the first GPU as its own."""
+    if not torch.cuda.is_initialized():
+        return function
+    device = torch.cuda.current_device()
+
+    @wraps(function)
+    def call(**arguments: Any) -> Any:
+        with torch.cuda.device(device):
+            return function(**arguments)
+
+    return call
+
+
+@cache
+def _waiting_loop() -> asyncio.AbstractEventLoop:
+    return background_loop("waits for reward functions")

@@ -34,8 +34,9 @@ UTILITY = "set_utility"
 class ShapEGRPOTrainer(GRPOTrainer):
     """TRL's GRPO trainer for answers that hold a set of candidates.
 
-    Reward functions are TRL's, sync or async. They are called with the candidates of all responses
-    as completions: ``prompts`` and the dataset's columns are repeated for each candidate,
+    Reward functions are TRL's, sync or async. They are called with the candidates of all responses,
+    or of one response (``per_response``), as completions, in threads, no longer than
+    ``reward_timeout``: ``prompts`` and the dataset's columns are repeated for each candidate,
     ``completion_ids`` holds its tokens, and ``candidate_index`` (from 0) and ``num_candidates`` (of
     its response) are added; ``environments``, as TRL passes them, are repeated too. ``log_extra``,
     which takes one value per completion, is not passed. A candidate's reward is the sum of the
@@ -95,7 +96,6 @@ class ShapEGRPOTrainer(GRPOTrainer):
             self.reward_funcs,
             self.reward_weights.tolist(),
             self.shape_grpo,
-            getattr(self, "async_loop", None),
         )
         self.reward_func_names = [UTILITY]
         self.reward_weights = torch.ones(1)

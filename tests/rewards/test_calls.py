@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -141,6 +142,54 @@ def test_an_async_function_that_blocks_its_loop_does_not_block_the_callers(relea
         return release.wait()
 
     assert isinstance(outcomes(RewardCalls(function, 0.2), "a")[0], RewardTimeout)
+
+
+class AsyncObject:
+    async def __call__(self, text):
+        await asyncio.sleep(3600 if text == "hangs" else 0)
+        return text
+
+
+def wrapped(text):
+    """As a decorator leaves an async function."""
+    return AsyncObject()(text)
+
+
+async def as_generator(text):
+    return (each for each in text)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [AsyncObject(), AsyncObject().__call__, partial(AsyncObject()), wrapped, partial(wrapped)],
+    ids=["object", "method", "partial of an object", "decorated", "partial of a decorated one"],
+)
+def test_whatever_returns_an_awaitable_is_awaited_in_time(function):
+    good, hung = outcomes(RewardCalls(function, 1.0), "a", "hangs")
+    assert good == "a" and isinstance(hung, RewardTimeout)
+
+
+def test_an_awaitable_holds_no_thread():
+    """All of them at once, on one thread: each waits for the last."""
+    started = []
+
+    async def function(text):
+        started.append(text)
+        while len(started) < 10:
+            await asyncio.sleep(0.01)
+        return text
+
+    calls = RewardCalls(lambda text: function(text), 600.0, threads=1)
+    assert outcomes(calls, *"abcdefghij") == list("abcdefghij")
+
+
+def test_generators_are_read_in_time(release):
+    def generator(text):
+        yield release.wait() if text == "hangs" else text
+
+    good, hung = outcomes(RewardCalls(generator, 1.0), "a", "hangs")
+    assert good == ["a"] and isinstance(hung, RewardTimeout)
+    assert outcomes(RewardCalls(as_generator, 1.0), "ab") == [["a", "b"]]
 
 
 def stop(text):

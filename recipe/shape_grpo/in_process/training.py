@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -254,7 +254,8 @@ def _make_trainer(
         train_dataset=task.prompts("train"),
         eval_dataset=test,
         processing_class=AutoTokenizer.from_pretrained(task.policy, padding_side="left"),
-        shape_grpo=options,
+        # The function holds each candidate to the limit; here a call holds the whole batch.
+        shape_grpo=replace(options, reward_timeout=1e9),
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
