@@ -10,6 +10,7 @@ from shape_grpo.rewards.function import (
     load_reward_function,
     read_result,
     reward_kwargs,
+    weighted_sum,
 )
 from shape_grpo.rewards.rows import read_row
 from shape_grpo.rewards.scored import Scored, ScoredSet, indices_to_score, more_to_score
@@ -37,4 +38,5 @@ __all__ = [
     "read_result",
     "read_row",
     "reward_kwargs",
+    "weighted_sum",
 ]

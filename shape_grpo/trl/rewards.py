@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence, Set
 from functools import cache, partial, wraps
 from math import isqrt
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from shape_grpo.advantage import CandidateRecord
 from shape_grpo.candidates import CandidateSet
 from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.credit import Oracle
 from shape_grpo.rewards import (
     Failure,
     FailureLog,
     RewardCalls,
+    RewardFunction,
     Scored,
     ScoredSet,
     background_loop,
     check_details,
     indices_to_score,
     more_to_score,
+    weighted_sum,
 )
+
+T = TypeVar("T")
 
 Row = dict[str, Any]
 """One candidate's entry in each list of arguments, by argument name."""
@@ -36,8 +41,6 @@ Responses = Sequence[Response]
 
 Outcome = list[Any] | Exception
 """A function's results for the candidates of a response, or what it raised."""
-
-RewardFunction = Callable[..., Any]
 
 Example = tuple[Mapping[str, Any], Any, Any, list[int]]
 """A response as TRL has it: row of the dataset, prompt, completion, and token ids. The completion
@@ -95,7 +98,11 @@ class CandidateRewards:
 
     As in TRL, None means that the function does not apply to a candidate; where no function
     applies, there is no reward either. Instead of a number a function may return a dict of
-    ``score`` and ``identity``: the rule ``duplicate`` goes by it.
+    ``score`` and ``identity``: the rule ``duplicate`` goes by it. Several functions are numbers of
+    their names beside the score, for curves and for ``reward_weights``, which replaces ``weights``.
+
+    Under the utility ``oracle`` there is one function ``utility(solutions, **columns)``, which gets
+    the texts of a subset of one response's candidates, the prompt, and the columns of its row.
 
     Args:
         functions: As TRL takes them, sync or async; `RewardCalls` calls them.
@@ -106,16 +113,22 @@ class CandidateRewards:
 
     def __init__(
         self,
-        functions: Sequence[RewardFunction],
+        functions: Sequence[Callable[..., Any]],
         weights: Sequence[float],
         options: ShapeGRPOConfig,
     ) -> None:
         self.calls = [
             RewardCalls(_on_this_gpu(function), options.reward_timeout) for function in functions
         ]
+        self.names = [getattr(each, "__name__", type(each).__name__) for each in functions]
         self.weights = weights
         self.options = options
         self.failures = FailureLog(options.on_error)
+        self.oracle: RewardFunction | None = None
+        if isinstance(options.method.utility, Oracle):
+            if len(functions) != 1:
+                raise ValueError(f"utility=oracle takes one function, not {len(functions)}")
+            self.oracle = RewardFunction(functions[0], options)
 
     def __call__(
         self,
@@ -134,6 +147,9 @@ class CandidateRewards:
             BrokenFunction: A call with all responses did not return one reward per candidate.
         """
         sets = [CandidateSet() if isinstance(each, Exception) else each for each in found]
+        if self.oracle is not None:
+            settled = _wait(self._ask_oracle(self.oracle, sets, examples))
+            return [self._record(*each) for each in zip(found, settled, strict=True)]
         asked = [indices_to_score(each) for each in sets]
         scored = self._score(sets, asked, examples, shared)
         more = [more_to_score(*each) for each in zip(sets, scored, strict=True)]
@@ -142,12 +158,26 @@ class CandidateRewards:
             again = [sorted(each + of) if of else [] for each, of in zip(asked, more, strict=True)]
             further = self._score(sets, again, examples, shared)
             scored = [{**first, **rest} for first, rest in zip(scored, further, strict=True)]
-        return [
-            self.failures.unread(answer)
-            if isinstance(answer, Exception)
-            else ScoredSet.settle(answer, of_answer, self.options, self.failures).record
-            for answer, of_answer in zip(found, scored, strict=True)
+        settled = [
+            ScoredSet.settle(*each, self.options, self.failures)
+            for each in zip(sets, scored, strict=True)
         ]
+        return [self._record(*each) for each in zip(found, settled, strict=True)]
+
+    def _record(self, found: CandidateSet | Exception, settled: ScoredSet) -> CandidateRecord:
+        return self.failures.unread(found) if isinstance(found, Exception) else settled.record
+
+    async def _ask_oracle(
+        self, oracle: RewardFunction, sets: Sequence[CandidateSet], examples: Sequence[Example]
+    ) -> list[ScoredSet]:
+        def arguments(columns: Mapping[str, Any], text: str, index: int, count: int) -> Row:
+            return {**columns, "solution_str": text}
+
+        asked = (
+            oracle.score_set(found, partial(arguments, {**columns, "prompt": prompt}))
+            for found, (columns, prompt, *_) in zip(sets, examples, strict=True)
+        )
+        return list(await asyncio.gather(*asked))
 
     def _score(
         self,
@@ -164,10 +194,7 @@ class CandidateRewards:
         ]
         columns = []
         for call in self.calls:
-            # Not on this thread, which may have an event loop of its own, as in a notebook.
-            outcomes = asyncio.run_coroutine_threadsafe(
-                self._ask(partial(self._try, call, shared), responses), _waiting_loop()
-            ).result()
+            outcomes = _wait(self._ask(partial(self._try, call, shared), responses))
             pairs = zip(outcomes, responses, strict=True)
             columns.append([value for pair in pairs for value in self._settle(call, *pair)])
         rows = (row for response in responses for row in response)
@@ -233,6 +260,10 @@ class CandidateRewards:
         dicts = [value for value in values if isinstance(value, Mapping)]
         try:
             numbers = [value["score"] if isinstance(value, Mapping) else value for value in values]
+            of_functions = zip(self.names, numbers, strict=True) if len(numbers) > 1 else ()
+            details = dict(of_functions)
+            for each in dicts:
+                details.update(each)
             terms = [
                 weight * torch.as_tensor(number, dtype=torch.float64, device="cpu")
                 for weight, number in zip(self.weights, numbers, strict=True)
@@ -240,9 +271,10 @@ class CandidateRewards:
             ]
             if not terms:
                 raise ValueError(f"No reward function returned a number for {text[:200]!r}.")
-            details = {name: value for each in dicts for name, value in each.items()}
             check_details(details)
-            return Scored(self.options.checked_reward(sum(terms), text), details)
+            weights = self.options.reward_weights
+            total = weighted_sum(details, weights, text) if weights else sum(terms)
+            return Scored(self.options.checked_reward(total, text), details)
         except Exception as error:
             return Scored(self.failures.failure(error))
 
@@ -285,7 +317,7 @@ def _log_parts(what: str, outcomes: Sequence[Outcome]) -> None:
     )
 
 
-def _on_this_gpu(function: RewardFunction) -> RewardFunction:
+def _on_this_gpu(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function for other threads: each of them begins with the first GPU as its own."""
     if not torch.cuda.is_initialized():
         return function
@@ -297,6 +329,11 @@ def _on_this_gpu(function: RewardFunction) -> RewardFunction:
             return function(**arguments)
 
     return call
+
+
+def _wait(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Return its result. This thread may have an event loop of its own, as in a notebook."""
+    return asyncio.run_coroutine_threadsafe(coroutine, _waiting_loop()).result()
 
 
 @cache
