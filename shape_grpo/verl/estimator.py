@@ -33,8 +33,8 @@ class CandidatesInContext:
             loop may give several outputs; only the last is scored, and the others share its
             advantage, as in verl's GRPO.
         method: How rewards become advantages.
-        score_changes: (B,) what is added to the score that verl passes for each row: not 0 where
-            credit is computed from other rewards than the reward manager's (`normalize_rewards`).
+        scores: (B,) scores of the rewards that credit is computed from, where these are not the
+            reward manager's (``normalize_rewards``); None: the scores that verl passes.
         advantages: (B, T) advantages of tokens; None where verl called another estimator.
     """
 
@@ -42,7 +42,7 @@ class CandidatesInContext:
     shares: Shares
     final_rows: Tensor
     method: Method
-    score_changes: Tensor | None = None
+    scores: Tensor | None = None
     advantages: Tensor | None = None
 
 
@@ -90,9 +90,7 @@ def compute_shape_grpo_advantage(
             "trainer.v1.trainer_mode=shape_grpo and reward.reward_manager.name=multi_candidate."
         ) from None
     final_rows, method = context.final_rows, context.method
-    scores = token_level_rewards.sum(-1)
-    if context.score_changes is not None:
-        scores = scores + context.score_changes.to(scores)
+    scores = token_level_rewards.sum(-1) if context.scores is None else context.scores
     if torch.equal(final_rows, torch.arange(len(final_rows))):
         context.advantages, _ = token_advantages(
             context.candidates,

@@ -100,8 +100,10 @@ class CandidateTrainerMixin:
         credited = self.shape_grpo_config.training_records(records, groups)
         candidates = CandidateBatch.collate(credited, vectors=method.utility.takes_vectors)
         shares = candidates.compute_shares(method)
-        changes = None if credited is records else self._score_changes(records, credited)
-        context = CandidatesInContext(candidates, shares, final_rows, method, changes)
+        scores = None
+        if credited is not records:
+            scores = torch.tensor([self.shape_grpo_config.score(each) for each in credited])
+        context = CandidatesInContext(candidates, shares, final_rows, method, scores)
         kept = [row for row, key in enumerate(batch.keys) if key in answers]
         rows = torch.tensor(kept, dtype=torch.long)
         with candidates_in_context(context):
@@ -125,13 +127,6 @@ class CandidateTrainerMixin:
         if sampled and answers:
             self._log_samples(batch.keys, fields, answers, context)
         return batch
-
-    def _score_changes(
-        self, records: Sequence[CandidateRecord], credited: Sequence[CandidateRecord]
-    ) -> torch.Tensor:
-        score = self.shape_grpo_config.score
-        pairs = zip(credited, records, strict=True)
-        return torch.tensor([score(new) - score(old) for new, old in pairs])
 
     @property
     def _is_sampling(self) -> bool:

@@ -2,15 +2,17 @@
 
     python -m recipe.shape_grpo.tasks NAME [options]
     python -m recipe.shape_grpo.tasks netflix --history 10 --candidates 5
-    python -m recipe.shape_grpo.tasks new my_task [--output DIR]
+    python -m recipe.shape_grpo.tasks new my_task [--format json] [--reward set] [--output DIR]
 
 `new` writes a custom task to start from: a folder of short files that run as they are.
+`tasks new --help` lists the formats and the kinds of rewards.
 
 Every setting of a task is an option of its command: `tasks netflix --help`. Without `--output`, the
 folder is the one that the task's file in `config/task` reads. If it holds the same task already,
 that task is kept.
 """
 
+from argparse import BooleanOptionalAction
 from pathlib import Path
 
 from recipe.shape_grpo.common.command import (
@@ -21,6 +23,8 @@ from recipe.shape_grpo.common.command import (
 )
 from recipe.shape_grpo.tasks import TASKS, load_task
 from recipe.shape_grpo.tasks.new import new_task
+from recipe.shape_grpo.tasks.reward_kinds import REWARD_KINDS
+from shape_grpo.candidates.formats import FORMATS
 
 NEW = "new"
 
@@ -56,10 +60,29 @@ def begin_own(options: list[str]) -> None:
     parser = CommandParser(prog=f"tasks {NEW}", description="Write a custom task to start from.")
     parser.add_argument("name", metavar="NAME", help="name of the task, such as my_task")
     parser.add_argument("--output", type=Path | None, help="where to write; without it, NAME")
+    parser.add_argument(
+        "--format", default="xml", help="how answers hold candidates: " + ", ".join(FORMATS)
+    )
+    parser.add_argument(
+        "--reward",
+        choices=sorted({asked for asked, _ in REWARD_KINDS}),
+        default="candidate",
+        help="what a call of the reward function is about: one candidate, the set of an answer, "
+        "or a subset of it",
+    )
+    parser.add_argument(
+        "--vectors",
+        action=BooleanOptionalAction,
+        help="whether a candidate's reward is a vector, such as one number per test or user",
+    )
     chosen = parser.parse_args(options)
     folder = chosen.output or Path(chosen.name)
+    vectors = chosen.reward == "candidate" if chosen.vectors is None else chosen.vectors
     with failing_in_one_line(parser.prog):
-        files = new_task(chosen.name, folder)
+        if (chosen.reward, vectors) not in REWARD_KINDS:
+            raise ValueError("--vectors: a subset has one number, its utility")
+        kind = REWARD_KINDS[chosen.reward, vectors]
+        files = new_task(chosen.name, folder, form=chosen.format, kind=kind)
     print("\n".join(map(str, files)))
     print(
         f"Next: python {folder}/prompts.py, python -m pytest {folder}, and the README under "

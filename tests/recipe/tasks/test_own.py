@@ -1,11 +1,13 @@
 """A task of one's own: the README's commands as they stand, and what is said of wrong files."""
 
+import asyncio
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,10 @@ from recipe.shape_grpo.tasks.__main__ import main
 from recipe.shape_grpo.tasks.common import verl_row
 from recipe.shape_grpo.tasks.new import CONFIGS, new_task
 from recipe.shape_grpo.tasks.own import example_answers, read_any_task
-from shape_grpo.candidates import parse_candidates
+from recipe.shape_grpo.tasks.reward_kinds import REWARD_KINDS
+from shape_grpo.candidates import find_in_text, parse_candidates
+from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.rewards import RewardFunction, candidate_arguments, load_reward_function
 from shape_grpo.verl.cpu import ENVIRONMENT
 
 ROOT = Path(__file__).parents[3]
@@ -116,6 +121,42 @@ def test_the_template_takes_any_format_that_can_write(name, options, tmp_path):
     found = parse_candidates(answer, format=name, format_options=options)
     assert sorted(candidate.text for candidate in found) == examples.find(answer)
     assert read_any_task(tmp_path)["candidates"] == 3
+
+
+@pytest.mark.parametrize(("asked", "vectors"), REWARD_KINDS)
+def test_each_kind_of_reward_runs_as_it_is_written(asked, vectors, tmp_path):
+    """A fixed answer has the score that plain counting gives."""
+    new_task("lunch", tmp_path, tmp_path, form="lines", kind=REWARD_KINDS[asked, vectors])
+    own = OmegaConf.load(tmp_path / "lunch.yaml")
+    del own["defaults"]
+    settings = OmegaConf.merge(compose_config(["+task=own"]), own)
+    options = ShapeGRPOConfig.from_algorithm(settings.algorithm)
+    function = RewardFunction(load_reward_function(settings), options)
+    dishes = ["melon", "rice crackers", "omelette"]
+    row = {"data_source": "", "reward_model": {"ground_truth": "cold light crisp filling"}}
+    found = find_in_text("\n".join(dishes), options, cut=False)
+    record = asyncio.run(function.score_set(found, partial(candidate_arguments, row))).record
+    guests = {"melon": {0, 1}, "rice crackers": {1, 2}, "omelette": {1, 3}}
+    if asked == "set" and not vectors:
+        # One guest is served by all three, the others by one.
+        expected = 1 + 1 / 3
+    elif vectors or asked == "subset":
+        expected = len(set.union(*guests.values()))
+    else:
+        expected = 2
+    assert options.score(record) == pytest.approx(expected)
+
+
+def test_the_choices_are_flags(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("recipe.shape_grpo.tasks.new.CONFIGS", tmp_path)
+    flags = ["--format=json", "--reward=set", "--vectors", f"--output={tmp_path / 'new'}"]
+    main(["new", "lunch", *flags])
+    assert "solution_strs: list[str]" in (tmp_path / "new/reward.py").read_text()
+    assert 'make_format("json")' in (tmp_path / "new/prompts.py").read_text()
+    with pytest.raises(SystemExit, match="a subset has one number"):
+        main(["new", "dinner", "--reward=subset", "--vectors", f"--output={tmp_path / 'two'}"])
+    with pytest.raises(SystemExit, match=r"candidate format"):
+        main(["new", "dinner", "--format=jsn", f"--output={tmp_path / 'two'}"])
 
 
 @pytest.mark.parametrize("name", ["My_task", "2_tasks", "my-task", "", "../my_task"])

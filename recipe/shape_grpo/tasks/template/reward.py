@@ -1,6 +1,7 @@
-"""The reward of my_task: the guests that one dish serves.
+"""The reward of my_task: the guests that a dish serves.
 
-verl calls `compute_score` once per candidate of an answer, with the columns of its row.
+The columns of a row are its arguments; the name of the argument with text says what it is asked
+about: `solution_str` one candidate, `solution_strs` all of an answer, `solutions` a subset of them.
 """
 
 from typing import Any
@@ -23,14 +24,18 @@ MENU = {
 WISHES = ("hot", "cold", "sweet", "spicy", "vegan", "crisp", "light", "filling")
 
 
+def served(dish: str, table: str) -> list[float]:
+    """Return one number per guest: 1 if the dish is what the guest wants, else 0."""
+    kinds = MENU.get(dish.strip().lower(), "").split()
+    return [float(wish in kinds) for wish in table.split()]
+
+
 def compute_score(
     data_source: str, solution_str: str, ground_truth: str, extra_info: Any = None, **kwargs: Any
 ) -> list[float]:
-    """Return one number per guest: 1 if the dish is what the guest wants, else 0.
+    """Return one number per guest whom a dish serves.
 
-    The score of an answer is the number of guests whom a dish serves (`utility: coverage` in the
-    configuration). If your task has one number per candidate, return that number, and leave
-    `utility` at `max`.
+    The score of an answer is the number of guests whom a dish of it serves (`utility: coverage` in
+    the configuration).
     """
-    dish = MENU.get(solution_str.strip().lower(), "").split()
-    return [float(wish in dish) for wish in ground_truth.split()]
+    return served(solution_str, ground_truth)

@@ -9,25 +9,20 @@ import reward
 from shape_grpo.candidates import parse_candidates
 
 
-def score(dish: str, table: str) -> list[float]:
-    """Call the reward function as verl does."""
-    return reward.compute_score("my_task", dish, table, {"guests": 4})
-
-
 def test_a_dish_serves_the_guests_who_want_what_it_is() -> None:
     """One number per guest, in their order."""
-    assert score("Lentil soup", "cold hot vegan sweet") == [0, 1, 1, 0]
+    assert reward.served("Lentil soup", "cold hot vegan sweet") == [0, 1, 1, 0]
 
 
 def test_what_is_not_on_the_menu_serves_nobody() -> None:
     """Even if its name contains the wishes."""
-    assert score("hot and sweet soup", "hot sweet cold light") == [0, 0, 0, 0]
+    assert reward.served("hot and sweet soup", "hot sweet cold light") == [0, 0, 0, 0]
 
 
 def test_one_dish_is_not_enough_and_three_serve_every_table() -> None:
     """Otherwise one candidate would be enough, and there would be no credit to split."""
     for table in map(" ".join, prompts.TABLES):
-        scores = [score(dish, table) for dish in reward.MENU]
+        scores = [reward.served(dish, table) for dish in reward.MENU]
         sets = combinations(scores, prompts.CANDIDATES)
         served = [sum(map(max, zip(*dishes, strict=True))) for dishes in sets]
         assert max(map(sum, scores)) <= 2 and max(served) == 4
