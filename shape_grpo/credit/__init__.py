@@ -13,8 +13,10 @@ from shape_grpo.credit.ordered import Max, Mean, OrderedWeightedAverage, Sum, To
 from shape_grpo.credit.semivalues import (
     Attention,
     Banzhaf,
+    BestOfK,
     BetaShapley,
     LeaveOneOut,
+    LimitedLooks,
     Semivalue,
     Shapley,
 )
@@ -31,10 +33,12 @@ __all__ = [
     "Allocator",
     "Attention",
     "Banzhaf",
+    "BestOfK",
     "BetaShapley",
     "Coverage",
     "Custom",
     "LeaveOneOut",
+    "LimitedLooks",
     "Max",
     "Mean",
     "NoisyOr",
