@@ -25,6 +25,7 @@ from shape_grpo.candidates import CandidateRules
 from shape_grpo.credit import (
     ALLOCATORS,
     UTILITIES,
+    LimitedLooks,
     Oracle,
     make_allocator,
     make_utility,
@@ -286,6 +287,46 @@ class ShapeGRPOConfig(CandidateRules):
         utility = self.method.utility
         stacked = stack_rewards([rewards], vectors=utility.takes_vectors)
         return set_utility(stacked, utility=utility).item()
+
+    def check_rollouts(self, count: int, where: str) -> None:
+        """Check that the settings fit sets of rollouts (`rollout_advantages`).
+
+        Args:
+            count: Number of rollouts of a prompt.
+            where: Name of the setting of that number.
+
+        Raises:
+            ValueError: A setting has no meaning for such a set; the message says what to write.
+        """
+        utility, allocator = self.method.utility, self.method.allocator
+        if count < 2:
+            raise ValueError(
+                f"{where}={count}: the rollouts of a prompt form one set, and a set of one has "
+                "nothing to compare. Write 2 or more."
+            )
+        if isinstance(allocator, LimitedLooks) and allocator.places > count:
+            raise ValueError(
+                f"allocator_options={self.allocator_options}: looks at {allocator.places} of the "
+                f"rollouts of a prompt, and there are {where}={count}. Write {count} or less, or "
+                f"{where}={allocator.places}."
+            )
+        if allocator.is_uniform:
+            raise ValueError(
+                f"allocator={self.allocator}: pays all rollouts of a prompt alike, so that nothing "
+                "is learnt. For GRPO write allocator=best_of_k with the option k=1."
+            )
+        for name, default in (("advantage", "reweight"), ("length_correction", False)):
+            if getattr(self, name) != default:
+                raise ValueError(
+                    f"{name}={getattr(self, name)}: is for candidates within a response. The "
+                    "advantage of a rollout is its share less the mean of its group: leave "
+                    f"{name} out."
+                )
+        if getattr(utility, "takes_texts", False):
+            raise ValueError(
+                f"utility={self.utility}: reads texts, which sets of rollouts do not have yet. "
+                "Write a utility of rewards."
+            )
 
     def _convert_types(self) -> None:
         """Convert values of YAML and command lines: ``1e-6`` and ``"3"`` become numbers.

@@ -18,7 +18,8 @@ from wrapt import register_post_import_hook, wrap_function_wrapper
 from shape_grpo.verl import cpu, hydra_configs, versions
 
 _REGISTERED_AFTER = {
-    "verl.trainer.ppo.core_algos": "shape_grpo.verl.estimator",
+    # Which imports shape_grpo.verl.estimator.
+    "verl.trainer.ppo.core_algos": "shape_grpo.verl.rollouts",
     "verl.experimental.reward_loop.reward_manager": "shape_grpo.verl.reward_manager",
     "verl.trainer.ppo.v1": "shape_grpo.verl.trainer",
     "verl.experimental.agent_loop": "shape_grpo.verl.agent_loop",
@@ -51,10 +52,10 @@ def _give_way(imported: ModuleType, error: Exception) -> None:
         raise RuntimeError(reason) from error
 
     with suppress(Exception):
-        from shape_grpo.verl.checks import ESTIMATOR, REWARD_MANAGER, TRAINER_MODES
+        from shape_grpo.verl.checks import ESTIMATORS, REWARD_MANAGER, TRAINER_MODES
 
         for name, register in (
-            (ESTIMATOR, "register_adv_est"),
+            *((estimator, "register_adv_est") for estimator in ESTIMATORS),
             (REWARD_MANAGER, "register"),
             *((mode, "register_trainer") for mode in TRAINER_MODES),
         ):

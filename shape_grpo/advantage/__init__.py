@@ -5,6 +5,7 @@ from shape_grpo.advantage.formulas import ADVANTAGES, Credit, register_advantage
 from shape_grpo.advantage.method import Method
 from shape_grpo.advantage.metrics import candidate_metrics
 from shape_grpo.advantage.records import CandidateBatch, CandidateRecord, Reward, stack_rewards
+from shape_grpo.advantage.rollouts import rollout_advantages
 from shape_grpo.advantage.scatter import scatter_candidate_advantages
 from shape_grpo.advantage.several import scale_rewards
 from shape_grpo.advantage.statistics import GroupIndex
@@ -21,6 +22,7 @@ __all__ = [
     "candidate_advantages",
     "candidate_metrics",
     "register_advantage",
+    "rollout_advantages",
     "scale_rewards",
     "scatter_candidate_advantages",
     "stack_rewards",

@@ -151,9 +151,32 @@ class BetaShapley(Semivalue):
         return self.alpha == self.beta == 1
 
 
+class LimitedLooks(Semivalue):
+    """Semivalue of a user who never looks at more than ``places`` candidates.
+
+    The law depends on the size of a set only where that is above ``places``.
+    """
+
+    @property
+    @abstractmethod
+    def places(self) -> int:
+        """Largest number of candidates that the user looks at."""
+
+    def allocate(self, rewards: Tensor, mask: Tensor, utility: Utility) -> Tensor:
+        shares = torch.zeros_like(mask, dtype=torch.float64)
+        sizes = mask.sum(dim=1).clamp(min=min(self.places, mask.shape[1]))
+        for size in sizes.unique().tolist():
+            rows = (sizes == size).nonzero()
+            columns = mask[rows.squeeze(1)].int().argsort(dim=1, descending=True, stable=True)
+            columns = columns[:, :size]
+            values = utility.semivalue(rewards[rows, columns], mask[rows, columns], self)
+            shares[rows, columns] = values.double()
+        return shares
+
+
 @register_allocator("attention")
 @dataclass(frozen=True)
-class Attention(Semivalue):
+class Attention(LimitedLooks):
     """Expected contribution of k for a user who looks at s of the candidates with probability
     ``looks[s - 1]``. The shares do not sum to U.
 
@@ -192,18 +215,42 @@ class Attention(Semivalue):
             sizes = _sizes_without_one(sizes)
         return sizes
 
-    def allocate(self, rewards: Tensor, mask: Tensor, utility: Utility) -> Tensor:
-        counts = mask.sum(dim=1)
-        shares = torch.zeros_like(mask, dtype=torch.float64)
-        # The law depends on the size of a set only where that is more than there are looks.
-        places = counts.clamp(min=len(self.looks))
-        for count in places.unique().tolist():
-            rows = (places == count).nonzero()
-            columns = mask[rows.squeeze(1)].int().argsort(dim=1, descending=True, stable=True)
-            columns = columns[:, :count]
-            values = utility.semivalue(rewards[rows, columns], mask[rows, columns], self)
-            shares[rows, columns] = values.double()
-        return shares
+    @property
+    def places(self) -> int:
+        return len(self.looks)
+
+
+@register_allocator("best_of_k")
+@dataclass(frozen=True)
+class BestOfK(LimitedLooks):
+    """Expected contribution to k of the candidates, or to all of a smaller set. Training climbs
+    the expected utility of k: best-of-k under ``max``. The shares do not sum to U.
+
+    It is ``attention`` with all weight on looks at k candidates: k - 1 others are present. Under
+    ``max``, of K candidates, it is K / k times the weight s^(loo-1) of PKPO (arXiv 2505.15201).
+    k = 1 pays the reward, k = K is leave-one-out.
+
+    Attributes:
+        k: 1 or more.
+
+    Raises:
+        ValueError: k is no whole number above 0.
+    """
+
+    k: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.k, int) or isinstance(self.k, bool) or self.k < 1:
+            raise ValueError(
+                f"allocator 'best_of_k' needs k to be a whole number above 0, not {self.k!r}"
+            )
+
+    def sizes(self, count: int) -> Tensor:
+        return torch.eye(count, dtype=torch.float64)[min(self.k, count) - 1]
+
+    @property
+    def places(self) -> int:
+        return self.k
 
 
 def _is_number(value: object) -> bool:

@@ -1,5 +1,6 @@
 """ShapE-GRPO in TRL; needs the extra ``trl``."""
 
+from shape_grpo.trl.rollouts import RolloutsTrainer
 from shape_grpo.trl.trainer import ShapEGRPOTrainer
 
-__all__ = ["ShapEGRPOTrainer"]
+__all__ = ["RolloutsTrainer", "ShapEGRPOTrainer"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -35,13 +36,7 @@ def check_options(reward_funcs: Any, args: GRPOConfig | None) -> None:
     Raises:
         ValueError: A setting is not allowed; the message says what to write instead.
     """
-    for name, (allowed, reason) in ALLOWED.items():
-        value = getattr(args, name, allowed[0])
-        if value not in allowed:
-            raise ValueError(
-                f"GRPOConfig({name}={value!r}): {reason}. Write "
-                f"{' or '.join(f'{name}={choice!r}' for choice in allowed)}."
-            )
+    check_settings(args, ALLOWED)
     functions = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
     for function in functions:
         if isinstance(function, str | nn.Module) or not callable(function):
@@ -52,3 +47,19 @@ def check_options(reward_funcs: Any, args: GRPOConfig | None) -> None:
             )
     if not functions:
         raise ValueError("reward_funcs is empty: give one function or more.")
+
+
+def check_settings(args: GRPOConfig | None, names: Iterable[str]) -> None:
+    """Check the settings ``names``.
+
+    Raises:
+        ValueError: One is not allowed; the message says what to write instead.
+    """
+    for name in names:
+        allowed, reason = ALLOWED[name]
+        value = getattr(args, name, allowed[0])
+        if value not in allowed:
+            raise ValueError(
+                f"GRPOConfig({name}={value!r}): {reason}. Write "
+                f"{' or '.join(f'{name}={choice!r}' for choice in allowed)}."
+            )

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from shape_grpo.config import ShapeGRPOConfig
 
 ESTIMATOR = "shape_grpo"
+ROLLOUTS_ESTIMATOR = "shape_grpo_rollouts"
+ESTIMATORS = (ESTIMATOR, ROLLOUTS_ESTIMATOR)
 REWARD_MANAGER = "multi_candidate"
 RECORD_KEY = "shape_grpo"
 """Key of a response's record in ``reward_extra_info``. The record is a JSON string, because verl
@@ -46,7 +48,7 @@ which every candidate has the same."""
 def concerns_this_package(config: DictConfig) -> bool:
     """Return whether a configuration of one of verl's trainers names any part of this package."""
     return (
-        OmegaConf.select(config, "algorithm.adv_estimator") == ESTIMATOR
+        OmegaConf.select(config, "algorithm.adv_estimator") in ESTIMATORS
         or OmegaConf.select(config, "algorithm.shape_grpo") is not None
         or OmegaConf.select(config, "trainer.v1.trainer_mode") in TRAINER_MODES
         or OmegaConf.select(config, "reward.reward_manager.name") == REWARD_MANAGER
@@ -68,6 +70,7 @@ def check_trainer_config(config: DictConfig) -> ShapeGRPOConfig:
     # Imports torch; the names above must be available even if that, or the credit package, fails.
     from shape_grpo.config import ShapeGRPOConfig
     from shape_grpo.rewards import check_reward_function
+    from shape_grpo.verl.rollout_checks import check_rollouts
 
     warn_of_another_verl()
     check_keys(config)
@@ -76,6 +79,8 @@ def check_trainer_config(config: DictConfig) -> ShapeGRPOConfig:
     if config.algorithm.adv_estimator == ESTIMATOR:
         _check_estimator(config)
         _check_loss_mode(config)
+    if config.algorithm.adv_estimator == ROLLOUTS_ESTIMATOR:
+        check_rollouts(config, block)
     if config.reward.reward_manager.name == REWARD_MANAGER:
         _check_reward_model(config)
     _check_batch_sizes(config)
@@ -116,7 +121,7 @@ def check_platform(config: DictConfig, environment: Mapping[str, str] = os.envir
 def _check_names(config: DictConfig) -> None:
     """Check for misspelt names of this package, which verl would look up minutes later."""
     for where, names in (
-        ("algorithm.adv_estimator", [ESTIMATOR]),
+        ("algorithm.adv_estimator", list(ESTIMATORS)),
         ("trainer.v1.trainer_mode", list(TRAINER_MODES)),
         ("reward.reward_manager.name", [REWARD_MANAGER]),
     ):
@@ -240,6 +245,8 @@ def _check_group_filter(config: DictConfig) -> None:
 
 
 def _warn_of_short_responses(config: DictConfig, block: ShapeGRPOConfig) -> None:
+    if config.reward.reward_manager.name != REWARD_MANAGER:
+        return
     limit = config.data.max_response_length
     # A candidate of another format may be a line of one token.
     shortest = (block.max_candidates or 1) * _SHORTEST_CANDIDATE.get(block.format, 1)

@@ -59,6 +59,11 @@ def candidates_in_context(context: CandidatesInContext) -> Iterator[None]:
         _CONTEXT.reset(token)
 
 
+def current_candidates() -> CandidatesInContext | None:
+    """Return the candidates of the batch, or None under a trainer that provides none."""
+    return _CONTEXT.get(None)
+
+
 @register_adv_est(ESTIMATOR)
 def compute_shape_grpo_advantage(
     token_level_rewards: Tensor,
@@ -82,13 +87,12 @@ def compute_shape_grpo_advantage(
     Raises:
         RuntimeError: The trainer did not provide the candidates.
     """
-    try:
-        context = _CONTEXT.get()
-    except LookupError:
+    context = current_candidates()
+    if context is None:
         raise RuntimeError(
             "adv_estimator=shape_grpo found no candidates: launch with "
             "trainer.v1.trainer_mode=shape_grpo and reward.reward_manager.name=multi_candidate."
-        ) from None
+        )
     final_rows, method = context.final_rows, context.method
     scores = token_level_rewards.sum(-1) if context.scores is None else context.scores
     if torch.equal(final_rows, torch.arange(len(final_rows))):

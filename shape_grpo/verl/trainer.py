@@ -88,22 +88,13 @@ class CandidateTrainerMixin:
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         compute_advantage = super()._compute_advantage  # type: ignore[misc]
         if not self._has_records:
-            return compute_advantage(batch, metrics)
-        final_rows = _final_rows(batch.keys)
+            with candidates_in_context(self._context(batch.keys, {})):
+                return compute_advantage(batch, metrics)
         sampled = ("prompts", "responses") if self._is_sampling else ()
         fields = _read_answers(batch.keys, batch.tags, batch.partition_id, *sampled)
         answers = {key: _record(key, of_answer) for key, of_answer in fields.items()}
         self._error_budget.spend(answers.values(), "in training")
-        method = self.shape_grpo_config.method
-        records = [answers.get(key, CandidateRecord()) for key in batch.keys]
-        groups = [key.rsplit("_", 2)[0] for key in batch.keys]
-        credited = self.shape_grpo_config.training_records(records, groups)
-        candidates = CandidateBatch.collate(credited, vectors=method.utility.takes_vectors)
-        shares = candidates.compute_shares(method)
-        scores = None
-        if credited is not records:
-            scores = torch.tensor([self.shape_grpo_config.score(each) for each in credited])
-        context = CandidatesInContext(candidates, shares, final_rows, method, scores)
+        context = self._context(batch.keys, answers)
         kept = [row for row, key in enumerate(batch.keys) if key in answers]
         rows = torch.tensor(kept, dtype=torch.long)
         with candidates_in_context(context):
@@ -112,9 +103,9 @@ class CandidateTrainerMixin:
         measured = candidate_metrics(
             list(answers.values()),
             [lengths[key] for key in answers],
-            candidates.select(rows),
-            shares.select(rows),
-            method,
+            context.candidates.select(rows),
+            context.shares.select(rows),
+            context.method,
         )
         self._answers.see([lengths[key] for key in answers], list(answers.values()))
         counts = {name: measured[name] for name in COUNTS} | self._count_responses(len(answers))
@@ -127,6 +118,21 @@ class CandidateTrainerMixin:
         if sampled and answers:
             self._log_samples(batch.keys, fields, answers, context)
         return batch
+
+    def _context(
+        self, keys: Sequence[str], answers: Mapping[str, CandidateRecord]
+    ) -> CandidatesInContext:
+        """Return the context of a batch for the estimators; keys without a record hold none."""
+        config = self.shape_grpo_config
+        records = [answers.get(key, CandidateRecord()) for key in keys]
+        credited = config.training_records(records, [key.rsplit("_", 2)[0] for key in keys])
+        scores = None
+        if credited is not records:
+            scores = torch.tensor([config.score(record) for record in credited])
+        method = config.method
+        candidates = CandidateBatch.collate(credited, vectors=method.utility.takes_vectors)
+        shares = candidates.compute_shares(method)
+        return CandidatesInContext(candidates, shares, _final_rows(keys), method, scores)
 
     @property
     def _is_sampling(self) -> bool:

@@ -11,7 +11,11 @@ from tests.advantage.random_batch import random_batch
 
 NAN, INF = float("nan"), float("inf")
 EVERY_ALLOCATOR = sorted(ALLOCATORS)
-OPTIONS = {"beta_shapley": {"alpha": 3, "beta": 1}, "attention": {"looks": [0.5, 0, 0.5]}}
+OPTIONS = {
+    "beta_shapley": {"alpha": 3, "beta": 1},
+    "attention": {"looks": [0.5, 0, 0.5]},
+    "best_of_k": {"k": 2},
+}
 EFFICIENT = ["banzhaf", "shapley", "uniform", "winner_takes_all"]
 
 

@@ -22,6 +22,7 @@ FORMULAS = ["contrast", "praise"]
 OPTIONS = {
     "beta_shapley": {"alpha": 3, "beta": 1},
     "attention": {"looks": [0.5, 0, 0.3, 0.2]},
+    "best_of_k": {"k": 2},
 }
 EVERY_ALLOCATOR = sorted(ALLOCATORS)
 ALLOCATOR = {name: make_allocator(name, **OPTIONS.get(name, {})) for name in EVERY_ALLOCATOR}

@@ -15,7 +15,11 @@ from shape_grpo.credit import (
 )
 
 NAN, INF = float("nan"), float("inf")
-OPTIONS = {"beta_shapley": {"alpha": 3, "beta": 0.5}, "attention": {"looks": [0.5, 0, 0.5]}}
+OPTIONS = {
+    "beta_shapley": {"alpha": 3, "beta": 0.5},
+    "attention": {"looks": [0.5, 0, 0.5]},
+    "best_of_k": {"k": 2},
+}
 ALLOCATOR = {name: make_allocator(name, **OPTIONS.get(name, {})) for name in ALLOCATORS}
 EFFICIENT = ["banzhaf", "shapley", "uniform", "winner_takes_all"]
 
@@ -108,8 +112,8 @@ REFUSED = {
         [[1]],
         None,
         {"allocator": "wta"},
-        "allocator 'wta'; use one of: attention, banzhaf, beta_shapley, leave_one_out, shapley, "
-        "uniform, winner_takes_all",
+        "allocator 'wta'; use one of: attention, banzhaf, best_of_k, beta_shapley, leave_one_out, "
+        "shapley, uniform, winner_takes_all",
     ),
 }
 

@@ -17,6 +17,7 @@ LAWS = {
     "beta 3, 1": ("beta_shapley", {"alpha": 3, "beta": 1}, oracles.beta_binomial(3, 1)),
     "beta 0.5, 2": ("beta_shapley", {"alpha": 0.5, "beta": 2}, oracles.beta_binomial(0.5, 2)),
     "attention": ("attention", {"looks": LOOKS}, oracles.seen(LOOKS)),
+    "best of 2": ("best_of_k", {"k": 2}, lambda n: [s == min(2, n) - 1 for s in range(n)]),
 }
 every_law = pytest.mark.parametrize(
     ("allocator", "options", "chances"), LAWS.values(), ids=LAWS.keys()
@@ -109,6 +110,37 @@ def test_shares_less_their_mean_maximise_what_is_left_of_the_whole_set():
     )
 
 
+@every_law
+@pytest.mark.parametrize("title", TITLES)
+def test_shares_less_their_mean_maximise_what_the_law_does_among_one_fewer(
+    title, allocator, options, chances
+):
+    """The advantages of rollouts, before they are divided: P of one of the others that is not
+    counted. For best-of-k of n it is n / k - 1 times best-of-k, and best-of-(k - 1)."""
+    count, (name, utility_options, value, _) = 4, oracles.UTILITIES[title]
+    policies, law = Policies(count, shared=True), chances(count)
+    credit = allocate(
+        policies.rewards,
+        utility=make_utility(name, **utility_options),
+        allocator=make_allocator(allocator, **options),
+    )
+    seen = [
+        (law[s] * (count - 1 - s) + law[s + 1] * (s + 1)) / (count - 1) for s in range(count - 1)
+    ]
+    factors = [(count - 1) * p / s for s, p in enumerate(seen, start=1)]
+    if allocator == "best_of_k":
+        assert factors == pytest.approx([1, count / 2 - 1, 0])
+    objective = torch.tensor([*factors, 0.0], dtype=torch.float64) @ utility_of_some(
+        value, policies.rewards
+    )
+    torch.testing.assert_close(
+        policies.update(credit - credit.mean(dim=1, keepdim=True)),
+        policies.gradient(objective),
+        rtol=1e-10,
+        atol=1e-12,
+    )
+
+
 @pytest.mark.parametrize(
     ("allocator", "is_gradient"), [("shapley", True), ("winner_takes_all", False)]
 )
@@ -140,6 +172,7 @@ def test_winner_takes_all_maximises_no_objective(allocator, is_gradient):
         # The objective is what the user does.
         ("attention", {"looks": [0.5, 0.3, 0.2]}, [0.5, 0.3, 0.2]),
         ("attention", {"looks": [5, 3]}, [5 / 8, 3 / 8, 0]),
+        ("best_of_k", {"k": 2}, [0, 1, 0]),
     ],
 )
 def test_weights_of_three_candidates(allocator, options, expected):

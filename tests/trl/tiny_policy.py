@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from trl import GRPOConfig, GRPOTrainer
 
 from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.trl import ShapEGRPOTrainer
+from shape_grpo.trl import RolloutsTrainer, ShapEGRPOTrainer
 
 
 def byte_tokenizer():
@@ -65,6 +65,10 @@ class RecitedShapEGRPO(Recited, ShapEGRPOTrainer):
     pass
 
 
+class RecitedRollouts(Recited, RolloutsTrainer):
+    pass
+
+
 class RecitedGRPO(Recited, GRPOTrainer):
     pass
 
@@ -97,7 +101,7 @@ def make_trainer(
         "disable_tqdm": True,
         "shuffle_dataset": False,
     }
-    if issubclass(base, ShapEGRPOTrainer):
+    if issubclass(base, ShapEGRPOTrainer | RolloutsTrainer):
         options["shape_grpo"] = ShapeGRPOConfig(**shape_grpo)
     trainer = base(
         tiny_model(tokenizer),

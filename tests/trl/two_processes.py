@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from tests.trl.tiny_policy import answer, make_trainer, scored_batch
+from tests.trl.tiny_policy import RecitedRollouts, answer, make_trainer, scored_batch
 
 RESPONSES = [
     *(answer("five", "four"), answer("one"), answer("four", "two", "one"), ""),
@@ -18,10 +18,26 @@ def stars(completions, **columns):
     return [STARS.get(text, float("nan")) for text in completions]
 
 
-def main(folder):
-    trainer = make_trainer(folder, stars, RESPONSES, prompts=("p", "q", "r"), advantage="normalize")
+def of_rollouts(completions, **columns):
+    """No function applies to some of the responses."""
+    return [None if "two</" in text else float(len(text) % 7) for text in completions]
+
+
+TRAINERS = {
+    "candidates": (stars, {"advantage": "normalize"}),
+    "rollouts": (of_rollouts, {"base": RecitedRollouts, "allocator": "best_of_k",
+                 "allocator_options": {"k": 2}}),
+}  # fmt: skip
+
+
+def main(folder, units):
+    reward, settings = TRAINERS[units]
+    trainer = make_trainer(folder, reward, RESPONSES, prompts=("p", "q", "r"), **settings)
     batch = scored_batch(trainer)
-    rows = zip(batch["advantages"], batch["completion_mask"], strict=True)
+    advantages, mask = batch["advantages"], batch["completion_mask"]
+    if units == "rollouts":
+        advantages = advantages.unsqueeze(1).expand_as(mask)
+    rows = zip(advantages, mask, strict=True)
     result = {
         "advantages": [row[mask.bool()].tolist() for row, mask in rows],
         "metrics": {
@@ -36,4 +52,4 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

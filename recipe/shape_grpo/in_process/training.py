@@ -86,6 +86,7 @@ class LanguageSettings:
 
     def __post_init__(self) -> None:
         check_choice("method", self.method, METHODS)
+        credit_options(self.method)
         require_positive(self)
         if not self.kl_coefficient >= 0:
             raise ValueError(f"kl_coefficient is {self.kl_coefficient}; it must be 0 or more")

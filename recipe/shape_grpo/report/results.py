@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from recipe.shape_grpo.common.files import STAMP
-from recipe.shape_grpo.common.methods import METHODS, credit_options
+from recipe.shape_grpo.common.methods import METHODS, method_options
 from recipe.shape_grpo.common.run_folder import METRICS, held_out_reward, read_metrics
 from recipe.shape_grpo.report.archive import FACTS, read_archive
 from recipe.shape_grpo.report.rates import at_best_rates
@@ -228,7 +228,7 @@ def credit_settings(settings: dict[str, Any]) -> dict[str, Any]:
     the method's file in `config/method`.
     """
     method = settings.get("method")
-    defaults = credit_options(method) if method in METHODS else {}
+    defaults = method_options(method) if method in METHODS else {}
     single = {name: settings[name] for name in (*CREDIT, "norm_by_std") if name in settings}
     return {**defaults, **single, **settings.get("shape_grpo", {})}
 

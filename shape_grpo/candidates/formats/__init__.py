@@ -13,6 +13,7 @@ from shape_grpo.candidates.formats.json import Json
 from shape_grpo.candidates.formats.lines import Lines
 from shape_grpo.candidates.formats.numbered import Numbered
 from shape_grpo.candidates.formats.regex import Regex
+from shape_grpo.candidates.formats.whole import Whole
 from shape_grpo.candidates.formats.xml import Xml
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Lines",
     "Numbered",
     "Regex",
+    "Whole",
     "Xml",
     "make_format",
     "register_format",

@@ -16,6 +16,7 @@ from shape_grpo.candidates.formats import (
     Lines,
     Numbered,
     Regex,
+    Whole,
     Xml,
     make_format,
 )
@@ -75,7 +76,7 @@ def test_copies(format):
 
 def test_every_format_is_here():
     here = {type(format) for format, _ in FORMATS_WITH_OPTIONS}
-    assert here | {Function} == set(FORMATS.values())
+    assert here | {Function, Whole} == set(FORMATS.values())
 
 
 def test_formats_are_made_by_name():

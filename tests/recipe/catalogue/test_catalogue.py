@@ -56,7 +56,11 @@ def test_methods_differ_in_their_credit_alone():
 def test_a_set_of_one_makes_every_method_grpo(rewards):
     settings = replace(SMALL, candidates=1, lengths=3, rewards=rewards, allocator="uniform")
     grpo = train(settings)
-    options = {"beta_shapley": {"alpha": 3, "beta": 1}, "attention": {"looks": [1.0]}}
+    options = {
+        "beta_shapley": {"alpha": 3, "beta": 1},
+        "attention": {"looks": [1.0]},
+        "best_of_k": {"k": 2},
+    }
     for allocator, advantage in itertools.product(ALLOCATORS, ADVANTAGES):
         method = {"allocator": allocator, "allocator_options": options.get(allocator, {})}
         run = train(replace(settings, advantage=advantage, **method))

@@ -82,6 +82,7 @@ def test_the_name_says_what_the_method_is(changes, name):
         ({"utility": "coverage"}, "coverage"),
         ({"method": "grpo", "allocator": "leave_one_out"}, "is not GRPO"),
         ({"method": "gprpo"}, "unknown method 'gprpo'"),
+        ({"method": "best_of_k"}, "method 'best_of_k' credits whole rollouts"),
         ({"seeds": (1, 1)}, "all different"),
         ({"learning_rate": -1.0}, "-1.0"),
     ],

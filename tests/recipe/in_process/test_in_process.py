@@ -225,6 +225,7 @@ def test_reward_functions_that_wait_are_called_at_once():
     [
         (["--candidates=4"], "the prompts in .* ask for 3; prepare them with --candidates 4"),
         (["--method=best"], "method=best: unknown value"),
+        (["--method=best_of_k"], "method 'best_of_k' credits whole rollouts"),
         (["--seeds=[1, 1]"], "all different"),
         (["--steps=0"], "steps is 0"),
         (["--kl_coefficient=-1"], "kl_coefficient is -1.0; it must be 0 or more"),

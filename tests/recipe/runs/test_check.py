@@ -12,7 +12,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from recipe.shape_grpo.common.files import write_stamp
-from recipe.shape_grpo.common.methods import METHODS, credit_options
+from recipe.shape_grpo.common.methods import METHODS, method_options
 from recipe.shape_grpo.runs.check import check_config, check_run, compose_config, main
 from shape_grpo.rewards import check_reward_function
 from shape_grpo.verl.files import missing_files
@@ -55,8 +55,9 @@ def test_every_cell_is_valid(task, method):
     judge = [JUDGE] if task == "aclsum" else []
     config = compose_config([f"+task={task}", f"+method={method}", *judge])
     check_config(config)
-    assert config.algorithm.adv_estimator == ("grpo" if method == "grpo" else "shape_grpo")
-    for name, value in ({} if method == "grpo" else credit_options(method)).items():
+    estimators = {"grpo": "grpo", "best_of_k": "shape_grpo_rollouts"}
+    assert config.algorithm.adv_estimator == estimators.get(method, "shape_grpo")
+    for name, value in ({} if method == "grpo" else method_options(method)).items():
         assert config.algorithm.shape_grpo[name] == value
     assert config.trainer.experiment_name.endswith(method)
     assert config.algorithm.shape_grpo.max_candidates == config.dataset.candidates

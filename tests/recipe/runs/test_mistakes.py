@@ -27,6 +27,8 @@ REWARDS = {
 LOSS = "actor_rollout_ref.actor.policy_loss.loss_mode"
 REWARD = "reward.custom_reward_function"
 FILTER = "algorithm.filter_groups"
+ROLLOUTS = "algorithm.adv_estimator=shape_grpo_rollouts"
+K = "+algorithm.shape_grpo.allocator_options.k"
 # A row of the table: overrides, and what the message must say. HERE is the folder of the data.
 MISTAKES = {
     "a misspelt key": (
@@ -69,6 +71,22 @@ MISTAKES = {
     "a KL penalty in the reward": (
         ["algorithm.use_kl_in_reward=true"],
         "write actor_rollout_ref.actor.use_kl_loss=true instead",
+    ),
+    "a set of one rollout": (
+        [ROLLOUTS, "actor_rollout_ref.rollout.n=1"],
+        "a set of one has nothing to compare. Write 2 or more",
+    ),
+    "a best-of-k of more rollouts than there are": (
+        [ROLLOUTS, "algorithm.shape_grpo.allocator=best_of_k", f"{K}=9"],
+        r"looks at 9 of the rollouts .*rollout.n=8. Write 8 or less",
+    ),
+    "vectors as rewards of rollouts of several candidates": (
+        [ROLLOUTS, "algorithm.shape_grpo.utility=coverage"],
+        "one candidate with one vector: write format=whole, or max_candidates=1",
+    ),
+    "a setting for candidates within a response, with sets of rollouts": (
+        [ROLLOUTS, "algorithm.shape_grpo.advantage=praise"],
+        "advantage=praise: is for candidates within a response.* leave advantage out",
     ),
     "a loss that averages the advantages": (
         [f"{LOSS}=geo_mean"],

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from recipe.shape_grpo.common.methods import METHODS, credit_options
+from recipe.shape_grpo.common.methods import METHODS, method_options
 from recipe.shape_grpo.runs.check import compose_config
 from recipe.shape_grpo.tasks import ds1000
 from recipe.shape_grpo.tasks.__main__ import main
@@ -217,7 +217,7 @@ def test_noisy_or_equals_max_if_solutions_pass_or_fail(method):
             None,
             lengths,
             ["prompt"] * len(rewards),
-            ShapeGRPOConfig(utility=utility, **credit_options(method)).method,
+            ShapeGRPOConfig(utility=utility, **method_options(method)).method,
         )
         for utility in ("max", "noisy_or")
     )
