@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -151,3 +152,26 @@ print(allocate([[6.0, 2.0]], allocator="proportional").tolist())
         check=True,
     )
     assert result.stdout.splitlines()[-1] == "[[4.5, 1.5]]"
+
+
+def lines_of_the_table():
+    table = README.partition("| your set, your reward |")[2].partition("\n\n")[0]
+    return [re.findall(r"`(python [^`]*)`", row)[-1] for row in table.splitlines()[2:]]
+
+
+@pytest.mark.parametrize("line", lines_of_the_table())
+def test_each_line_of_the_table_runs(line, tmp_path, monkeypatch):
+    monkeypatch.setattr("recipe.shape_grpo.tasks.new.CONFIGS", tmp_path / "config")
+    (tmp_path / "config").mkdir()
+    monkeypatch.chdir(tmp_path)
+    _, _, module, *arguments = shlex.split(line)
+    import_module(f"{module}.__main__").main(arguments)
+    if "tasks" in module:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        for command in (["prompts.py"], ["-m", "pytest", "-q", "-p", "no:cacheprovider", "."]):
+            folder = tmp_path / arguments[1]
+            subprocess.run([sys.executable, *command], cwd=folder, env=environment, check=True)
+
+
+def test_the_table_has_six_rows():
+    assert len(lines_of_the_table()) == 6
