@@ -298,7 +298,7 @@ class ShapeGRPOConfig(CandidateRules):
         Raises:
             ValueError: A setting has no meaning for such a set; the message says what to write.
         """
-        utility, allocator = self.method.utility, self.method.allocator
+        allocator = self.method.allocator
         if count < 2:
             raise ValueError(
                 f"{where}={count}: the rollouts of a prompt form one set, and a set of one has "
@@ -322,11 +322,6 @@ class ShapeGRPOConfig(CandidateRules):
                     "advantage of a rollout is its share less the mean of its group: leave "
                     f"{name} out."
                 )
-        if getattr(utility, "takes_texts", False):
-            raise ValueError(
-                f"utility={self.utility}: reads texts, which sets of rollouts do not have yet. "
-                "Write a utility of rewards."
-            )
 
     def _convert_types(self) -> None:
         """Convert values of YAML and command lines: ``1e-6`` and ``"3"`` become numbers.

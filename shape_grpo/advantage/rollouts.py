@@ -11,7 +11,12 @@ from shape_grpo.credit.sets import allocate_checked
 
 @torch.no_grad()
 def rollout_advantages(
-    rewards: Tensor, index: GroupIndex, method: Method, *, known: Tensor | None = None
+    rewards: Tensor,
+    index: GroupIndex,
+    method: Method,
+    *,
+    known: Tensor | None = None,
+    shares: Tensor | None = None,
 ) -> Tensor:
     """Compute the advantages of N rollouts, one for all tokens of a rollout.
 
@@ -28,6 +33,8 @@ def rollout_advantages(
             ``length_correction`` are for candidates within a response and are not read.
         known: (N,) bool; False also marks an unknown reward. Such a rollout is no member of its
             set, and its advantage is 0.
+        shares: (N,) shares psi, where the caller has them, as under a utility that reads texts; NaN
+            is one more mark of an unknown reward.
 
     Returns:
         (N,) float64.
@@ -46,6 +53,8 @@ def rollout_advantages(
     vectors = rewards.double() if utility.takes_vectors else rewards.double().unsqueeze(1)
     has_reward = ~vectors.isnan().any(dim=1)
     known = has_reward if known is None else known & has_reward
+    if shares is not None:
+        known = known & ~shares.isnan()
     vectors = vectors.masked_fill(~known.unsqueeze(1), 0.0)
     allowed = (utility.allows(vectors) | ~known.unsqueeze(1)).all(dim=1)
     if not allowed.all():
@@ -55,14 +64,9 @@ def rollout_advantages(
             f"utility takes {utility.domain}: return such a reward, or choose another utility"
         )
     count = torch.bincount(group)
-    place = _places(group, count)
-    size = int(count.max()) if len(count) else 0
-    sets = vectors.new_zeros(len(count), size, vectors.shape[1])
-    mask = torch.zeros(len(count), size, dtype=torch.bool, device=group.device)
-    sets[group, place], mask[group, place] = vectors, known
-    sets = sets if utility.takes_vectors else sets.squeeze(2)
-    shares = allocate_checked(sets, mask, utility, method.allocator, torch.float64)[group, place]
-
+    if shares is None:
+        shares = _split(vectors, known, group, method)
+    shares = shares.double().masked_fill(~known, 0.0)
     alone = count[group] == 1
     mean, _ = group_mean_std(shares, group, known, alone)
     stds = [group_mean_std(column, group, known, alone)[1] for column in vectors.unbind(1)]
@@ -71,6 +75,19 @@ def rollout_advantages(
     if method.norm_by_std:
         advantages = advantages / (std + method.epsilon)
     return advantages.masked_fill((std < NO_SPREAD) | ~known, 0.0)
+
+
+def _split(vectors: Tensor, known: Tensor, group: Tensor, method: Method) -> Tensor:
+    """Return (N,) float64: the share of each rollout, of (N, M) rewards, in its group's utility."""
+    count = torch.bincount(group)
+    place = _places(group, count)
+    size = int(count.max()) if len(count) else 0
+    sets = vectors.new_zeros(len(count), size, vectors.shape[1])
+    mask = torch.zeros(len(count), size, dtype=torch.bool, device=group.device)
+    sets[group, place], mask[group, place] = vectors, known
+    sets = sets if method.utility.takes_vectors else sets.squeeze(2)
+    shares = allocate_checked(sets, mask, method.utility, method.allocator, torch.float64)
+    return shares[group, place]
 
 
 def _places(group: Tensor, count: Tensor) -> Tensor:

@@ -28,9 +28,14 @@ def check_rewards(
 
     Raises:
         ValueError: The shape is not the utility's, the mask has another, the rewards are complex,
-            or the utility does not allow a candidate's reward.
+            or the utility does not allow a candidate's reward, or reads texts.
     """
     utility = utility or Max()
+    if utility.takes_texts:
+        raise ValueError(
+            f"{type(utility).__name__} reads texts: give the utility of one set of them, as "
+            "utility.bind(texts) returns it"
+        )
     rewards = torch.as_tensor(rewards).detach()
     if rewards.dim() != 2 + utility.takes_vectors or rewards.is_complex():
         shape = "(N, K, M), one vector per candidate" if utility.takes_vectors else "(N, K)"

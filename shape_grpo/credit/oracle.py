@@ -87,7 +87,7 @@ class Oracle(Utility):
         )
 
     def value(self, rewards: Tensor, mask: Tensor) -> Tensor:
-        raise TypeError("the utility oracle has no values of its own: see Plan.bind")
+        raise TypeError("the utility oracle has the values that Plan.bind is given")
 
     def semivalue(self, rewards: Tensor, mask: Tensor, law: Semivalue) -> Tensor:
         return self.value(rewards, mask)

@@ -55,10 +55,10 @@ class RolloutsTrainer(GRPOTrainer):
         self.shape_grpo = replace(shape_grpo or ShapeGRPOConfig(), norm_by_std=by_std)
         self.shape_grpo.check_rollouts(self.num_generations, "num_generations")
         utility = self.shape_grpo.method.utility
-        if utility.takes_vectors:
+        if utility.takes_vectors or utility.takes_texts:
             raise ValueError(
-                f"utility={self.shape_grpo.utility}: takes {utility.domain}, and TRL's reward "
-                "functions return one number per completion. Write a utility of numbers."
+                f"utility={self.shape_grpo.utility}: reads more of a completion than a number, and "
+                "TRL's reward functions return one number per completion. Write a utility of numbers."
             )
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:

@@ -35,6 +35,8 @@ class CandidatesInContext:
         method: How rewards become advantages.
         scores: (B,) scores of the rewards that credit is computed from, where these are not the
             reward manager's (``normalize_rewards``); None: the scores that verl passes.
+        rollout_shares: (B,) shares of rollouts in the sets of their groups, under a utility that
+            reads texts; NaN: unknown.
         advantages: (B, T) advantages of tokens; None where verl called another estimator.
     """
 
@@ -43,6 +45,7 @@ class CandidatesInContext:
     final_rows: Tensor
     method: Method
     scores: Tensor | None = None
+    rollout_shares: Tensor | None = None
     advantages: Tensor | None = None
 
 

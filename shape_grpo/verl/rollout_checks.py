@@ -26,7 +26,7 @@ def check_rollouts(config: DictConfig, block: ShapeGRPOConfig) -> None:
     utility = block.method.utility
     manager, mode = config.reward.reward_manager.name, config.trainer.v1.trainer_mode
     is_verls_trainer = not config.trainer.use_v1 or mode in TRAINER_MODES.values()
-    if utility.takes_vectors:
+    if utility.takes_vectors or utility.takes_texts:
         _check_vectors(block, manager, is_verls_trainer)
     if config.algorithm.use_kl_in_reward and not utility.allows(torch.tensor(-1.0)).all():
         raise ValueError(
@@ -57,11 +57,11 @@ def check_rollouts(config: DictConfig, block: ShapeGRPOConfig) -> None:
 
 
 def _check_vectors(block: ShapeGRPOConfig, manager: str, is_verls_trainer: bool) -> None:
-    """Check that each response is one candidate, whose vector reaches the estimator."""
+    """Check that each response is one candidate, whose vector or text reaches the trainer."""
     if manager != REWARD_MANAGER or is_verls_trainer:
         raise ValueError(
-            f"{BLOCK}.utility={block.utility} takes {block.method.utility.domain}, and verl's own "
-            "trainers and reward managers pass one number per response: write "
+            f"{BLOCK}.utility={block.utility} reads more of a response than one number, which is "
+            "all that verl's own trainers and reward managers pass: write "
             f"trainer.v1.trainer_mode=shape_grpo reward.reward_manager.name={REWARD_MANAGER} "
             f"{BLOCK}.format=whole."
         )
@@ -69,6 +69,6 @@ def _check_vectors(block: ShapeGRPOConfig, manager: str, is_verls_trainer: bool)
     if block.format != "whole" and not is_one:
         raise ValueError(
             f"{BLOCK}.format={block.format}: with utility={block.utility} and "
-            f"adv_estimator={ROLLOUTS_ESTIMATOR} each response is one candidate with one vector: "
+            f"adv_estimator={ROLLOUTS_ESTIMATOR} each response is one candidate: "
             f"write format=whole, or max_candidates=1."
         )

@@ -49,8 +49,9 @@ def compute_rollout_advantage(
     method = ShapeGRPOConfig.from_algorithm(config).method
     rewards = token_level_rewards.sum(-1)
     context = current_candidates()
-    known, final_rows = None, torch.arange(len(rewards))
+    known, shares, final_rows = None, None, torch.arange(len(rewards))
     if context is not None:
+        shares = context.rollout_shares
         known, final_rows = ~context.candidates.unknown, context.final_rows
         if method.utility.takes_vectors:
             # A response is one candidate, or has none.
@@ -69,6 +70,7 @@ def compute_rollout_advantage(
         np.asarray(index)[rows],
         method,
         known=known if known is None else known[rows],
+        shares=shares if shares is None else shares[rows],
     )
     of_rows = advantages[torch.searchsorted(rows, final_rows)].float()
     tokens = of_rows.unsqueeze(1) * response_mask

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from statistics import fmean
 from typing import Any
 
@@ -25,11 +26,13 @@ from shape_grpo.verl import cpu, trainers_logger
 from shape_grpo.verl.checks import (
     RECORD_KEY,
     REWARD_MANAGER,
+    ROLLOUTS_ESTIMATOR,
     TRAINER_MODES,
     check_trainer_config,
 )
 from shape_grpo.verl.estimator import CandidatesInContext, candidates_in_context
 from shape_grpo.verl.lost_workers import explain_missing_responses, stopping_when_workers_die
+from shape_grpo.verl.rollout_texts import ROW, RolloutShares
 from shape_grpo.verl.samples import SampleLog, choose_samples, make_samples
 
 logger = trainers_logger(__name__)
@@ -91,10 +94,14 @@ class CandidateTrainerMixin:
             with candidates_in_context(self._context(batch.keys, {})):
                 return compute_advantage(batch, metrics)
         sampled = ("prompts", "responses") if self._is_sampling else ()
-        fields = _read_answers(batch.keys, batch.tags, batch.partition_id, *sampled)
+        columns = sampled if self._rollout_shares is None else (*sampled, *ROW)
+        fields = _read_answers(batch.keys, batch.tags, batch.partition_id, *columns)
         answers = {key: _record(key, of_answer) for key, of_answer in fields.items()}
         self._error_budget.spend(answers.values(), "in training")
         context = self._context(batch.keys, answers)
+        if self._rollout_shares is not None:
+            groups = [key.rsplit("_", 2)[0] for key in batch.keys]
+            context.rollout_shares = self._rollout_shares(batch.keys, groups, answers, fields)
         kept = [row for row, key in enumerate(batch.keys) if key in answers]
         rows = torch.tensor(kept, dtype=torch.long)
         with candidates_in_context(context):
@@ -133,6 +140,12 @@ class CandidateTrainerMixin:
         candidates = CandidateBatch.collate(credited, vectors=method.utility.takes_vectors)
         shares = candidates.compute_shares(method)
         return CandidatesInContext(candidates, shares, _final_rows(keys), method, scores)
+
+    @cached_property
+    def _rollout_shares(self) -> RolloutShares | None:
+        reads_texts = self.shape_grpo_config.method.utility.takes_texts
+        is_of_rollouts = self.config.algorithm.adv_estimator == ROLLOUTS_ESTIMATOR
+        return RolloutShares(self.config) if reads_texts and is_of_rollouts else None
 
     @property
     def _is_sampling(self) -> bool:
@@ -268,7 +281,8 @@ def _read_answers(
         return {}
     names = ["extra_fields", *more]
     data = tq.kv_batch_get(keys=answers, partition_id=partition, select_fields=names)
-    columns = [data[name].unbind() if name in more else list(data[name]) for name in names]
+    values = (data[name] for name in names)
+    columns = [each.unbind() if isinstance(each, torch.Tensor) else list(each) for each in values]
     return {
         key: dict(zip(names, values, strict=True))
         for key, *values in zip(answers, *columns, strict=True)

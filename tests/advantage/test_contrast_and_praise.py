@@ -33,7 +33,11 @@ UTILITY_OPTIONS = {
     "softmax": {"temperature": 1.0},
     "custom": {"function": lambda rewards, mask: rewards.abs().sum(1)},
 }
-UTILITY = {name: make_utility(name, **UTILITY_OPTIONS.get(name, {})) for name in UTILITIES}
+UTILITY = {
+    name: make_utility(name, **UTILITY_OPTIONS.get(name, {}))
+    for name, kind in UTILITIES.items()
+    if not kind.takes_texts
+}
 UTILITY["top_m, mean"] = make_utility("top_m", m=2, average=True)
 # The same constant for all rewards is one for the utility.
 SHIFTED = ["max", "mean", "softmax", "top_m, mean"]

@@ -15,7 +15,7 @@ OPTIONS = {
     "softmax": {"temperature": 1.0},
     "custom": {"function": lambda rewards, mask: rewards.abs().sum(1)},
 }
-NUMBERS = [name for name in sorted(UTILITIES) if name != "coverage"]
+NUMBERS = [n for n, u in sorted(UTILITIES.items()) if not (u.takes_vectors or u.takes_texts)]
 EVERY_FORMULA = sorted(ADVANTAGES)
 EFFICIENT = ["shapley", "banzhaf", "uniform", "winner_takes_all"]
 ALLOCATOR_OPTIONS = {

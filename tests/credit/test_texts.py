@@ -141,3 +141,10 @@ def test_a_wrong_result_is_named(longest_text, result):
 
     with pytest.raises(ValueError, match=r"Wrong.value returned .* one finite number per set"):
         set_utility([[0.0]], utility=Wrong().bind(["a"]))
+
+
+@pytest.mark.parametrize("name", ["distinct_n", "best_less_redundancy", "oracle"])
+def test_without_texts_nothing_is_computed(name):
+    for compute in (allocate, set_utility):
+        with pytest.raises(ValueError, match=r"reads texts: .*utility.bind\(texts\)"):
+            compute([[1.0, 2.0]], utility=name)

@@ -62,7 +62,9 @@ class Queue:
                 "responses": torch.tensor([1, 2, 3, 4]),
                 "response_mask": torch.ones(4, dtype=torch.long),
                 "rm_scores": torch.tensor([0.0, 0.0, 0.0, max(rewards, default=0.0)]),
-                "reward_model": {"ground_truth": ""},
+                "data_source": "",
+                "reward_model": {"ground_truth": "abc"},
+                "extra_info": {},
                 "extra_fields": {"reward_extra_info": {RECORD_KEY: record.to_json()}},
             }
 

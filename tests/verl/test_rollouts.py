@@ -187,6 +187,51 @@ def test_vectors_of_responses_that_are_one_candidate(advantages_of, utility):
     assert found == pytest.approx(expected, abs=1e-5)
 
 
+TEXTS = [["ab", "bc"], ["x", "x"], ["abc", ""], ["c", "cab"]]
+
+
+def letters(solutions, ground_truth):
+    """Letters of the truth that the rollouts have together."""
+    return float(len(set(ground_truth) & set("".join(solutions))))
+
+
+@pytest.mark.parametrize("utility", ["oracle", "distinct_n"])
+def test_utilities_of_texts(advantages_of, utility, make_trainer, monkeypatch):
+    """The trainer asks about subsets of a prompt's rollouts; a failed one leaves its set."""
+    monkeypatch.setattr(
+        "shape_grpo.verl.rollout_texts.load_reward_function",
+        lambda config: letters if utility == "oracle" else lambda solution_str: 1.0,
+    )
+    records = [
+        CandidateRecord([letters([text], "abc")], [0], [4], texts=[text], shares=[1.0], value=1.0)
+        for group in TEXTS
+        for text in group
+    ]
+    records[2] = CandidateRecord.unread("Traceback")
+    block = {"utility": utility, "format": "whole", "max_error_share": 1}
+    if utility == "distinct_n":
+        block["utility_options"] = {"n": 1}
+    found = advantages_of(records, **block)
+    expected = []
+    for group in TEXTS:
+        if group == ["x", "x"]:
+            expected += [0.0, 0.0]
+            continue
+
+        def value(chosen):
+            if utility == "oracle":
+                return letters(chosen, "abc") if chosen else 0.0
+            words = " ".join(chosen).split()
+            return len(set(words)) / len(words) if words else 0.0
+
+        shares = oracles.all_orders(value, group)
+        spread = stdev(letters([text], "abc") for text in group)
+        expected += [
+            0.0 if spread == 0 else (share - fmean(shares)) / (spread + 1e-6) for share in shares
+        ]
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
 REFUSED = {
     # changes, what the message must say
     "a set of one": (
@@ -224,14 +269,14 @@ REFUSED = {
     ),
     "vectors without our reward manager": (
         {"algorithm.shape_grpo": {"utility": "coverage"}, "trainer.v1.trainer_mode": "shape_grpo"},
-        r"coverage takes vectors.*trainer_mode=shape_grpo .*name=multi_candidate .*format=whole",
+        r"coverage reads more .*trainer_mode=shape_grpo .*name=multi_candidate .*format=whole",
     ),
     "vectors in verl's own trainer": (
         {
             "algorithm.shape_grpo": {"utility": "coverage", "format": "whole"},
             "reward.reward_manager.name": "multi_candidate",
         },
-        r"coverage takes vectors.*trainer_mode=shape_grpo",
+        r"coverage reads more .*trainer_mode=shape_grpo",
     ),
     "vectors of several candidates": (
         {
