@@ -58,7 +58,7 @@ class RolloutsTrainer(GRPOTrainer):
         if utility.takes_vectors or utility.takes_texts:
             raise ValueError(
                 f"utility={self.shape_grpo.utility}: reads more of a completion than a number, and "
-                "TRL's reward functions return one number per completion. Write a utility of numbers."
+                "TRL's reward functions return one number per completion. Write another utility."
             )
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
