@@ -15,7 +15,7 @@ OPTIONS = {
     "softmax": {"temperature": 1.0},
     "custom": {"function": lambda rewards, mask: rewards.abs().sum(1)},
 }
-NUMBERS = [name for name in sorted(UTILITIES) if name != "coverage"]
+NUMBERS = [name for name, kind in sorted(UTILITIES.items()) if not kind.takes_vectors]
 EVERY_FORMULA = sorted(ADVANTAGES)
 EFFICIENT = ["shapley", "banzhaf", "uniform", "winner_takes_all"]
 ALLOCATOR_OPTIONS = {
