@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from shape_grpo.registry import Registry, build
@@ -61,6 +62,19 @@ class Utility(ABC):
     def allows(self, rewards: Tensor) -> Tensor:
         """Return in the shape of ``rewards`` which numbers may be rewards, as bool."""
         return rewards.isfinite()
+
+    def accepts(self, reward: Tensor) -> bool:
+        """Return whether a reward function may return this number () or vector (M,)."""
+        return bool(self.allows(reward).all())
+
+    def project(self, vectors: Tensor | ArrayLike, draw: str | int) -> Tensor:
+        """Return what credit is computed from, float64, for vectors as `accepts` takes them.
+
+        Args:
+            vectors: (..., M).
+            draw: Names prompt, step and run, for utilities that draw at random.
+        """
+        return torch.as_tensor(vectors, dtype=torch.float64)
 
 
 UTILITIES: Registry[type[Utility]] = Registry("utility")

@@ -60,20 +60,23 @@ class Weightings(ComponentUtility):
             return torch.eye(self.components, dtype=torch.float64)
         return _draw(str(draw), self.number, self.components, self.concentration)
 
-    def project(self, rewards: Tensor | ArrayLike, draw: str | int) -> Tensor:
+    def project(self, vectors: Tensor | ArrayLike, draw: str | int) -> Tensor:
         """Return (..., W) float64: w . r / W of vectors (..., M), for each weight vector of a draw.
 
         Raises:
             ValueError: A vector has another length than M, or a number that is not allowed.
         """
-        rewards = torch.as_tensor(rewards, dtype=torch.float64)
-        if rewards.shape[-1:] != (self.components,) or not super().allows(rewards).all():
+        vectors = super().project(vectors, draw)
+        if not self.accepts(vectors):
             raise ValueError(
-                f"the reward is {rewards.tolist()!r:.200}; utility 'weightings' with "
+                f"the reward is {vectors.tolist()!r:.200}; utility 'weightings' with "
                 f"components={self.components} takes {self.domain}"
             )
-        weights = self.weights(draw).to(rewards.device)
-        return rewards @ (weights / len(weights)).T
+        weights = self.weights(draw).to(vectors.device)
+        return vectors @ (weights / len(weights)).T
+
+    def accepts(self, reward: Tensor) -> bool:
+        return reward.shape[-1:] == (self.components,) and bool(super().allows(reward).all())
 
     def allows(self, rewards: Tensor) -> Tensor:
         """Return which numbers may be projected rewards."""

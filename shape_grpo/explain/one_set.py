@@ -60,6 +60,8 @@ def explain_set(
             "utility=oracle asks a function about the texts, so that rewards say nothing: give "
             "--response and --reward"
         )
+    if utility.takes_vectors:
+        rewards = [utility.project(reward, "").tolist() for reward in rewards]
     batch = stack_rewards([rewards], vectors=utility.takes_vectors)
     if isinstance(utility, TextUtility):
         utility = utility.bind(texts)

@@ -91,6 +91,7 @@ class CandidateRewards:
         self,
         found: Sequence[CandidateSet | Exception],
         examples: Sequence[Example],
+        draw: str = "",
         **shared: Any,
     ) -> list[CandidateRecord]:
         """Return one record per response.
@@ -98,6 +99,7 @@ class CandidateRewards:
         Args:
             found: Candidates of each response, or the error of a format that failed on it.
             examples: The responses.
+            draw: Names run and step, for utilities that draw at random.
             **shared: Arguments that are no lists with one entry per candidate (``trainer_state``).
         """
         sets = [CandidateSet() if isinstance(each, Exception) else each for each in found]
@@ -109,8 +111,10 @@ class CandidateRewards:
         return [
             self.failures.unread(answer)
             if isinstance(answer, Exception)
-            else ScoredSet.settle(answer, of_answer, self.options, self.failures).record
-            for answer, of_answer in zip(found, scored, strict=True)
+            else ScoredSet.settle(
+                answer, of_answer, self.options, self.failures, f"{draw} {prompt}"
+            ).record
+            for answer, of_answer, (_, prompt, *_) in zip(found, scored, examples, strict=True)
         ]
 
     def _score(
