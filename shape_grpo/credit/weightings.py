@@ -43,7 +43,9 @@ class Weightings(ComponentUtility):
         for name in ("components", "number"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
-                raise ValueError(f"utility 'weightings' needs {name} of 1 or more, not {value!r}")
+                raise ValueError(
+                    f"utility 'weightings' needs {name}, a whole number of 1 or more, not {value!r}"
+                )
         if not (math.isfinite(self.concentration) and self.concentration > 0):
             raise ValueError(
                 f"utility 'weightings' needs concentration > 0, not {self.concentration!r}"

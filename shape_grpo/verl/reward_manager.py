@@ -29,8 +29,8 @@ class MultiCandidateRewardManager(RewardManagerBase):
 
     The reward function is any ordinary verl ``compute_score``, sync or async. It is called as verl
     calls it, with one candidate's text as ``solution_str`` and two more keys in ``extra_info``:
-    ``candidate_index`` (from 0) and ``num_candidates``. It returns a number, or for the utility
-    ``coverage`` a list of numbers, or a dict with either under ``score``. A true ``fallback`` in
+    ``candidate_index`` (from 0) and ``num_candidates``. It returns a number, or for utilities
+    of vectors a list of numbers, or a dict with either under ``score``. A true ``fallback`` in
     the dict says that the reward is a fallback (a judge did not answer), and is counted. The
     candidates of a response are scored concurrently (`shape_grpo.rewards.RewardFunction`).
 

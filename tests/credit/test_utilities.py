@@ -130,9 +130,13 @@ REFUSED_OPTIONS = {
     "an infinite weight": ("best_per_component", {"weights": [float("inf")]}, "finite weights"),
     "weights that are one": ("best_per_component", {"weights": 2}, "wrong type"),
     "no length": ("weightings", {}, "needs the option 'components'"),
-    "no weightings": ("weightings", {"components": 2, "number": 0}, "number of 1 or more, not 0"),
-    "no components": ("weightings", {"components": 0}, "components of 1 or more, not 0"),
-    "a text for a length": ("weightings", {"components": "two"}, "components of 1 or .* 'two'"),
+    "no weightings": (
+        "weightings",
+        {"components": 2, "number": 0},
+        "needs number, .* not 0",
+    ),
+    "no components": ("weightings", {"components": 0}, "needs components, .* not 0"),
+    "a text for a length": ("weightings", {"components": "two"}, "needs components, .* 'two'"),
     "no concentration": (
         "weightings",
         {"components": 2, "concentration": 0},
