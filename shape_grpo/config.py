@@ -252,7 +252,7 @@ class ShapeGRPOConfig(CandidateRules):
                 f"The reward function returned {result!r:.200} for {text[:200]!r}; utility "
                 f"{self.utility} takes {utility.domain}."
             ) from error
-        if reward == [] or not utility.allows(torch.tensor(reward)).all():
+        if reward == [] or not utility.accepts(torch.tensor(reward)):
             raise ValueError(
                 f"The reward function returned {reward} for {text[:200]!r}; utility "
                 f"{self.utility} takes {utility.domain}."

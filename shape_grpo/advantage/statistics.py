@@ -58,12 +58,10 @@ def group_lowest(rewards: Tensor, mask: Tensor, group: Tensor) -> Tensor:
     Returns:
         In the shape of ``rewards``, 0 where there is no candidate.
     """
-    groups = int(group.max()) + 1 if len(group) else 0
-    of_candidates = group.unsqueeze(1).expand_as(mask)[mask]
-    candidates = rewards[mask]
-    lowest = candidates.new_full((groups, *rewards.shape[2:]), torch.inf)
-    where = of_candidates.view(-1, *[1] * (rewards.dim() - 2)).expand_as(candidates)
-    lowest = lowest.scatter_reduce(0, where, candidates, "amin")
-    result = torch.zeros_like(rewards)
-    result[mask] = lowest[of_candidates]
-    return result
+    if not rewards.numel():
+        return torch.zeros_like(rewards)
+    absent = ~mask if rewards.dim() == 2 else ~mask.unsqueeze(2)
+    of_sets = rewards.masked_fill(absent, torch.inf).amin(dim=1)
+    where = group.view(-1, *[1] * (of_sets.dim() - 1)).expand_as(of_sets)
+    lowest = torch.full_like(of_sets, torch.inf).scatter_reduce(0, where, of_sets, "amin")
+    return lowest[group].unsqueeze(1).expand_as(rewards).masked_fill(absent, 0.0)

@@ -24,8 +24,10 @@ from shape_grpo.credit.semivalues import (
 from shape_grpo.credit.sets import allocate, set_utility, shapley_values
 from shape_grpo.credit.subsets import sample_semivalue, subset_semivalue
 from shape_grpo.credit.texts import BestLessRedundancy, DistinctN, TextUtility
-from shape_grpo.credit.unions import Coverage, NoisyOr
+from shape_grpo.credit.unions import NoisyOr
 from shape_grpo.credit.utilities import UTILITIES, Utility, make_utility, register_utility
+from shape_grpo.credit.vectors import BestPerComponent, Coverage, times_best
+from shape_grpo.credit.weightings import Weightings
 from shape_grpo.credit.weights import Shares, Split, compute_shares, weigh_shares
 from shape_grpo.credit.without_closed_form import Custom, SoftmaxChoice, SubsetUtility
 
@@ -37,6 +39,7 @@ __all__ = [
     "Banzhaf",
     "BestLessRedundancy",
     "BestOfK",
+    "BestPerComponent",
     "BetaShapley",
     "Coverage",
     "Custom",
@@ -59,6 +62,7 @@ __all__ = [
     "TopM",
     "Uniform",
     "Utility",
+    "Weightings",
     "WinnerTakesAll",
     "allocate",
     "check_rewards",
@@ -71,5 +75,6 @@ __all__ = [
     "set_utility",
     "shapley_values",
     "subset_semivalue",
+    "times_best",
     "weigh_shares",
 ]

@@ -28,8 +28,8 @@ def allocate(
     """Split the utility of each set over its candidates.
 
     Args:
-        rewards: (N, K) candidate rewards of either sign, one row per set, or (N, K, M) vectors for
-            ``coverage``; `check_rewards` says which types are accepted.
+        rewards: (N, K) candidate rewards of either sign, one row per set, or (N, K, M) for
+            utilities of vectors; `check_rewards` says which types are accepted.
         mask: (N, K), True where there is a candidate, in any columns. Default: everywhere.
             ``rewards`` is not read elsewhere.
         utility: Name in `UTILITIES`, or `make_utility` of one with options.

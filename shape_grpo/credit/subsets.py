@@ -12,7 +12,7 @@ Value = Callable[[Tensor, Tensor], Tensor]
 """``(rewards, mask) -> U`` of each row, as `shape_grpo.credit.Utility.value`."""
 
 ELEMENTS_AT_ONCE = 2**22
-"""Candidates of subsets that one call of a utility is given; bounds the memory."""
+"""Rewards of subsets that one call of a utility is given; bounds the memory."""
 
 
 def subset_semivalue(
@@ -31,12 +31,14 @@ def subset_semivalue(
     Rows of up to ``exact_up_to`` candidates: exact, from all 2^K subsets. Leave-one-out: exact,
     from K + 1 subsets. Others: `sample_semivalue`.
 
-    With ``keep_order`` candidates are told apart by their columns, not by their rewards.
+    With ``keep_order``, and for vectors, candidates are told apart by their columns, not by their
+    rewards.
     """
     result = rewards.new_zeros(mask.shape, dtype=torch.float64)
     counts = mask.sum(dim=1)
     # Best first, so that the columns do not matter, not even to the rounding or the drawn orders.
-    ranked = mask.double() if keep_order else rewards.masked_fill(~mask, -math.inf)
+    by_column = keep_order or rewards.dim() > 2
+    ranked = mask.double() if by_column else rewards.masked_fill(~mask, -math.inf)
     order = ranked.argsort(dim=1, descending=True, stable=True)
     for count in counts[counts > 0].unique().tolist():
         rows = (counts == count).nonzero()
@@ -65,7 +67,7 @@ def sample_semivalue(
 
     Args:
         value: The utility.
-        rewards: (N, K), all of them candidates.
+        rewards: (N, K), or (N, K, M) vectors, all of them candidates.
         law: Which semivalue.
         samples: Number of orders, 4 or more.
         seed: Seed of the orders, which are the same for all rows.
@@ -138,15 +140,17 @@ def _values(value: Value, rewards: Tensor, present: Tensor) -> Tensor:
     """U (N * C,) of the C subsets ``present`` (C, K) of each row."""
     mask = present.repeat(len(rewards), 1)
     repeated = rewards.repeat_interleave(len(present), dim=0)
-    return value(repeated.masked_fill_(~mask, 0.0), mask).double()
+    absent = ~mask if rewards.dim() == 2 else ~mask.unsqueeze(2)
+    return value(repeated.masked_fill_(absent, 0.0), mask).double()
 
 
 def _in_chunks(method: Callable[[Tensor], Tensor], rewards: Tensor, subsets: int) -> Tensor:
-    rows = max(ELEMENTS_AT_ONCE // (subsets * rewards.shape[1]), 1)
+    rows = max(ELEMENTS_AT_ONCE // (subsets * rewards[0].numel()), 1)
     return torch.cat([method(chunk) for chunk in rewards.split(rows)])
 
 
 def _mean_over_ties(values: Tensor, rewards: Tensor) -> Tensor:
     """Equal rewards, equal values, which no finite number of draws would give."""
-    equal = (rewards.unsqueeze(1) == rewards.unsqueeze(2)).to(values.dtype)
+    equal = rewards.unsqueeze(1) == rewards.unsqueeze(2)
+    equal = (equal if rewards.dim() == 2 else equal.all(dim=3)).to(values.dtype)
     return (equal @ values.unsqueeze(2)).squeeze(2) / equal.sum(dim=2)

@@ -1,11 +1,7 @@
-"""Utilities of sets in which one good candidate is enough: a success, or tests passed.
+"""Utility of sets in which one success is enough.
 
-The closed forms and their proofs: README.md in this folder.
+The closed form and its proof: README.md in this folder.
 """
-
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -74,54 +70,3 @@ def mean_product_of_others(factors: Tensor, sizes: Tensor) -> Tensor:
         results[:, j - 1] = (joining * means.pop()).sum(dim=0)
         slopes = (1 - count[:j] / j) * slopes[:-1] + joining * factors[:, j - 1]
     return results
-
-
-@register_utility("coverage")
-@dataclass
-class Coverage(Utility):
-    """U(S) = total weight of the tests (topics, ...) that at least one candidate of S passes.
-    U(empty) = 0.
-
-    A candidate's reward is a vector with a 0 or 1 per test; a vector that is shorter than others
-    passes none of the remaining tests. U is a sum over tests. The n candidates that pass a test are
-    alike: each gets the test's weight times the probability that none of the other n - 1 is
-    present, 1 / n for the Shapley value. O(K M).
-
-    Attributes:
-        weights: One weight per test. Default: 1.
-    """
-
-    weights: Sequence[float] | None = None
-
-    takes_vectors = True
-    domain = "vectors of zeros and ones, no longer than the weights"
-
-    def __post_init__(self) -> None:
-        if self.weights is None:
-            return
-        self.weights = [float(weight) for weight in self.weights]
-        if not all(math.isfinite(weight) and weight >= 0 for weight in self.weights):
-            raise ValueError(f"utility 'coverage' needs weights of 0 and more, not {self.weights}")
-
-    def value(self, rewards: Tensor, mask: Tensor) -> Tensor:
-        return (rewards.amax(dim=1) * self._weights(rewards)).sum(dim=1)
-
-    def semivalue(self, rewards: Tensor, mask: Tensor, law: Semivalue) -> Tensor:
-        no_others = torch.eye(1, rewards.shape[1], dtype=torch.float64)[0]
-        alone = law.expected(no_others).to(rewards.device)
-        passing = rewards.sum(dim=1).long().clamp(min=1)
-        return self.ranking(rewards * alone[passing - 1].unsqueeze(1))
-
-    def ranking(self, rewards: Tensor) -> Tensor:
-        """Return (N, K): the total weight of the tests that a candidate passes."""
-        return (rewards * self._weights(rewards)).sum(dim=2)
-
-    def allows(self, rewards: Tensor) -> Tensor:
-        few_enough = self.weights is None or rewards.shape[-1] <= len(self.weights)
-        return ((rewards == 0) | (rewards == 1)) & few_enough
-
-    def _weights(self, rewards: Tensor) -> Tensor:
-        tests = rewards.shape[2]
-        if self.weights is None:
-            return rewards.new_ones(tests, dtype=torch.float64)
-        return torch.tensor(self.weights[:tests], dtype=torch.float64, device=rewards.device)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from shape_grpo.registry import Registry, build
@@ -21,7 +23,7 @@ class Utility(ABC):
 
     The methods take floating ``rewards`` (N, K), or (N, K, M) with ``takes_vectors``, K > 0. All
     rewards are allowed ones, and 0 outside the bool ``mask`` (N, K), which is True where there is a
-    candidate.
+    candidate. M is the length of the longest vector at hand; shorter ones end with zeros.
     """
 
     takes_vectors: ClassVar[bool] = False
@@ -33,6 +35,10 @@ class Utility(ABC):
     domain: ClassVar[str] = "finite numbers"
     """Phrase for the rewards that `allows` accepts."""
 
+    def __init_subclass__(cls) -> None:
+        if cls.takes_vectors and cls.domain == Utility.domain:
+            cls.domain = "vectors of finite numbers"
+
     @abstractmethod
     def value(self, rewards: Tensor, mask: Tensor) -> Tensor:
         """Return the utility (N,) of each row's candidates."""
@@ -42,12 +48,33 @@ class Utility(ABC):
         """Return the semivalues (N, K), in any floating type; undefined where the mask is False."""
 
     def ranking(self, rewards: Tensor) -> Tensor:
-        """Return (N, K) numbers by which candidates are ranked; by default their rewards."""
-        return rewards
+        """Return (N, K) numbers by which candidates are ranked; by default their rewards, or of
+        vectors the utility of each candidate alone.
+        """
+        if not self.takes_vectors:
+            return rewards
+        if not rewards.numel():
+            return rewards.new_zeros(rewards.shape[:2])
+        alone = rewards.flatten(0, 1).unsqueeze(1)
+        present = torch.ones(alone.shape[:2], dtype=torch.bool, device=rewards.device)
+        return self.value(alone, present).view(rewards.shape[:2])
 
     def allows(self, rewards: Tensor) -> Tensor:
         """Return in the shape of ``rewards`` which numbers may be rewards, as bool."""
         return rewards.isfinite()
+
+    def accepts(self, reward: Tensor) -> bool:
+        """Return whether a reward function may return this number () or vector (M,)."""
+        return bool(self.allows(reward).all())
+
+    def project(self, vectors: Tensor | ArrayLike, draw: str | int) -> Tensor:
+        """Return what credit is computed from, float64, for vectors as `accepts` takes them.
+
+        Args:
+            vectors: (..., M).
+            draw: Names prompt, step and run, for utilities that draw at random.
+        """
+        return torch.as_tensor(vectors, dtype=torch.float64)
 
 
 UTILITIES: Registry[type[Utility]] = Registry("utility")

@@ -65,7 +65,7 @@ def compute_shares(
     """
     shares = allocate_checked(rewards, mask, utility, allocator, dtype)
     payable = shares
-    if (rewards < 0).any():
+    if rewards.numel() and rewards.amin() < 0:
         rewards = _without_negatives(rewards.to(shares.dtype), mask)
         payable = allocate_checked(rewards, mask, utility, allocator, dtype)
     return Shares(shares, payable, utility_checked(rewards, mask, utility, dtype))
@@ -117,6 +117,8 @@ def weigh_shares(
 
 
 def _without_negatives(rewards: Tensor, mask: Tensor) -> Tensor:
-    """Return each set shifted up by its lowest reward, if that is negative."""
+    """Return each set shifted up by its lowest reward, if that is negative; vectors component by
+    component.
+    """
     lowest = rewards.amin(dim=1, keepdim=True).clamp(max=0.0)
-    return (rewards - lowest).masked_fill(~mask, 0.0)
+    return (rewards - lowest).masked_fill(~mask if rewards.dim() == 2 else ~mask.unsqueeze(2), 0.0)

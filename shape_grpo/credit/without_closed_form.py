@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from shape_grpo.credit.semivalues import Semivalue
 from shape_grpo.credit.subsets import subset_semivalue
@@ -84,24 +85,33 @@ class SoftmaxChoice(SubsetUtility):
 class Custom(SubsetUtility):
     """U(S) from a custom function. U(empty) = 0: the function's result for it is not used.
 
-    The function is called as ``function(rewards, coalitions)`` with float64 rewards (N, K), 0
-    outside the bool coalitions (N, K), and returns U (N,). It is tried on a few small sets at the
-    start, to see that the order of candidates does not matter to it.
+    The function is called as ``function(rewards, coalitions)`` with float64 rewards (N, K), or
+    (N, K, M) of vectors, 0 outside the bool coalitions (N, K), and returns U (N,). It is tried on a
+    few small sets at the start, to see that the order of candidates does not matter to it.
 
     Attributes:
         function: ``package.module:function``, or the function itself.
+        components: M, if a candidate's reward is a vector; shorter ones end with zeros. None: it is
+            one number.
     """
 
     function: str | Callable[[Tensor, Tensor], Tensor]
+    components: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._function = (
             load_function(self.function) if isinstance(self.function, str) else self.function
         )
+        vector: tuple[int, ...] = ()
+        if self.components is not None:
+            check_components(self.components)
+            self.takes_vectors, vector = True, (self.components,)
+            self.domain = f"vectors of up to {self.components} finite numbers"
         generator = torch.Generator().manual_seed(0)
         mask = torch.arange(4) < torch.arange(1, 5).unsqueeze(1)
-        rewards = torch.rand(4, 4, generator=generator, dtype=torch.float64) * mask
+        rewards = torch.rand(4, 4, *vector, generator=generator, dtype=torch.float64)
+        rewards *= mask.view(4, 4, *[1] * len(vector))
         values, reversed_values = (
             self.value(rewards, mask),
             self.value(rewards.flip(1), mask.flip(1)),
@@ -113,6 +123,8 @@ class Custom(SubsetUtility):
             )
 
     def value(self, rewards: Tensor, mask: Tensor) -> Tensor:
+        if self.components is not None:
+            rewards = pad(rewards, (0, self.components - rewards.shape[2]))
         try:
             values = torch.as_tensor(self._function(rewards.double(), mask))
         except Exception as error:
@@ -133,6 +145,23 @@ class Custom(SubsetUtility):
                 f"{rewards[row, mask[row]].tolist()}"
             )
         return values
+
+    def allows(self, rewards: Tensor) -> Tensor:
+        few_enough = self.components is None or rewards.shape[-1] <= self.components
+        return super().allows(rewards) & few_enough
+
+
+def check_components(components: int) -> None:
+    """Check the length of a vector reward.
+
+    Raises:
+        ValueError: It is no whole number of 1 or more.
+    """
+    if not isinstance(components, int) or components < 1:
+        raise ValueError(
+            f"utility option components={components!r}: use the length of a reward vector, a whole "
+            "number of 1 or more"
+        )
 
 
 def load_function(path: str) -> Callable[..., Any]:

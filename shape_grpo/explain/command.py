@@ -46,7 +46,7 @@ def command() -> argparse.ArgumentParser:
         "values",
         nargs="*",
         metavar="REWARD or KEY=VALUE",
-        help="a candidate's reward, as 5, or 1,0,1 for coverage; or a setting",
+        help="a candidate's reward, as 5, or 1,0,1 for a utility of vectors; or a setting",
     )
     add("--texts", nargs="+", metavar="TEXT", help="the candidates that the rewards are of")
     add(
@@ -162,7 +162,7 @@ def _read_reward(written: str, config: ShapeGRPOConfig) -> float | list[float]:
     if len(numbers) > 1:
         raise ValueError(
             f"{written} is a list, and utility={config.utility} takes one number per candidate; "
-            "utility=coverage takes lists"
+            "utility=best_per_component and utility=coverage take lists"
         )
     return numbers[0]
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from shape_grpo.advantage import Reward
 
+LONGEST = 24
+"""Characters of a vector that `format_reward` writes."""
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -61,6 +64,7 @@ class CreditedCandidate:
         reward: Its reward.
         rule: Problem and rule, such as "duplicate: floor"; empty for an ordinary candidate.
         counts: Whether it belongs to the set.
+        best_for: Of a vector, the number of components at which it is the best of its set.
         share: Its share of the set's reward.
         weight: Credit weight under ``reweight``.
         advantages: Name of a view to the advantage of its tokens.
@@ -71,6 +75,7 @@ class CreditedCandidate:
     reward: Reward | None = None
     rule: str = ""
     counts: bool = True
+    best_for: int | None = None
     share: float | None = None
     weight: float | None = None
     advantages: Mapping[str, float | None] = field(default_factory=dict)
@@ -131,9 +136,12 @@ class CreditedResponse:
 
 
 def format_reward(reward: Reward | None) -> str:
-    """Write a reward in short; vectors as ``1,0,1``."""
+    """Write a reward in short; vectors as ``1,0,1``, long ones by their first numbers."""
     if reward is None:
         return "failed"
     if isinstance(reward, float | int):
         return f"{reward:.4g}"
-    return ",".join(f"{value:g}" for value in reward) or "none"
+    written = ",".join(f"{value:.4g}" for value in reward)
+    if len(written) > LONGEST:
+        written = written[:LONGEST].rpartition(",")[0] + ",\N{HORIZONTAL ELLIPSIS}"
+    return written or "none"

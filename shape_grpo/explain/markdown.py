@@ -44,7 +44,7 @@ def _cell(text: str) -> str:
 
 
 def _reward(reward: Reward | None) -> str:
-    if isinstance(reward, list | bytes):
+    if isinstance(reward, list | bytes) and all(value in (0, 1) for value in reward):
         return f"{sum(reward):g} of {len(reward)}"
     return format_reward(reward)
 

@@ -22,6 +22,7 @@ from shape_grpo.credit import (
     check_rewards,
     compute_shares,
     set_utility,
+    times_best,
 )
 
 
@@ -32,8 +33,10 @@ def explain_set(
 ) -> None:
     """Print the credit of each candidate of one set, and a description of the method.
 
-    The first columns are in units of the reward: the reward; the share of the set's utility; the
-    credit under GRPO (the whole utility) and under winner-takes-all. The last two are the advantage
+    The first columns are in units of the reward: the reward, of a vector the utility of the
+    candidate alone; the share of the set's utility; the credit under GRPO (the whole utility) and
+    under winner-takes-all. Vectors have a column more: the number of components at which a
+    candidate is the best. The last two are the advantage
     of a candidate's tokens where GRPO gives the set A = 1 or A = -1, for candidates of equal length
     and a set alone in its group.
 
@@ -57,6 +60,8 @@ def explain_set(
             "utility=oracle asks a function about the texts, so that rewards say nothing: give "
             "--response and --reward"
         )
+    if utility.takes_vectors:
+        rewards = [utility.project(reward, "").tolist() for reward in rewards]
     batch = stack_rewards([rewards], vectors=utility.takes_vectors)
     if isinstance(utility, TextUtility):
         utility = utility.bind(texts)
@@ -71,8 +76,10 @@ def explain_set(
         )
         return own[0]
 
+    components = {"best for": times_best(batch)[0]} if utility.takes_vectors else {}
     columns = {
         "reward": utility.ranking(batch)[0],
+        **components,
         "share": shares.shares[0],
         "GRPO": set_utility(batch, utility=utility).expand(len(rewards)),
         "winner takes all": allocate(batch, utility=utility, allocator="winner_takes_all")[0],

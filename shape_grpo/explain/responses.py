@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from shape_grpo.advantage import (
     ADVANTAGES,
@@ -18,7 +19,7 @@ from shape_grpo.advantage import (
     candidate_advantages,
 )
 from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.credit import Split
+from shape_grpo.credit import Split, times_best
 from shape_grpo.explain.credited import CreditedCandidate, CreditedResponse
 from shape_grpo.explain.reading import ReadResponse
 from shape_grpo.rewards import (
@@ -32,7 +33,7 @@ from shape_grpo.rewards import (
 NO_ROW: Mapping[str, Any] = {"data_source": "", "reward_model": {"ground_truth": ""}}
 """Row for the reward function where no row of the data is given."""
 
-Views = Mapping[str, tuple[torch.Tensor, torch.Tensor]]
+Views = Mapping[str, tuple[Tensor, Tensor]]
 """Name of a view to the advantages (N, K) of candidates and (N,) of shared tokens."""
 
 
@@ -92,7 +93,7 @@ def credit_group(
         ValueError: A custom allocator or advantage failed; the message says how.
     """
     try:
-        split, scores, views = _credit(records, others, config)
+        split, scores, views, best_for = _credit(records, others, config)
     except Exception as error:
         functions = config.method.allocator.allocate, ADVANTAGES[config.advantage]
         raise ValueError(
@@ -107,6 +108,7 @@ def credit_group(
             replace(
                 candidate,
                 reward=records[row].rewards[column := next(columns)],
+                best_for=None if best_for is None else int(best_for[row, column]),
                 share=split.shares[row, column].item(),
                 weight=split.weights[row, column].item(),
                 advantages={name: own[row, column].item() for name, (own, _) in views.items()},
@@ -129,16 +131,17 @@ def credit_group(
 
 def _credit(
     records: Sequence[CandidateRecord], others: Sequence[float], config: ShapeGRPOConfig
-) -> tuple[Split, list[float], Views]:
+) -> tuple[Split, list[float], Views, Tensor | None]:
     method = config.method
     records = config.training_records(records, ["the prompt"] * len(records))
     padded = [*records, *[CandidateRecord()] * len(others)]
     batch = CandidateBatch.collate(padded, vectors=method.utility.takes_vectors)
+    best_for = times_best(batch.rewards) if method.utility.takes_vectors else None
     lengths, shares = batch.ends - batch.starts, batch.compute_shares(method)
     scores = [math.nan if record.is_unknown else config.score(record) for record in records]
     split = method.weigh(shares, batch.mask, lengths)
 
-    def advantages(scores: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
+    def advantages(scores: Sequence[float]) -> tuple[Tensor, Tensor]:
         exact = torch.tensor(scores, dtype=torch.float64)
         group = ["the prompt"] * len(padded)
         return candidate_advantages(
@@ -146,5 +149,6 @@ def _credit(
         )
 
     if len(padded) > 1:
-        return split, scores, {"advantage": advantages([*scores, *others])}
-    return split, scores, {"A = 1": advantages([1.0]), "A = -1": advantages([-1.0])}
+        return split, scores, {"advantage": advantages([*scores, *others])}, best_for
+    views = {"A = 1": advantages([1.0]), "A = -1": advantages([-1.0])}
+    return split, scores, views, best_for

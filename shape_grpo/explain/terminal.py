@@ -74,16 +74,24 @@ def _table(response: CreditedResponse) -> Table:
     # The one column that gives way on a narrow terminal.
     table.add_column("candidate", overflow="fold")
     table.add_column("rule", no_wrap=True)
-    for heading in ("reward", "share", "weight", response.unit, *response.shared):
+    best_for = (
+        ["best for"] if any(each.best_for is not None for each in response.candidates) else []
+    )
+    headings = ["reward", *best_for, "share", "weight", response.unit, *response.shared]
+    for heading in headings:
         table.add_column(heading.replace(" ", "\N{NO-BREAK SPACE}"), justify="right", no_wrap=True)
     for number, candidate in enumerate(response.candidates, 1):
         name = Text(visible(" ".join(candidate.text.split())))
         name.truncate(60, overflow="ellipsis")
-        table.add_row(str(number), name, candidate.rule, *_cells(candidate, response))
+        reward, *rest = _cells(candidate, response)
+        if best_for:
+            rest.insert(0, "-" if candidate.best_for is None else str(candidate.best_for))
+        table.add_row(str(number), name, candidate.rule, reward, *rest)
     owned = sum(candidate.length for candidate in response.candidates if candidate.is_paid)
-    rest = (f"{(value or 0.0) + 0.0:+.3f}" for value in response.shared.values())
+    rest = [f"{(value or 0.0) + 0.0:+.3f}" for value in response.shared.values()]
+    empty = [""] * (len(headings) - 1 - len(rest))
     other = Text("other text", style="italic")
-    table.add_row("", other, "", "", "", "", str(response.length - owned), *rest)
+    table.add_row("", other, "", *empty, str(response.length - owned), *rest)
     return table
 
 

@@ -34,6 +34,12 @@ class Scored:
         """Identity of the candidate: candidates of one response that share it are duplicates."""
         return read_identity(self.details)
 
+    def projected(self, utility: Utility, draw: str) -> Scored:
+        """Return the result with a vector reward as credit is computed from it."""
+        if not isinstance(self.reward, list):
+            return self
+        return Scored(utility.project(self.reward, draw).tolist(), self.details)
+
 
 def indices_to_score(found: CandidateSet) -> list[int]:
     """Return the indices in ``found.checked`` of the candidates that a function is asked about."""
@@ -70,9 +76,10 @@ class ScoredSet:
         scored: Mapping[int, Scored],
         config: ShapeGRPOConfig,
         failures: FailureLog,
+        draw: str = "",
     ) -> ScoredSet:
-        """Apply the rule ``duplicate`` by the identities that the reward function returned, and
-        split a utility that reads texts.
+        """Apply the rule ``duplicate`` by the identities that the reward function returned, project
+        vectors, and split a utility that reads texts.
 
         If such a utility fails, all candidates of the response have failed.
 
@@ -81,17 +88,20 @@ class ScoredSet:
             scored: Index in ``found.checked`` to the result.
             config: Reward under the rule ``floor``, utility and allocator.
             failures: Log of failures.
+            draw: As for `shape_grpo.credit.Utility.project`.
         """
         found = found.with_identities({n: each.identity for n, each in scored.items()})
+        utility = config.method.utility
         settled = cls(
             found,
             [
-                scored[index] if each.rule == "score" else Scored(config.floor)
+                scored[index].projected(utility, draw)
+                if each.rule == "score"
+                else Scored(config.floor)
                 for index, each in enumerate(found.checked)
                 if each.counts
             ],
         )
-        utility = config.method.utility
         if not isinstance(utility, TextUtility):
             return settled
         texts = [candidate.text for candidate in found.candidates]

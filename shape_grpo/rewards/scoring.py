@@ -59,7 +59,9 @@ class RewardFunction:
         self.text_argument = text_argument(function)
         check_text_argument(function, config)
 
-    async def score_set(self, found: CandidateSet, arguments: Arguments) -> ScoredSet:
+    async def score_set(
+        self, found: CandidateSet, arguments: Arguments, draw: str = ""
+    ) -> ScoredSet:
         """Score the candidates of a response.
 
         Where the function returns an ``identity``, the rule ``duplicate`` goes by it.
@@ -67,6 +69,7 @@ class RewardFunction:
         Args:
             found: The candidates.
             arguments: Returns the arguments of each candidate's call, without ``keywords``.
+            draw: Names run, step and prompt, for utilities that draw at random.
         """
         if isinstance(self.config.method.utility, Oracle):
 
@@ -82,7 +85,7 @@ class RewardFunction:
             # Candidates that a function compares must be seen together.
             indices = [*first, *more] if self.text_argument == "solution_strs" else more
             scored |= await self._score_some(found, indices, arguments)
-        return ScoredSet.settle(found, scored, self.config, self.failures)
+        return ScoredSet.settle(found, scored, self.config, self.failures, draw)
 
     async def score_texts(
         self, texts: Sequence[str], arguments: Arguments, places: Sequence[Place]

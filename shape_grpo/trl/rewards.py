@@ -134,6 +134,7 @@ class CandidateRewards:
         self,
         found: Sequence[CandidateSet | Exception],
         examples: Sequence[Example],
+        draw: str = "",
         **shared: Any,
     ) -> list[CandidateRecord]:
         """Return one record per response.
@@ -141,6 +142,7 @@ class CandidateRewards:
         Args:
             found: Candidates of each response, or the error of a format that failed on it.
             examples: The responses.
+            draw: Names run and step, for utilities that draw at random.
             **shared: Arguments that are no lists with one entry per candidate (``trainer_state``).
 
         Raises:
@@ -159,8 +161,8 @@ class CandidateRewards:
             further = self._score(sets, again, examples, shared)
             scored = [{**first, **rest} for first, rest in zip(scored, further, strict=True)]
         settled = [
-            ScoredSet.settle(*each, self.options, self.failures)
-            for each in zip(sets, scored, strict=True)
+            ScoredSet.settle(each, of_answer, self.options, self.failures, f"{draw} {prompt}")
+            for each, of_answer, (_, prompt, *_) in zip(sets, scored, examples, strict=True)
         ]
         return [self._record(*each) for each in zip(found, settled, strict=True)]
 

@@ -177,8 +177,13 @@ class ShapEGRPOTrainer(GRPOTrainer):
             pairs = zip(inputs, self.environments, strict=True)
             inputs = [{**row, "environments": environment} for row, environment in pairs]
         examples = zip(inputs, prompts, completions, completion_ids, strict=True)
+        step = self.state.global_step if self._mode == "train" else None
         return self._reward_candidates(
-            found, list(examples), trainer_state=self.state, log_metric=self._log_metric
+            found,
+            list(examples),
+            f"{self.args.seed} {step}",
+            trainer_state=self.state,
+            log_metric=self._log_metric,
         )
 
     def _find(self, number: int, ids: list[int]) -> CandidateSet | Exception:

@@ -28,6 +28,8 @@ averages numbers and lists into its validation metrics."""
 TURNS_KEY = "shape_grpo_turns"
 """Key in the ``extra_fields`` of an agent loop's output; the value is a list of ``(start, end)``,
 the spans of tokens that the policy wrote."""
+STEP_KEY = "shape_grpo_step"
+"""Key beside it: the step that the response was asked for in; None in a validation."""
 TRAINER_MODES = {
     "shape_grpo": "sync",
     "shape_grpo_colocate_async": "colocate_async",

@@ -20,7 +20,7 @@ from shape_grpo.advantage import CandidateRecord, stack_rewards
 from shape_grpo.candidates import end_of_turn_ids, find_candidates
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.rewards import Failure, RewardFunction, ScoredSet, candidate_arguments
-from shape_grpo.verl.checks import RECORD_KEY, REWARD_MANAGER, TURNS_KEY
+from shape_grpo.verl.checks import RECORD_KEY, REWARD_MANAGER, STEP_KEY, TURNS_KEY
 
 
 @register(REWARD_MANAGER)
@@ -29,8 +29,8 @@ class MultiCandidateRewardManager(RewardManagerBase):
 
     The reward function is any ordinary verl ``compute_score``, sync or async. It is called as verl
     calls it, with one candidate's text as ``solution_str`` and two more keys in ``extra_info``:
-    ``candidate_index`` (from 0) and ``num_candidates``. It returns a number, or for the utility
-    ``coverage`` a list of numbers, or a dict with either under ``score``. A true ``fallback`` in
+    ``candidate_index`` (from 0) and ``num_candidates``. It returns a number, or for utilities
+    of vectors a list of numbers, or a dict with either under ``score``. A true ``fallback`` in
     the dict says that the reward is a fallback (a judge did not answer), and is counted. The
     candidates of a response are scored concurrently (`shape_grpo.rewards.RewardFunction`).
 
@@ -67,6 +67,7 @@ class MultiCandidateRewardManager(RewardManagerBase):
         super().__init__(config, tokenizer, compute_score)
         self.compute_score = compute_score or default_compute_score
         self.options = ShapeGRPOConfig.from_algorithm(config.algorithm)
+        self.seed = (config.get("data") or {}).get("seed")
         rollout = config.actor_rollout_ref.rollout
         self.max_response_length: int = rollout.response_length
         # vLLM ends a response at either limit of prompt and response in all.
@@ -115,7 +116,11 @@ class MultiCandidateRewardManager(RewardManagerBase):
         except Exception as error:  # of a format, on a text that a policy wrote
             record, scored = self.reward_function.failures.unread(error), ScoredSet()
         else:
-            scored = await self.reward_function.score_set(found, partial(self._arguments, fields))
+            step = (fields.get("tool_extra_fields") or {}).get(STEP_KEY)
+            # Not verl's uid, which is random.
+            draw = f"{self.seed} {step} {_prompt_ids(item, length)}"
+            arguments = partial(self._arguments, fields)
+            scored = await self.reward_function.score_set(found, arguments, draw)
             record = scored.record
         score = self.options.score(record)
         return {
@@ -151,7 +156,8 @@ class MultiCandidateRewardManager(RewardManagerBase):
     ) -> dict[str, Any]:
         """Return the arguments of the reward function for one candidate."""
         tool_fields = dict(fields.get("tool_extra_fields") or {})
-        tool_fields.pop(TURNS_KEY, None)
+        for key in (TURNS_KEY, STEP_KEY):
+            tool_fields.pop(key, None)
         return candidate_arguments(
             fields,
             text,

@@ -112,6 +112,30 @@ def union(weights):
     return value
 
 
+def best_of_each(weights):
+    """Of vectors that are padded with zeros to the length of the weights."""
+
+    def value(vectors):
+        return sum(
+            w * max(vector[m] for vector in vectors if m < len(vector))
+            for m, w in enumerate(weights)
+            if any(m < len(vector) for vector in vectors)
+        )
+
+    return value
+
+
+def norm_of_bests(vectors):
+    """Of a vector of the best of each component, of either sign."""
+    return math.hypot(*map(max, zip(*vectors, strict=True)))
+
+
+def norm_of_bests_of_coalitions(rewards, coalitions):
+    """The same for ``custom``, which is shown vectors of three numbers."""
+    assert rewards.shape[2] == 3
+    return rewards.masked_fill(~coalitions.unsqueeze(2), -math.inf).amax(1).norm(dim=1)
+
+
 def spread(rewards, coalitions):
     """A utility of one's own, for ``custom``: best minus worst, and a bonus for size."""
     best = rewards.masked_fill(~coalitions, -math.inf).amax(1)
@@ -146,6 +170,14 @@ TESTS = {
     "twins": [[1, 1, 0], [1, 1, 0], [0, 1, 0]],
     "six": [[1, 1, 1], [0, 0, 0], [0, 1, 0], [1, 0, 1], [0, 1, 1], [1, 1, 0]],
 }
+VECTORS = {
+    "one": [[0.5, 0, 2]],
+    "zeros": [[0, 0, 0], [0, 0, 0]],
+    "specialists and a generalist": [[3, 0, 0], [0, 3, 0], [0, 0, 3], [2, 2, 2]],
+    "twins": [[1, 0.25, 0], [1, 0.25, 0], [0.5, 0.5, 0.1]],
+    "tests": TESTS["six"],
+    "six": [[0.7, 1, 0], [2.5, 0.1, 3], [0.7, 0, 1e-9], [0, 0, 0], [90, 4, 0.3], [0.7, 4, 0.2]],
+}
 
 UTILITIES = {
     # name, options, plain definition, sets
@@ -168,6 +200,26 @@ UTILITIES = {
     "noisy_or": ("noisy_or", {}, lambda r: 1 - math.prod(1 - p for p in r), CHANCES),
     "coverage": ("coverage", {}, union([1, 1, 1]), TESTS),
     "coverage, weighted": ("coverage", {"weights": [0.5, 3, 0]}, union([0.5, 3, 0]), TESTS),
+    "best per component": ("best_per_component", {}, best_of_each([1, 1, 1]), VECTORS),
+    "best per component, weighted": (
+        "best_per_component",
+        {"weights": [0.5, 3, 0]},
+        best_of_each([0.5, 3, 0]),
+        VECTORS,
+    ),
+    # Of vectors that are projected already.
+    "weightings": (
+        "weightings",
+        {"components": 2, "number": 3},
+        best_of_each([1, 1, 1]),
+        VECTORS,
+    ),
+    "custom, of vectors": (
+        "custom",
+        {"function": "tests.credit.oracles:norm_of_bests_of_coalitions", "components": 3},
+        norm_of_bests,
+        VECTORS,
+    ),
 }
 
 

@@ -23,14 +23,16 @@ every_law = pytest.mark.parametrize(
     ("allocator", "options", "chances"), LAWS.values(), ids=LAWS.keys()
 )
 TITLES = ["max", "mean", "best 2", "softmax", "custom", "noisy_or"]
+VECTORS = ["best per component, weighted", "weightings", "custom, of vectors"]
 
 
 class Policies:
     """K independent softmax policies over the items of a table of rewards, and all outcomes."""
 
-    def __init__(self, count, *, shared, seed=0):
+    def __init__(self, count, *, shared, seed=0, vectors=False):
         generator = torch.Generator().manual_seed(10 * count + seed)
-        self.items = torch.rand(4, generator=generator, dtype=torch.float64)
+        reward = (3,) if vectors else ()
+        self.items = torch.rand(4, *reward, generator=generator, dtype=torch.float64)
         shape = (1 if shared else count, 4)
         self.logits = torch.randn(shape, generator=generator, dtype=torch.float64)
         self.logits.requires_grad_()
@@ -67,12 +69,13 @@ def utility_of_some(value, rewards):
 
 
 @every_law
-@pytest.mark.parametrize("title", TITLES)
+@pytest.mark.parametrize("title", TITLES + VECTORS)
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_the_update_is_the_gradient_of_best_of_s(count, shared, title, allocator, options, chances):
     name, utility_options, value, _ = oracles.UTILITIES[title]
-    utility, policies = make_utility(name, **utility_options), Policies(count, shared=shared)
+    utility = make_utility(name, **utility_options)
+    policies = Policies(count, shared=shared, vectors=utility.takes_vectors)
     credit = allocate(
         policies.rewards, utility=utility, allocator=make_allocator(allocator, **options)
     )

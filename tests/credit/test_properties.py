@@ -25,6 +25,11 @@ UTILITIES = {
     "softmax": (make_utility("softmax", temperature=5.0), numbers, None),
     "noisy_or": (make_utility("noisy_or"), chances, 0.0),
     "coverage": (make_utility("coverage", weights=[1, 2, 0.5]), tests_passed, [0.0] * 3),
+    "best per component": (
+        make_utility("best_per_component", weights=[1, 2, 0.5]),
+        st.lists(st.one_of(st.sampled_from([0.0, 1.0]), st.floats(0, 50)), min_size=3, max_size=3),
+        [0.0] * 3,
+    ),
     "custom": (
         make_utility("custom", function=lambda r, m: r.pow(2).sum(1) / m.sum(1).clamp(min=1)),
         numbers,
@@ -34,6 +39,7 @@ UTILITIES = {
 every_game = pytest.mark.parametrize(
     ("utility", "reward", "nothing"), UTILITIES.values(), ids=UTILITIES.keys()
 )
+NULL = ["max", "sum", "top_m", "owa", "noisy_or", "coverage", "best per component"]
 EFFICIENT = ("shapley", "banzhaf", "uniform", "winner_takes_all")
 SEMIVALUES = ("shapley", "banzhaf", "leave_one_out", "beta_shapley", "attention")
 OPTIONS = {
@@ -86,7 +92,7 @@ def test_symmetry(utility, reward, nothing, allocator, data):
 
 
 @pytest.mark.parametrize("allocator", SEMIVALUES)
-@pytest.mark.parametrize("name", ["max", "sum", "top_m", "owa", "noisy_or", "coverage"])
+@pytest.mark.parametrize("name", NULL)
 @steady
 @given(data=st.data())
 def test_null_player(name, allocator, data):

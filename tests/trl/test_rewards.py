@@ -77,6 +77,22 @@ def test_vectors_are_summed_as_well(tmp_path):
     assert found == [[[1, 1], [0, 1]], [[0, 1]], [], [[1, 1], [0, 1]]]
 
 
+def test_weightings_are_drawn_by_prompt_and_step(tmp_path):
+    def aspects(completions, **columns):
+        return [[2.0, 0.0, 1.0]] * len(completions)
+
+    def found(prompts, step):
+        block = {"utility": "weightings", "utility_options": {"components": 3}}
+        trainer = make_trainer(tmp_path, aspects, RESPONSES, prompts=prompts, **block)
+        trainer.state.global_step = step
+        scored_batch(trainer)
+        return [reward for record in trainer.records for reward in record.rewards]
+
+    first, *others, last = found(("p", "q"), 0)
+    assert len(first) == 16 and first == others[0] == others[1] != last == others[-1]
+    assert found(("p", "q"), 0)[0] == first != found(("p", "q"), 1)[0]
+
+
 def raises(completions, **columns):
     if "a" in completions:
         raise RuntimeError("no answer to a")

@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
-from verl.experimental.agent_loop import AgentLoopOutput
+from verl.experimental.agent_loop import AgentLoopOutput, agent_loop
 from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics
 from verl.experimental.reward_loop.reward_manager import get_reward_manager_cls
 from verl.trainer.ppo.v1 import AgentLoopWorkerTQ
@@ -290,3 +290,54 @@ def test_turns_are_the_runs_of_ones():
     for length, turns in {**expected, 9: every, 10: every}.items():
         assert turns_of(mask[:length]) == turns
     assert turns_of([0, 0]) == []
+
+
+def test_weightings_are_drawn_by_prompt_step_and_seed_and_one_for_all_validations(
+    tokenizer, recipe_config, monkeypatch
+):
+    """Through verl's `_run_agent_loop` and `_compute_score`."""
+    block = {"utility": "weightings", "utility_options": {"components": 3}}
+    config = recipe_config.copy()
+    OmegaConf.update(config, "algorithm.shape_grpo", block, force_add=True)
+
+    async def drawn(prompt, step, validate, seed):
+        config.data.seed = seed
+        manager = get_reward_manager_cls("multi_candidate")(
+            config, tokenizer, lambda **_: [2.0, 0.0, 1.0]
+        )
+        manager.loop = asyncio.get_running_loop()
+        output = output_of(tokenizer, ["<candidate>Alien</candidate>"], prompt)
+
+        class Loop:
+            async def run(self, sampling_params, **kwargs):
+                return output
+
+        async def postprocess(output, validate, **kwargs):
+            await worker._compute_score([output], kwargs)
+
+        monkeypatch.setattr("hydra.utils.instantiate", lambda **_: Loop())
+        monkeypatch.setitem(agent_loop._agent_loop_registry, "mine", {})
+        worker = object.__new__(WORKER)
+        worker.config = config
+        remote = SimpleNamespace(remote=manager.run_single)
+        worker.reward_loop_worker_handles = [SimpleNamespace(compute_score=remote)]
+        worker.processor, worker.mm_processor_kwargs = None, {}
+        worker.llm_client = worker.tokenizer = worker.hf_model_type = worker.dataset_cls = None
+        worker.tools = []
+        worker._agent_loop_postprocess = postprocess
+        row = {"data_source": "films", "reward_model": {"ground_truth": ""}, "extra_info": {}}
+        trajectory = {"step": step, "sample_index": 0, "rollout_n": 0, "validate": validate}
+        await worker._run_agent_loop(
+            {}, trajectory, agent_name="mine", trace=False, global_steps=step, **row
+        )
+        assert set(output.extra_fields) == {"tool_rewards", "reward_extra_info"}
+        return record_of(output).rewards
+
+    def rewards(prompt="Which?", step=3, validate=False, seed=1):
+        return asyncio.run(drawn(prompt, step, validate, seed))
+
+    usual = rewards()
+    assert len(usual[0]) == 16 and usual == rewards()
+    others = [rewards(step=4), rewards(prompt="Who?"), rewards(seed=2), rewards(validate=True)]
+    assert usual not in others and len({str(other) for other in others}) == 4
+    assert rewards(validate=True) == rewards(validate=True, step=4)

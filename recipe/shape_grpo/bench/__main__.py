@@ -12,6 +12,7 @@ from recipe.shape_grpo.bench import (
     reward,
     sandbox,
     scatter,
+    vectors,
 )
 from recipe.shape_grpo.common.command import CommandParser
 
@@ -23,6 +24,7 @@ BENCHMARKS: dict[str, Any] = {
     "long_run": long_run.run,
     "sandbox": sandbox.run,
     "reward": reward.run,
+    "vectors": vectors.run,
 }
 
 if __name__ == "__main__":

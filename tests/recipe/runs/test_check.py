@@ -20,6 +20,7 @@ from tests.candidates.sample_tokenizers import make_tokenizer
 
 ROOT = Path(__file__).parents[3]
 JUDGE = "reward.custom_reward_function.reward_kwargs.base_url=http://localhost:8000/v1"
+COMPONENTS = "algorithm.shape_grpo.utility_options.components=3"
 TASKS = ["movielens", "netflix", "netflix_history", "aclsum", "aclsum_rouge", "ds1000"]
 CPU = {"VERL_PLATFORM": "cpu"}
 SCALES = {"quickstart": "movielens", "smoke": "aclsum_rouge"}
@@ -49,18 +50,30 @@ def made_up_data(tmp_path):
     return make
 
 
+def of_method(method):
+    """Its flags: a method of vectors is told their length."""
+    vectors = "components" in method_options(method).get("utility_options", {})
+    return [f"+method={method}", *[COMPONENTS] * vectors]
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("task", TASKS)
 def test_every_cell_is_valid(task, method):
     judge = [JUDGE] if task == "aclsum" else []
-    config = compose_config([f"+task={task}", f"+method={method}", *judge])
+    config = compose_config([f"+task={task}", *of_method(method), *judge])
     check_config(config)
     estimators = {"grpo": "grpo", "best_of_k": "shape_grpo_rollouts"}
     assert config.algorithm.adv_estimator == estimators.get(method, "shape_grpo")
     for name, value in ({} if method == "grpo" else method_options(method)).items():
-        assert config.algorithm.shape_grpo[name] == value
+        told = {"components": 3} if value == {"components": "???"} else value
+        assert config.algorithm.shape_grpo[name] == told
     assert config.trainer.experiment_name.endswith(method)
     assert config.algorithm.shape_grpo.max_candidates == config.dataset.candidates
+
+
+def test_a_method_of_vectors_says_that_it_needs_their_length():
+    with pytest.raises(ValueError, match=r"utility_options.* components"):
+        check_config(compose_config(["+task=movielens", "+method=vpo"]))
 
 
 def keys_of(block, prefix=""):
@@ -96,7 +109,7 @@ def test_every_cell_has_a_twin_without_a_gpu(task):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("scale", SCALES)
 def test_the_quickstart_and_the_smoke_test_take_any_method(scale, method):
-    overrides = [f"+task={SCALES[scale]}", f"+scale={scale}", f"+method={method}", "+backend=cpu"]
+    overrides = [f"+task={SCALES[scale]}", f"+scale={scale}", *of_method(method), "+backend=cpu"]
     config = compose_config(overrides)
     check_config(config, CPU)
     assert config.trainer.experiment_name == f"{config.dataset.name}-k3-{method}"

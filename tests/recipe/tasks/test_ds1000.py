@@ -203,7 +203,7 @@ def test_rows_can_be_scored(task):
     assert run_tests(Sandbox(), row["reward_model"]["ground_truth"], reference) == 1.0
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [name for name in METHODS if "vpo" not in name])
 def test_noisy_or_equals_max_if_solutions_pass_or_fail(method):
     """1 - (1 - r_1) ... (1 - r_K) is the largest r_k if each is 0 or 1, in every subset too.
 
