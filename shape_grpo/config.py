@@ -81,6 +81,9 @@ class ShapeGRPOConfig(CandidateRules):
             call may hold all candidates of a batch. The default is twice the worst case of
             ACLSum's judge, four retries of 60 seconds, and far above a sandbox's 10 seconds per
             test.
+        reward_calls: ``threads``: reward functions are called in threads of this process.
+            ``processes``: in the main threads of processes of their own, for functions that use
+            ``signal.alarm``, compute in Python, hang or crash. Each imports the function's file.
         per_response: Whether a reward function of TRL is called with the candidates of one response
             at a time, concurrently, or with those of all responses (TRL only).
         log_samples_every: Number of steps between two logs of responses with their credit, from the
@@ -107,6 +110,7 @@ class ShapeGRPOConfig(CandidateRules):
     max_error_share: float = 0.5
     error_window: int = 3
     reward_timeout: float = 600.0
+    reward_calls: str = "threads"
     per_response: bool = False
     log_samples_every: int = 10
     log_samples: int = 4
@@ -121,6 +125,7 @@ class ShapeGRPOConfig(CandidateRules):
         utility = self.method.utility
         self._check_reward_weights()
         check_choice("on_error", self.on_error, ("skip", "raise"))
+        check_choice("reward_calls", self.reward_calls, ("threads", "processes"))
         if not 0 <= self.max_error_share <= 1:
             raise ValueError(f"max_error_share={self.max_error_share}: must be from 0 to 1.")
         if self.error_window < 1:

@@ -5,6 +5,7 @@ that the processes which never train (and Ray starts many) pay nothing. What fai
 a warning, and verl goes on: others may use verl in the same environment.
 """
 
+import os
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -77,6 +78,24 @@ def _check_before_ray(configs: ModuleType) -> None:
     wrap_function_wrapper(configs, "validate_config", validate_config)
 
 
+def _load_files_as_modules(loading: ModuleType) -> None:
+    """Keep files that verl loads in ``sys.modules``, where pickle and dataclasses look for them."""
+
+    def load_module(load: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        path = kwargs["module_path"] if "module_path" in kwargs else args[0]
+        is_named = len(args) > 1 or kwargs.get("module_name")
+        if not path or is_named or not os.path.isfile(path.removeprefix("file://")):
+            return load(*args, **kwargs)
+        from shape_grpo.rewards.function import load_module
+
+        try:
+            return load_module(path)
+        except Exception as error:
+            raise RuntimeError(f"Error loading module from {path}") from error
+
+    wrap_function_wrapper(loading, "load_module", load_module)
+
+
 def _run_on_the_cpu(platforms: ModuleType) -> None:
     import_module("shape_grpo.verl.cpu.platform")
     from shape_grpo.verl.cpu import vllm_metadata
@@ -87,6 +106,7 @@ def _run_on_the_cpu(platforms: ModuleType) -> None:
 for _registry, _ours in _REGISTERED_AFTER.items():
     _after(_registry, partial(_load, _ours))
 _after("verl.utils.config", _check_before_ray)
+_after("verl.utils.import_utils", _load_files_as_modules)
 _after("hydra.core.config_store", hydra_configs.store_configs)
 if cpu.is_asked_for():
     cpu.set_environment()

@@ -85,6 +85,7 @@ def test_verls_switch_is_no_key_of_the_block():
         ),
         ({"truncated": "keep"}, r"truncated=keep.*score, floor, drop"),
         ({"on_error": "ignore"}, r"on_error=ignore.*skip, raise"),
+        ({"reward_calls": "process"}, r"reward_calls=process: .*Did you mean processes\?"),
         ({"max_error_share": 1.5}, r"max_error_share=1\.5: must be from 0 to 1"),
         ({"error_window": 0}, r"error_window=0: must be 1 step or more"),
         ({"log_samples_every": -1}, r"log_samples_every=-1: must be a number of steps, or 0"),

@@ -2,7 +2,7 @@
 
 from shape_grpo.rewards.answers import AnswerWatch
 from shape_grpo.rewards.arguments import candidate_arguments
-from shape_grpo.rewards.calls import EveryThreadHangs, RewardCalls, RewardTimeout, background_loop
+from shape_grpo.rewards.calls import EveryThreadHangs, RewardCalls, background_loop
 from shape_grpo.rewards.failures import ErrorBudget, Failure, FailureLog, failure_in_one_line
 from shape_grpo.rewards.function import (
     check_details,
@@ -12,6 +12,7 @@ from shape_grpo.rewards.function import (
     reward_kwargs,
     weighted_sum,
 )
+from shape_grpo.rewards.processes import RewardCrash, RewardTimeout
 from shape_grpo.rewards.rows import read_row
 from shape_grpo.rewards.scored import Scored, ScoredSet, indices_to_score, more_to_score
 from shape_grpo.rewards.scoring import RewardFunction
@@ -23,6 +24,7 @@ __all__ = [
     "Failure",
     "FailureLog",
     "RewardCalls",
+    "RewardCrash",
     "RewardFunction",
     "RewardTimeout",
     "Scored",

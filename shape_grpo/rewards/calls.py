@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from functools import cached_property
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from shape_grpo.rewards.processes import FunctionInProcess, RewardTimeout
+
 _Outcome = tuple[Any, BaseException | None]
 """Result of a call, and the exception that it raised."""
 
+IDLE_SECONDS = 600.0
+"""Seconds after which a process that is asked nothing ends."""
 
-class RewardTimeout(TimeoutError):
-    """The reward function did not return in time."""
+_OF_THREADS = ("main thread", "event loop in thread", "n't pickle", "not pickle", "process pool")
+"""Parts of the messages of what works in processes and not in threads."""
 
 
 class EveryThreadHangs(RewardTimeout):
@@ -46,20 +51,31 @@ class RewardCalls:
       its loop instead of awaiting, the calls beside it time out too.
     - A sync function may return an awaitable, as a decorated async function or an object with an
       async ``__call__`` does. It is awaited on that event loop, in the time that is left.
+    - With ``processes`` each thread hands its calls to a process (`FunctionInProcess`): no call
+      outlives its timeout, and an async function has one call per process at once.
 
     Args:
         function: The reward function.
         timeout: Seconds per call.
-        threads: Number of threads; None: that of asyncio's default executor.
+        threads: Number of threads; None: that of asyncio's default executor, or one process per CPU
+            core.
+        processes: Whether each thread has a process, where the function is called.
     """
 
     def __init__(
-        self, function: Callable[..., Any], timeout: float, threads: int | None = None
+        self,
+        function: Callable[..., Any],
+        timeout: float,
+        threads: int | None = None,
+        *,
+        processes: bool = False,
     ) -> None:
         self.function = function
         self.timeout = timeout
-        self.threads = threads or min(32, (os.cpu_count() or 1) + 4)
-        self._is_async = inspect.iscoroutinefunction(function)
+        self.processes = processes
+        cores = os.cpu_count() or 1
+        self.threads = threads or (cores if processes else min(32, cores + 4))
+        self._is_async = inspect.iscoroutinefunction(function) and not processes
         # A semaphore belongs to the event loop that first waited for it.
         self._free_threads: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
             WeakKeyDictionary()
@@ -74,6 +90,7 @@ class RewardCalls:
 
         Raises:
             RewardTimeout: It did not return in time, or was not called because too many calls hang.
+            RewardCrash: Its process ended.
             RuntimeError: It raised an exception that would end this process, such as
                 ``SystemExit``.
             Exception: Any other exception that it raised.
@@ -87,22 +104,24 @@ class RewardCalls:
                     f"{len(self._hanging)} calls of the reward function did not return in "
                     f"reward_timeout={self.timeout:g} seconds and hold their threads; no further "
                     "candidate is scored until one of them returns. Give what the function waits "
-                    "for (a request, a lock, a process) a timeout of its own."
+                    "for (a request, a lock, a process) a timeout of its own, or write "
+                    "reward_calls=processes: a process that hangs is killed."
                 )
-            deadline = loop.time() + self.timeout
+            # A process is killed at its timeout, which begins when it has started.
+            deadline = math.inf if self.processes else loop.time() + self.timeout
             result = await self._result(call := self._start(arguments), deadline, call)
         return await self._awaited(result, deadline) if inspect.isawaitable(result) else result
 
     async def _awaited(self, result: Awaitable[Any], deadline: float) -> Any:
-        started = asyncio.run_coroutine_threadsafe(self._outcome_of(result), self._own_loop)
+        started = asyncio.run_coroutine_threadsafe(_outcome_of(result), self._own_loop)
         return await self._result(started, deadline)
 
     async def _result(
         self, started: Future[_Outcome], deadline: float, call: Future[_Outcome] | None = None
     ) -> Any:
         waiting = asyncio.wrap_future(started)
-        left = deadline - asyncio.get_running_loop().time()
-        done, _ = await asyncio.wait({waiting}, timeout=max(0.0, left))
+        left = max(0.0, deadline - asyncio.get_running_loop().time())
+        done, _ = await asyncio.wait({waiting}, timeout=left if left < math.inf else None)
         if not done:
             waiting.cancel()
             if call is not None:
@@ -114,6 +133,11 @@ class RewardCalls:
         if error is None:
             return result
         if isinstance(error, Exception):
+            if not self.processes and any(part in str(error) for part in _OF_THREADS):
+                error.add_note(
+                    "The function is called in a thread: reward_calls=processes calls it in the "
+                    "main thread of a process of its own."
+                )
             raise error
         raise RuntimeError(f"The reward function raised {type(error).__name__}.") from error
 
@@ -134,9 +158,15 @@ class RewardCalls:
         return call
 
     def _work(self) -> None:
+        process = FunctionInProcess(self.function, self.timeout) if self.processes else None
         while True:
-            call, arguments = self._calls.get()
-            call.set_result(self._outcome(arguments))
+            try:
+                call, arguments = self._calls.get(timeout=IDLE_SECONDS if process else None)
+            except Empty:
+                assert process is not None
+                process.stop()
+                continue
+            call.set_result(_outcome(process or self.function, arguments))
             self._hanging.discard(call)
             del call, arguments
             with self._lock:
@@ -145,22 +175,23 @@ class RewardCalls:
                     self._num_threads -= 1
                     return
 
-    def _outcome(self, arguments: dict[str, Any]) -> _Outcome:
-        try:
-            return _read(self.function(**arguments)), None
-        except BaseException as error:
-            return None, error
-
-    @staticmethod
-    async def _outcome_of(result: Awaitable[Any]) -> _Outcome:
-        try:
-            return _read(await result), None
-        except BaseException as error:
-            return None, error
-
     @cached_property
     def _own_loop(self) -> asyncio.AbstractEventLoop:
         return background_loop("async reward function")
+
+
+def _outcome(function: Callable[..., Any], arguments: dict[str, Any]) -> _Outcome:
+    try:
+        return _read(function(**arguments)), None
+    except BaseException as error:
+        return None, error
+
+
+async def _outcome_of(result: Awaitable[Any]) -> _Outcome:
+    try:
+        return _read(await result), None
+    except BaseException as error:
+        return None, error
 
 
 def _read(result: Any) -> Any:

@@ -38,7 +38,8 @@ def failure_in_one_line(error: Exception, *functions: Callable[..., Any]) -> str
         for frame in traceback.extract_tb(error.__traceback__)
         if frame.filename in files
     ]
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{lines[-1] if lines else ''}"
+    said = " ".join(" ".join([str(error), *getattr(error, "__notes__", ())]).split())
+    return f"{type(error).__name__}: {said}{lines[-1] if lines else ''}"
 
 
 class FailureLog:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -184,7 +187,7 @@ def reward_kwargs(config: DictConfig) -> dict[str, Any]:
 def _load(config: DictConfig) -> tuple[Any, Callable[..., Any]]:
     function = config.reward.custom_reward_function
     try:
-        module = _load_module(function.path)
+        module = load_module(function.path)
     except FileNotFoundError as error:
         if Path(function.path.removeprefix("file://")).exists():
             raise ValueError(_not_imported(function.path, error)) from error
@@ -204,18 +207,29 @@ def _load(config: DictConfig) -> tuple[Any, Callable[..., Any]]:
     return module, score
 
 
-def _load_module(path: str) -> Any:
+def load_module(path: str) -> Any:
     """Load a module as ``verl.utils.import_utils.load_module`` does, without importing verl."""
     if path.startswith("pkg://"):
         return import_module(path.removeprefix("pkg://").replace("/", "."))
     file = Path(path.removeprefix("file://"))
     if not file.exists():
         raise FileNotFoundError(file)
-    spec = spec_from_file_location(f"reward_function_{file.stem}", file)
+    digest = sha256(os.fsencode(file.absolute())).hexdigest()
+    name = f"reward_function_{file.stem}_{digest[:8]}"
+    spec = spec_from_file_location(name, file.absolute())
     if spec is None or spec.loader is None:
         raise ImportError("its name does not end in .py")
     module = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    before = sys.modules.get(name)
+    # Where pickle and dataclasses look for it.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name)
+        if before is not None:
+            sys.modules[name] = before
+        raise
     return module
 
 

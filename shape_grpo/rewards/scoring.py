@@ -10,10 +10,11 @@ from shape_grpo.candidates import CandidateSet
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.credit import Oracle
 from shape_grpo.rewards.arguments import arguments_of, check_text_argument, text_argument
-from shape_grpo.rewards.calls import RewardCalls, RewardTimeout
+from shape_grpo.rewards.calls import RewardCalls
 from shape_grpo.rewards.failures import Failure, FailureLog
 from shape_grpo.rewards.function import read_result, read_results
 from shape_grpo.rewards.oracle import ask_oracle
+from shape_grpo.rewards.processes import RewardTimeout
 from shape_grpo.rewards.scored import Scored, ScoredSet, indices_to_score, more_to_score
 
 Arguments = Callable[[str, int, int], Mapping[str, Any]]
@@ -54,7 +55,8 @@ class RewardFunction:
     ) -> None:
         self.config = config
         self.keywords = keywords or {}
-        self.call = RewardCalls(function, config.reward_timeout, threads)
+        in_processes = config.reward_calls == "processes"
+        self.call = RewardCalls(function, config.reward_timeout, threads, processes=in_processes)
         self.failures = FailureLog(config.on_error if log_failures else None)
         self.text_argument = text_argument(function)
         check_text_argument(function, config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence, Set
 from functools import cache, partial, wraps
@@ -117,8 +118,14 @@ class CandidateRewards:
         weights: Sequence[float],
         options: ShapeGRPOConfig,
     ) -> None:
+        in_processes = options.reward_calls == "processes"
         self.calls = [
-            RewardCalls(_on_this_gpu(function), options.reward_timeout) for function in functions
+            RewardCalls(
+                function if in_processes else _on_this_gpu(function),
+                options.reward_timeout,
+                processes=in_processes,
+            )
+            for function in functions
         ]
         self.names = [getattr(each, "__name__", type(each).__name__) for each in functions]
         self.weights = weights
@@ -196,7 +203,8 @@ class CandidateRewards:
         ]
         columns = []
         for call in self.calls:
-            outcomes = _wait(self._ask(partial(self._try, call, shared), responses))
+            ask = partial(self._try, call, _sendable(shared, call) if call.processes else shared)
+            outcomes = _wait(self._ask(ask, responses))
             pairs = zip(outcomes, responses, strict=True)
             columns.append([value for pair in pairs for value in self._settle(call, *pair)])
         rows = (row for response in responses for row in response)
@@ -302,6 +310,15 @@ def _read_rewards(results: Any, count: int) -> list[Any]:
         "reward per candidate, or None where it does not apply. A call holds the candidates of all "
         "responses, or of one under per_response=true."
     )
+
+
+def _sendable(shared: Mapping[str, Any], call: RewardCalls) -> Mapping[str, Any]:
+    """Return what a function in a process gets of these arguments: those that it names.
+
+    ``log_metric`` belongs to the trainer, and can be called in its process alone.
+    """
+    named = inspect.signature(call.function).parameters
+    return {name: shared[name] for name in shared if name in named and name != "log_metric"}
 
 
 def _failed(outcomes: Iterable[Outcome]) -> bool:

@@ -35,13 +35,13 @@ class ShapEGRPOTrainer(GRPOTrainer):
     """TRL's GRPO trainer for answers that hold a set of candidates.
 
     Reward functions are TRL's, sync or async. They are called with the candidates of all responses,
-    or of one response (``per_response``), as completions, in threads, no longer than
-    ``reward_timeout``: ``prompts`` and the dataset's columns are repeated for each candidate,
-    ``completion_ids`` holds its tokens, and ``candidate_index`` (from 0) and ``num_candidates`` (of
-    its response) are added; ``environments``, as TRL passes them, are repeated too. ``log_extra``,
-    which takes one value per completion, is not passed. A candidate's reward is the sum of the
-    functions, weighted by ``reward_weights``. A response's reward, in TRL's logs too, is the
-    utility of its set.
+    or of one response (``per_response``), as completions, in threads or processes
+    (``reward_calls``), no longer than ``reward_timeout``: ``prompts`` and the dataset's columns are
+    repeated for each candidate, ``completion_ids`` holds its tokens, and ``candidate_index`` (from
+    0) and ``num_candidates`` (of its response) are added; ``environments``, as TRL passes them, are
+    repeated too. ``log_extra``, which takes one value per completion, is not passed. A candidate's
+    reward is the sum of the functions, weighted by ``reward_weights``. A response's reward, in
+    TRL's logs too, is the utility of its set.
 
     The metrics of `shape_grpo.advantage.candidate_metrics` are in TRL's logs. Its tables of
     completions show TRL's own advantages of responses.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import partial
 from numbers import Real
@@ -19,7 +20,14 @@ from verl.utils.reward_score import default_compute_score
 from shape_grpo.advantage import CandidateRecord, stack_rewards
 from shape_grpo.candidates import end_of_turn_ids, find_candidates
 from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.rewards import Failure, RewardFunction, ScoredSet, candidate_arguments
+from shape_grpo.rewards import (
+    Failure,
+    RewardFunction,
+    ScoredSet,
+    candidate_arguments,
+    load_reward_function,
+    reward_kwargs,
+)
 from shape_grpo.verl.checks import RECORD_KEY, REWARD_MANAGER, STEP_KEY, TURNS_KEY
 
 
@@ -84,9 +92,15 @@ class MultiCandidateRewardManager(RewardManagerBase):
                 "reward_model_tokenizer": reward_model_tokenizer,
             }
         )
-        self.reward_function = RewardFunction(
-            self.compute_score, self.options, self.reward_model_arguments
-        )
+        function, keywords = self.compute_score, self.reward_model_arguments
+        threads = None
+        if self.options.reward_calls == "processes":
+            # Each reward worker has its share of the CPUs.
+            threads = max(1, (os.cpu_count() or 1) // config.reward.num_workers)
+            if loaded := load_reward_function(config):
+                # Without verl's wrapper, which would import verl in each process.
+                function, keywords = loaded, {**keywords, **reward_kwargs(config)}
+        self.reward_function = RewardFunction(function, self.options, keywords, threads=threads)
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
         """Score one rollout; of several outputs the last, as verl's own managers do.

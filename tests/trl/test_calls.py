@@ -3,7 +3,10 @@
 import asyncio
 import functools
 import logging
+import os
+import signal
 import threading
+import time
 from collections import Counter
 
 import numpy as np
@@ -352,3 +355,63 @@ def test_a_decorated_function_that_hangs_costs_its_response(tmp_path):
         return lengths(completions)
 
     assert rewards(tmp_path, decorated(hangs), reward_timeout=1.0) == [[1, 2], [None], [], [1, 4]]
+
+
+# Processes.
+
+
+@pytest.mark.parametrize("per_response", [False, True])
+def test_a_call_that_breaks_its_process_costs_its_response(tmp_path, per_response):
+    """A closure, as most functions of a notebook are."""
+    gifts = {"a": 10}
+
+    def function(completions, **columns):
+        if "ccc" in completions:
+            os._exit(3)
+        if "dddd" in completions:
+            time.sleep(1000)
+        signal.alarm(0)
+        return [len(text) + gifts.get(text, 0) for text in completions]
+
+    trainer = make_trainer(
+        tmp_path, function, RESPONSES, reward_calls="processes", per_response=per_response,
+        reward_timeout=5.0, max_error_share=1,
+    )  # fmt: skip
+    scored_batch(trainer)
+    records = trainer.records
+    assert [record.rewards for record in records] == [[11, 2], [None], [], [None, None]]
+    assert "exit code 3" in records[1].error and "reward_timeout=5" in records[3].error
+
+
+def test_what_a_function_in_a_process_is_told(tmp_path):
+    def function(completions, trainer_state, log_metric=None, **columns):
+        assert log_metric is None and set(columns) == {
+            "prompts", "completion_ids", "candidate_index", "num_candidates",
+        }  # fmt: skip
+        return [trainer_state.max_steps] * len(completions)
+
+    found = rewards(tmp_path, function, reward_calls="processes")
+    assert len({*found[0]}) == 1 and None not in found[0]
+
+
+@pytest.mark.parametrize("name", ["a function", "decorated", "a callable object"])
+def test_an_async_function_in_a_process(tmp_path, name):
+    async def own(completions, **columns):
+        await asyncio.sleep(0)
+        return [float(len(text)) for text in completions]
+
+    class Object:
+        async def __call__(self, **columns):
+            return await own(**columns)
+
+    function = {"a function": own, "decorated": lambda **_: own(**_), "a callable object": Object()}
+    assert rewards(tmp_path, function[name], reward_calls="processes") == SCORED
+
+
+def test_in_threads_a_function_with_signals_is_told_of_processes(tmp_path):
+    def function(completions, **columns):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        return lengths(completions)
+
+    with pytest.raises(RuntimeError, match=r"main thread(?s:.*)reward_calls=processes"):
+        rewards(tmp_path, function)
