@@ -7,7 +7,6 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence, Set
 from functools import cache, partial, wraps
-from math import isqrt
 from typing import Any, TypeVar
 
 import torch
@@ -88,14 +87,9 @@ class CandidateRewards:
     response that a function fails on alone loses all of them. A function spares the others if it
     returns None or NaN for the one that it cannot score. With ``per_response`` a call holds one
     response, and the calls run concurrently. Without it, a call holds all responses, and after a
-    failure the function is called again:
-
-    - with three of the responses, each alone. If all of them fail alike, it always fails, and no
-      candidate has a reward;
-    - with about √N parts of the other N responses, and with each response of a part that fails. It
-      is asked about no candidate more than three times.
-
-    Under ``on_error=raise`` it is not called again.
+    failure the function is called again with each response. If the first three of these calls fail
+    alike, it always fails, and no candidate has a reward. Under ``on_error=raise`` it is not called
+    again.
 
     As in TRL, None means that the function does not apply to a candidate; where no function
     applies, there is no reward either. Instead of a number a function may return a dict of
@@ -224,22 +218,15 @@ class CandidateRewards:
         outcomes = await ask(responses) if responses else []
         if len(outcomes) < 2 or not _failed(outcomes) or self.options.on_error == "raise":
             return outcomes
-        count = len(responses)
-        probes = sorted({0, count // 2, count - 1})
-        found = {n: (await ask([responses[n]]))[0] for n in probes}
-        if _failed(found.values()) and len({type(outcome) for outcome in found.values()}) == 1:
-            _log_parts("some of its responses fail alike alone", outcomes)
-            return outcomes
-        others = [n for n in range(count) if n not in found]
-        size = max(1, isqrt(len(others)))
-        for start in range(0, len(others), size):
-            part = others[start : start + size]
-            outcomes = await ask([responses[n] for n in part])
-            if _failed(outcomes) and len(part) > 1:
-                outcomes = [outcome for n in part for outcome in await ask([responses[n]])]
-            found |= zip(part, outcomes, strict=True)
-        settled = [found[n] for n in range(count)]
-        _log_parts("it was called again with parts of it", settled)
+        count, alone = len(responses), {}
+        for n in dict.fromkeys([0, count // 2, count - 1, *range(count)]):
+            (alone[n],) = await ask([responses[n]])
+            kinds = {type(outcome) for outcome in alone.values()}
+            if len(alone) == min(count, 3) and _failed(alone.values()) and len(kinds) == 1:
+                _log_again("some of its responses fail alike alone", outcomes)
+                return outcomes
+        settled = [alone[n] for n in range(count)]
+        _log_again("it was called again with each response", settled)
         return settled
 
     async def _try(
@@ -325,7 +312,7 @@ def _failed(outcomes: Iterable[Outcome]) -> bool:
     return all(isinstance(outcome, Exception) for outcome in outcomes)
 
 
-def _log_parts(what: str, outcomes: Sequence[Outcome]) -> None:
+def _log_again(what: str, outcomes: Sequence[Outcome]) -> None:
     lost = sum(isinstance(outcome, Exception) for outcome in outcomes)
     logger.warning(
         "A reward function failed for a batch, and %s: %d of %d responses have no rewards. With "
