@@ -7,7 +7,6 @@ travel with the response's record.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -143,16 +142,12 @@ class DistinctN(TextUtility):
             raise ValueError(f"utility option n={self.n}: must be 1 or more")
 
     def value(self, rewards: Tensor, mask: Tensor, texts: Sequence[str] = ()) -> Tensor:
-        counts = [Counter(word_ngrams(text, self.n)) for text in texts]
-        vocabulary = {
-            ngram: place for place, ngram in enumerate(dict.fromkeys(k for c in counts for k in c))
-        }
-        table = torch.zeros(len(texts), max(len(vocabulary), 1), dtype=torch.float64)
-        for row, count in enumerate(counts):
-            for ngram, number in count.items():
-                table[row, vocabulary[ngram]] = number
-        found = mask.double() @ table
-        return (found > 0).sum(dim=1) / found.sum(dim=1).clamp(min=1)
+        ngrams = [word_ngrams(text, self.n) for text in texts]
+        values = []
+        for chosen in mask.tolist():
+            found = [each for there, of in zip(chosen, ngrams, strict=True) if there for each in of]
+            values.append(len(set(found)) / max(len(found), 1))
+        return torch.tensor(values, dtype=torch.float64)
 
 
 def character_ngrams(text: str, n: int) -> list[str]:

@@ -106,8 +106,9 @@ class Custom(SubsetUtility):
         vector: tuple[int, ...] = ()
         if self.components is not None:
             check_components(self.components)
-            self.takes_vectors, vector = True, (self.components,)
-            self.domain = f"vectors of up to {self.components} finite numbers"
+            vector = (self.components,)
+            self.takes_vectors = True  # type: ignore[misc]
+            self.domain = f"vectors of up to {self.components} finite numbers"  # type: ignore[misc]
         generator = torch.Generator().manual_seed(0)
         mask = torch.arange(4) < torch.arange(1, 5).unsqueeze(1)
         rewards = torch.rand(4, 4, *vector, generator=generator, dtype=torch.float64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from shape_grpo.candidates import CandidateSet
@@ -87,7 +88,10 @@ class RewardFunction:
             # Candidates that a function compares must be seen together.
             indices = [*first, *more] if self.text_argument == "solution_strs" else more
             scored |= await self._score_some(found, indices, arguments)
-        return ScoredSet.settle(found, scored, self.config, self.failures, draw)
+        settle = partial(ScoredSet.settle, found, scored, self.config, self.failures, draw)
+        # A utility of texts may take its time, and other responses wait on this loop.
+        reads_texts = self.config.method.utility.takes_texts
+        return await asyncio.to_thread(settle) if reads_texts else settle()
 
     async def score_texts(
         self, texts: Sequence[str], arguments: Arguments, places: Sequence[Place]
