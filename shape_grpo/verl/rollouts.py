@@ -18,7 +18,7 @@ from shape_grpo.advantage import rollout_advantages
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.verl import trainers_logger
 from shape_grpo.verl.checks import ROLLOUTS_ESTIMATOR
-from shape_grpo.verl.estimator import current_candidates
+from shape_grpo.verl.context import current_candidates
 
 logger = trainers_logger(__name__)
 
