@@ -53,6 +53,8 @@ def compute_rollout_advantage(
     if context is not None:
         shares = context.rollout_shares
         known, final_rows = ~context.candidates.unknown, context.final_rows
+        if context.scores is not None:
+            rewards = context.scores
         if method.utility.takes_vectors:
             # A response is one candidate, or has none.
             rewards = context.candidates.rewards.sum(dim=1)
