@@ -7,7 +7,7 @@ a warning, and verl goes on: others may use verl in the same environment.
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
@@ -19,12 +19,11 @@ from wrapt import register_post_import_hook, wrap_function_wrapper
 from shape_grpo.verl import cpu, hydra_configs, versions
 
 _REGISTERED_AFTER = {
-    # Which imports shape_grpo.verl.estimator.
-    "verl.trainer.ppo.core_algos": "shape_grpo.verl.rollouts",
-    "verl.experimental.reward_loop.reward_manager": "shape_grpo.verl.reward_manager",
-    "verl.trainer.ppo.v1": "shape_grpo.verl.trainer",
-    "verl.experimental.agent_loop": "shape_grpo.verl.agent_loop",
-    "verl.models.transformers.monkey_patch": "shape_grpo.verl.beside_trl",
+    "verl.trainer.ppo.core_algos": ["estimator", "rollouts"],
+    "verl.experimental.reward_loop.reward_manager": ["reward_manager"],
+    "verl.trainer.ppo.v1": ["trainer"],
+    "verl.experimental.agent_loop": ["agent_loop"],
+    "verl.models.transformers.monkey_patch": ["beside_trl"],
 }
 
 
@@ -40,8 +39,9 @@ def _after(module: str, act: Callable[[ModuleType], object]) -> None:
     register_post_import_hook(hook, module)
 
 
-def _load(ours: str, registry: ModuleType) -> None:
-    import_module(ours)
+def _load(ours: Iterable[str], registry: ModuleType) -> None:
+    for name in ours:
+        import_module(f"shape_grpo.verl.{name}")
 
 
 def _give_way(imported: ModuleType, error: Exception) -> None:
@@ -62,7 +62,10 @@ def _give_way(imported: ModuleType, error: Exception) -> None:
         ):
             if hasattr(imported, register):
                 base = getattr(imported, "PPOTrainer", object)
-                getattr(imported, register)(name)(type("Unavailable", (base,), {"__new__": refuse}))
+                # A name that is registered already is available.
+                with suppress(ValueError):
+                    unavailable = type("Unavailable", (base,), {"__new__": refuse})
+                    getattr(imported, register)(name)(unavailable)
 
 
 def _check_before_ray(configs: ModuleType) -> None:

@@ -18,7 +18,7 @@ from shape_grpo.advantage import rollout_advantages
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.verl import trainers_logger
 from shape_grpo.verl.checks import ROLLOUTS_ESTIMATOR
-from shape_grpo.verl.estimator import current_candidates
+from shape_grpo.verl.context import current_candidates
 
 logger = trainers_logger(__name__)
 
@@ -53,6 +53,8 @@ def compute_rollout_advantage(
     if context is not None:
         shares = context.rollout_shares
         known, final_rows = ~context.candidates.unknown, context.final_rows
+        if context.scores is not None:
+            rewards = context.scores
         if method.utility.takes_vectors:
             # A response is one candidate, or has none.
             rewards = context.candidates.rewards.sum(dim=1)

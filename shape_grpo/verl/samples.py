@@ -18,7 +18,7 @@ from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.explain.credited import CreditedCandidate, CreditedResponse, Segment
 from shape_grpo.explain.markdown import as_markdown, fenced
 from shape_grpo.verl import trainers_logger
-from shape_grpo.verl.estimator import CandidatesInContext
+from shape_grpo.verl.context import CandidatesInContext
 
 logger = trainers_logger(__name__)
 

@@ -30,7 +30,7 @@ from shape_grpo.verl.checks import (
     TRAINER_MODES,
     check_trainer_config,
 )
-from shape_grpo.verl.estimator import CandidatesInContext, candidates_in_context
+from shape_grpo.verl.context import CandidatesInContext, candidates_in_context
 from shape_grpo.verl.lost_workers import explain_missing_responses, stopping_when_workers_die
 from shape_grpo.verl.rollout_texts import ROW, RolloutShares
 from shape_grpo.verl.samples import SampleLog, choose_samples, make_samples

@@ -1,7 +1,8 @@
 """Writes down what reaches the actor and the weights it sends to vLLM, in a real run.
 
 Loaded by `VERL_USE_EXTERNAL_MODULES=tests.e2e.pipeline_spy`; adds a trainer `..._spy` for each of
-ours. The folder is in the environment variable SPY.
+ours, and `sync_spy`: verl's own, with workers on the CPU. The folder is in the environment
+variable SPY.
 """
 
 import json
@@ -28,6 +29,8 @@ def register_spy(trainer_module):
     )
     from verl.trainer.ppo.v1 import get_trainer_cls, register_trainer
 
+    from shape_grpo.verl.cpu.worker import CPUTrainerMixin
+
     class SpyWorker:
         @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="actor"))
         def update_actor(self, data):
@@ -38,7 +41,7 @@ def register_spy(trainer_module):
                     "mask": mask.tolist(),
                     "response_ids": ids.tolist(),
                     "score": scores.sum().item(),
-                    "record": fields["reward_extra_info"]["shape_grpo"],
+                    "record": fields["reward_extra_info"].get("shape_grpo"),
                     "is_draft": fields.get("is_draft", False),
                 }
                 for uid, advantages, mask, ids, scores, fields in zip(
@@ -63,7 +66,13 @@ def register_spy(trainer_module):
             torch.save(weights, numbered("trainer"))
             await super().update_weights(global_steps, mode)
 
-    for mode in trainer_module.TRAINER_MODES:
-        base = get_trainer_cls(mode)
+    class StockTrainer(CPUTrainerMixin, get_trainer_cls("sync")):
+        def __init__(self, config):
+            # verl compares this string.
+            config.trainer.v1.trainer_mode = "sync"
+            super().__init__(config)
+
+    bases = {mode: get_trainer_cls(mode) for mode in trainer_module.TRAINER_MODES}
+    for mode, base in {**bases, "sync": StockTrainer}.items():
         worker = type("SpyWorker", (SpyWorker, base.worker_cls), {})
         register_trainer(f"{mode}_spy")(type("SpyTrainer", (base,), {"worker_cls": worker}))

@@ -21,7 +21,7 @@ from verl.trainer.ppo.ray_trainer import compute_advantage
 from shape_grpo.advantage import CandidateBatch, CandidateRecord
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.verl.checks import RECORD_KEY
-from shape_grpo.verl.estimator import CandidatesInContext, candidates_in_context
+from shape_grpo.verl.context import CandidatesInContext, candidates_in_context
 from tests.trl import two_processes
 from tests.trl.tiny_policy import RecitedGRPO, answer, byte_tokenizer, make_trainer, scored_batch
 

@@ -10,7 +10,7 @@ from verl.trainer.ppo.ray_trainer import compute_advantage
 
 from shape_grpo.advantage import CandidateBatch, CandidateRecord
 from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.verl.estimator import CandidatesInContext, candidates_in_context
+from shape_grpo.verl.context import CandidatesInContext, candidates_in_context
 
 LENGTH = 24
 

@@ -25,7 +25,8 @@ modes = ("shape_grpo", "shape_grpo_colocate_async", "shape_grpo_separate_async")
 trainers = [get_trainer_cls(mode) for mode in modes]
 facts["verl_modes"] = [trainer.verl_trainer_mode for trainer in trainers]
 facts["cpu_workers"] = [hasattr(trainer, "worker_cls") for trainer in trainers]
-facts["estimator"] = get_adv_estimator_fn("shape_grpo").__name__
+names = ("shape_grpo", "shape_grpo_rollouts")
+facts["estimators"] = [get_adv_estimator_fn(name).__name__ for name in names]
 facts["manager"] = get_reward_manager_cls("multi_candidate").__name__
 print(json.dumps(facts))
 """
@@ -96,7 +97,8 @@ def test_what_the_trainer_warns_of_is_seen_though_vllm_silences_the_root_logger(
 
 
 def test_every_name_is_known_where_verl_looks_it_up(facts):
-    assert facts["estimator"] == "compute_shape_grpo_advantage"
+    ours = ["compute_shape_grpo_advantage", "compute_rollout_advantage"]
+    assert facts["estimators"] == ours
     assert facts["manager"] == "MultiCandidateRewardManager"
     assert facts["verl_modes"] == ["sync", "colocate_async", "separate_async"]
 
@@ -130,6 +132,7 @@ from verl.utils.config import validate_config
 said = {}
 for kind, ask in {
     "estimator": lambda: core_algos.get_adv_estimator_fn("shape_grpo")(token_level_rewards=None),
+    "rollouts": lambda: core_algos.get_adv_estimator_fn("shape_grpo_rollouts")(config=None),
     "trainer": lambda: get_trainer_cls("shape_grpo")(config=None),
     "manager": lambda: get_reward_manager_cls("multi_candidate")(config=None),
 }.items():
@@ -144,18 +147,18 @@ print(json.dumps({"warned": ours, "said": said, "grpo": grpo}))
 
 
 def test_what_fails_of_this_package_leaves_verl_as_it_is_and_says_why_to_those_who_ask():
-    rooms = ["shape_grpo.verl.estimator", "shape_grpo.verl.reward_manager"]
+    rooms = ["shape_grpo.verl.context", "shape_grpo.verl.reward_manager"]
     facts = run(BROKEN, json.dumps(rooms), VERL_PLATFORM="nvidia")
     assert facts["grpo"] == "compute_grpo_outcome_advantage"
-    # The trainer needs the estimator.
+    # The trainer and the estimators need the context.
     assert len(facts["warned"]) == 3
     for message in facts["warned"]:
         assert "verl 0.8.0" in message and "made for verl 0.9.1" in message
         assert message.endswith("verl goes on without it.")
-    assert set(facts["said"]) == {"estimator", "trainer", "manager"}
+    assert set(facts["said"]) == {"estimator", "rollouts", "trainer", "manager"}
     for kind, message in facts["said"].items():
         assert message.startswith("RuntimeError: shape-grpo "), message
-        room = "reward_manager" if kind == "manager" else "estimator"
+        room = "reward_manager" if kind == "manager" else "context"
         assert f"import of shape_grpo.verl.{room} halted" in message
 
 

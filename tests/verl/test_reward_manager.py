@@ -21,7 +21,7 @@ from shape_grpo.advantage import CandidateBatch, CandidateRecord
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.rewards import ErrorBudget
 from shape_grpo.verl.checks import RECORD_KEY
-from shape_grpo.verl.estimator import CandidatesInContext, candidates_in_context
+from shape_grpo.verl.context import CandidatesInContext, candidates_in_context
 
 
 @pytest.fixture(scope="module")

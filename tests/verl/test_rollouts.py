@@ -13,8 +13,9 @@ from verl import DataProto
 from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage
 from verl.trainer.ppo.ray_trainer import compute_advantage
 
-from shape_grpo.advantage import CandidateRecord
+from shape_grpo.advantage import CandidateBatch, CandidateRecord, Method
 from shape_grpo.verl.checks import check_trainer_config, concerns_this_package
+from shape_grpo.verl.context import CandidatesInContext, candidates_in_context
 from tests.credit import oracles
 from tests.verl.fake_queue import SIZE
 
@@ -94,6 +95,17 @@ def test_a_reward_that_is_nan_leaves_the_set_and_is_logged(caplog):
     torch.testing.assert_close(found[[0, 2, 3]], kept)
     assert found[1].tolist() == [0.0] * LENGTH
     assert "1 of 4 rollouts have the reward NaN" in caplog.text
+
+
+def test_scores_of_normalized_rewards_take_the_place_of_the_reward_managers():
+    records = [one_candidate(reward) for reward in (1.0, 0.0, 0.5)]
+    batch = CandidateBatch.collate(records)
+    shares = batch.compute_shares(Method())
+    scores = torch.tensor([3.0, 1.0, 2.5])
+    context = CandidatesInContext(batch, shares, torch.arange(3), Method(), scores)
+    with candidates_in_context(context):
+        found = advantages([1.0, 0.0, 0.5], ["q"] * 3, **best_of(2))
+    torch.testing.assert_close(found, advantages(scores.tolist(), ["q"] * 3, **best_of(2)))
 
 
 def test_a_wrong_block_is_an_error():

@@ -86,11 +86,8 @@ def advantage_steps(
     )
 
     from shape_grpo.advantage import CandidateBatch, Method
-    from shape_grpo.verl.estimator import (
-        CandidatesInContext,
-        candidates_in_context,
-        compute_shape_grpo_advantage,
-    )
+    from shape_grpo.verl.context import CandidatesInContext, candidates_in_context
+    from shape_grpo.verl.estimator import compute_shape_grpo_advantage
 
     starts, ends = random_spans(n, t, k)
     rewards = torch.randint(1, 11, (n, k), generator=torch.Generator().manual_seed(0)) / 2
