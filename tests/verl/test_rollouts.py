@@ -296,7 +296,7 @@ REFUSED = {
             "reward.reward_manager.name": "multi_candidate",
             "trainer.v1.trainer_mode": "shape_grpo",
         },
-        "format=xml: .*one candidate with one vector: write format=whole, or max_candidates=1",
+        "format=xml: .*one candidate: write format=whole, or max_candidates=1",
     ),
     "a penalty below 0": (
         {"algorithm.shape_grpo": {"utility": "noisy_or"}, "algorithm.use_kl_in_reward": True},

@@ -82,7 +82,7 @@ MISTAKES = {
     ),
     "vectors as rewards of rollouts of several candidates": (
         [ROLLOUTS, "algorithm.shape_grpo.utility=coverage"],
-        "one candidate with one vector: write format=whole, or max_candidates=1",
+        "one candidate: write format=whole, or max_candidates=1",
     ),
     "a setting for candidates within a response, with sets of rollouts": (
         [ROLLOUTS, "algorithm.shape_grpo.advantage=praise"],
