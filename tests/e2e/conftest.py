@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,7 @@ def overrides(task, policy):
 @pytest.fixture(scope="session")
 def verl_main_ppo(overrides, tmp_path_factory):
     """run(*overrides, fails, **environment): verl's own entry point with flags alone; its run
-    folder."""
+    folder, with a link `ray` to that of Ray's session."""
 
     def run(*more, fails=False, **environment):
         folder = tmp_path_factory.mktemp("main_ppo")
@@ -83,14 +84,17 @@ def verl_main_ppo(overrides, tmp_path_factory):
             *more,
         ]
         with (folder / "train.log").open("w") as log:
-            process = subprocess.run(
+            process = subprocess.Popen(
                 command,
                 cwd=ROOT,
                 env={**cpu_environment(folder / "metrics.jsonl"), **environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                check=False,
             )
+            process.wait()
+        # Ray's own folder of this run: another may have begun a later session.
+        sessions = Path(tempfile.gettempdir(), "ray").glob(f"session_*_{process.pid}")
+        (folder / "ray").symlink_to(max(sessions))
         assert bool(process.returncode) == fails, (folder / "train.log").read_text()[-5000:]
         return folder
 
