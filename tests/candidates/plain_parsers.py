@@ -263,9 +263,7 @@ ENDS_OF_MESSAGE = ("<|end|>", "<|return|>", "<|call|>", "<|start|>", "<|channel|
 
 def mark_at(text, at, pair):
     """The longest mark that stands there."""
-    marks = pair or BY_FIRST.get(text[at])
-    if not marks:
-        return ""
+    marks = pair or BY_FIRST.get(text[at], ())
     return max((mark for mark in marks if text.startswith(mark, at)), key=len, default="")
 
 
