@@ -163,7 +163,7 @@ def is_refusal(error: Exception) -> bool:
 
 async def mark_failure(response: Any) -> None:
     """Give a response of status 200 that is no answer the status that makes the client retry it."""
-    if response.status_code == 200:
+    if response.is_success:
         status = failed_status(await response.aread())
         if status is not None:
             response.status_code = status

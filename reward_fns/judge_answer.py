@@ -32,7 +32,9 @@ STATUSES_OF_A_TEXT = (400, 403, 413, 422, 451)
 """Statuses under which servers refuse a request for what it holds: its length, a filter."""
 # As in codes and types of errors: context_length_exceeded, content_filter, invalid_request_error.
 REFUSED = re.compile(
-    r"context.?(length|window)|content.?(filter|policy)|(bad|invalid).?(request|prompt)", re.I
+    r"context.?(length|window)|content.?(filter|policy)|(bad|invalid).?(request|prompt)|flagged|"
+    r"moderation|safety|too.(long|large)",
+    re.I,
 )
 BUSY = re.compile(r"rate.?limit|too many|quota|overload|capacity|unavailable|time.?out", re.I)
 
@@ -145,8 +147,9 @@ def answer_text(choice: dict[str, Any]) -> str:
 def failed_status(content: bytes) -> int | None:
     """Return the status that a server's answer under the status 200 should have had.
 
-    None for a choice or a list of models; for errors, that of their code, or 400 if their words
-    speak of the text; for anything else 429, so that the request is repeated.
+    None for a choice or a list of models. For errors, that of `STATUSES_OF_A_TEXT` that their code
+    names, or 400 if their words speak of the text. For anything else 429, so that the request is
+    repeated.
     """
     try:
         body = json.loads(content)
@@ -162,8 +165,8 @@ def failed_status(content: bytes) -> int | None:
     if error is None and isinstance(body.get("data"), list):
         return None
     named = error if isinstance(error, dict) else {"code": error}
-    for value in (str(named.get(key)) for key in ("code", "status", "type")):
-        if re.fullmatch("[45][0-9][0-9]", value):
-            return int(value)
+    codes = [str(named.get(key)) for key in ("code", "status", "type")]
+    for code in filter(re.compile("[45][0-9][0-9]").fullmatch, codes):
+        return int(code) if int(code) in STATUSES_OF_A_TEXT else 429
     words = json.dumps(error)
     return 400 if REFUSED.search(words) and not BUSY.search(words) else 429

@@ -55,11 +55,12 @@ OPTIONS = {
 
 @pytest.mark.parametrize("format", ["xml", "numbered"])
 @pytest.mark.parametrize("piece", REPEATED)
-def test_a_megabyte_of_one_thing(piece, format):
+def test_much_of_one_thing(piece, format):
+    """Of a quarter of a megabyte quadratic work would not end either."""
     for start in ("", BEGINS[format]):
-        text = start + piece * (MEGABYTE // len(piece))
+        text = start + piece * (MEGABYTE // 4 // len(piece))
         found = parse_candidates(text, format=format, truncated=True)
-        # The plain reader of thoughts takes a second for a megabyte.
+        # The plain reader of thoughts is slow.
         thoughts = "auto" if "think" in piece else "none"
         plain = plain_parse(text, format, cut=True, thoughts=thoughts)
         assert [(c.text, c.closed) for c in found] == plain
@@ -73,7 +74,7 @@ OTHERS = [
 
 @pytest.mark.parametrize("format", ["lines", "marked", "fenced", "json", "regex", "numbered"])
 @pytest.mark.parametrize("piece", OTHERS)
-def test_a_megabyte_of_one_thing_in_other_formats(piece, format):
+def test_much_of_one_thing_in_other_formats(piece, format):
     """Where a parser of the tests says nothing, the text must be read to its end."""
     options = OPTIONS.get(format, {"format": format})
     for start in ("", BEGINS[format]):
@@ -149,7 +150,10 @@ def test_a_long_prompt_is_read_at_its_end_alone(piece, special):
         lines = lines_executed(partial(thoughts.turn_start_of_ids, tokenizer, prompt))
         return lines, tokenizer.decoded
 
-    assert work(8000) == work(16_000)
+    # A few lines of a call are not the same each time: twice the work would be 2 times, not 1.1.
+    (lines, decoded), (more_lines, more_decoded) = work(8000), work(16_000)
+    assert more_lines <= 1.1 * lines
+    assert more_decoded == decoded
 
 
 # --- long lists, and responses of many tokens ---

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -68,9 +69,10 @@ def overrides(task, policy):
 
 @pytest.fixture(scope="session")
 def verl_main_ppo(overrides, tmp_path_factory):
-    """run(*overrides, **environment): verl's own entry point with flags alone; its run folder."""
+    """run(*overrides, fails, **environment): verl's own entry point with flags alone; its run
+    folder, with a link `ray` to that of Ray's session."""
 
-    def run(*more, **environment):
+    def run(*more, fails=False, **environment):
         folder = tmp_path_factory.mktemp("main_ppo")
         command = [
             *(sys.executable, "-m", "verl.trainer.main_ppo"),
@@ -82,15 +84,18 @@ def verl_main_ppo(overrides, tmp_path_factory):
             *more,
         ]
         with (folder / "train.log").open("w") as log:
-            process = subprocess.run(
+            process = subprocess.Popen(
                 command,
                 cwd=ROOT,
                 env={**cpu_environment(folder / "metrics.jsonl"), **environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                check=False,
             )
-        assert process.returncode == 0, (folder / "train.log").read_text()[-5000:]
+            process.wait()
+        # Ray's own folder of this run: another may have begun a later session.
+        sessions = Path(tempfile.gettempdir(), "ray").glob(f"session_*_{process.pid}")
+        (folder / "ray").symlink_to(max(sessions))
+        assert bool(process.returncode) == fails, (folder / "train.log").read_text()[-5000:]
         return folder
 
     return run
@@ -98,9 +103,9 @@ def verl_main_ppo(overrides, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def spied(verl_main_ppo, tmp_path_factory):
-    """spied(mode, *overrides): a run with `pipeline_spy`; its folder and the spy's notes."""
+    """spied(mode, *overrides, fails): a run with `pipeline_spy`; its folder and the spy's notes."""
 
-    def run(mode, *more):
+    def run(mode, *more, fails=False):
         notes = tmp_path_factory.mktemp("spy")
         folder = verl_main_ppo(
             "algorithm.adv_estimator=shape_grpo",
@@ -109,6 +114,7 @@ def spied(verl_main_ppo, tmp_path_factory):
             f"trainer.v1.trainer_mode={mode}_spy",
             f"{VLLM}.worker_extension_cls=tests.e2e.vllm_spy.SpyExtension",
             *more,
+            fails=fails,
             SPY=str(notes),
             VERL_USE_EXTERNAL_MODULES="tests.e2e.pipeline_spy",
             PYTHONPATH=str(ROOT),

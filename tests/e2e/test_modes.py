@@ -1,6 +1,7 @@
 """The real pipeline in verl's other modes, and a run whose rewards all fail."""
 
 import json
+import re
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -13,7 +14,6 @@ from transformers import AutoTokenizer
 from recipe.shape_grpo.common.run_folder import read_metrics
 from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings, save_policy
 from recipe.shape_grpo.policies.warm_start import make_policy
-from recipe.shape_grpo.runs.launch import TrainingFailed, launch
 from recipe.shape_grpo.tasks.common import answer_text
 from tests.e2e.film_tool import CALL, WORDS
 from tests.e2e.plain_loops import check_advantages, check_weights, read_updates
@@ -30,50 +30,13 @@ SEPARATE = [
     "actor_rollout_ref.actor.ppo_mini_batch_size=2",
     "trainer.v1.separate_async.parameter_sync_step=2",
 ]
-QUIET = Console(quiet=True)
+STEPS = 2
 
 
-def test_filter_groups_ends_where_every_reward_fails(overrides, tmp_path):
-    """Without the budget it drops every group and asks for others, for ever."""
-    broken = [
-        *overrides,
-        f"reward.custom_reward_function.path={HERE}/broken_reward.py",
-        "algorithm.filter_groups.enable=true",
-        "algorithm.filter_groups.metric=reward",
-        "trainer.val_before_train=false",
-    ]
-    reason = r"(?s)max_error_share=0\.5.*ConnectionError: the judge is down"
-    with pytest.raises(TrainingFailed, match=reason):
-        launch("broken", broken, tmp_path / "run", steps=1, console=QUIET)
-
-
-@pytest.mark.parametrize(
-    ("mode", "more", "updates_a_step"),
-    [
-        pytest.param("shape_grpo_colocate_async", [], 1, id="colocate_async"),
-        pytest.param("shape_grpo_separate_async", SEPARATE, 2, id="separate_async"),
-    ],
-)
-def test_a_mode_trains_with_the_advantages_of_the_paper(spied, mode, more, updates_a_step):
-    """And vLLM, which writes on while the policy changes, gets its weights after every step."""
-    steps = 2
-    run, notes = spied(
-        mode, *more, f"trainer.total_training_steps={steps}", "trainer.val_before_train=false"
-    )
-    updates = read_updates(notes)
-    assert len(updates) == steps * updates_a_step
-    check_advantages(updates)
-    check_weights(notes, steps + 1)
-    metrics = read_metrics(run)
-    for step in (1, 2):
-        assert (
-            metrics[step]["shape_grpo/responses"] == metrics[step]["shape_grpo/responses_expected"]
-        )
-
-
-@pytest.fixture
-def policy_that_asks(task, tmp_path):
+@pytest.fixture(scope="module")
+def policy_that_asks(task, tmp_path_factory):
     """It calls the tool first, and answers then with three of the films."""
+    folder = tmp_path_factory.mktemp("policy") / "policy"
     rng = np.random.default_rng(0)
     with np.load(task / "ratings.npz") as table:
         films = table["titles"].tolist()
@@ -89,25 +52,56 @@ def policy_that_asks(task, tmp_path):
         return examples
 
     settings = PolicySettings(vocabulary=400, width=64, positions=512, steps=200, batch=32)
-    save_policy(*make_policy(draw, settings, Console(quiet=True)), tmp_path / "policy")
-    return tmp_path / "policy"
+    save_policy(*make_policy(draw, settings, Console(quiet=True)), folder)
+    return folder
 
 
-def test_what_a_tool_wrote_is_not_the_policys(spied, policy_that_asks):
-    """Through verl's own tool agent loop: only the last turn holds candidates."""
+@pytest.fixture(scope="module")
+def colocated(spied, policy_that_asks):
+    """Two steps of `colocate_async`, through verl's own tool agent loop and its filter of groups;
+    in the third every reward fails. One run, because most of a run's time is its start."""
     multi_turn = "actor_rollout_ref.rollout.multi_turn"
-    _, notes = spied(
-        "shape_grpo",
+    return spied(
+        "shape_grpo_colocate_async",
         f"actor_rollout_ref.model.path={policy_that_asks}",
         "actor_rollout_ref.rollout.agent.default_agent_loop=tool_agent",
         f"{multi_turn}.enable=true",
         f"{multi_turn}.function_tool_path={HERE}/film_tool.py",
         "data.max_response_length=256",
         "actor_rollout_ref.rollout.max_model_len=512",
-        "trainer.total_training_steps=2",
+        f"reward.custom_reward_function.path={HERE}/late_failure.py",
+        "algorithm.filter_groups.enable=true",
+        "algorithm.filter_groups.metric=reward",
+        f"trainer.total_training_steps={STEPS + 1}",
         "trainer.val_before_train=false",
+        fails=True,
     )
+
+
+@pytest.fixture(scope="module")
+def separate(spied):
+    """Two steps of `separate_async`."""
+    steps = [f"trainer.total_training_steps={STEPS}", "trainer.val_before_train=false"]
+    return spied("shape_grpo_separate_async", *SEPARATE, *steps)
+
+
+@pytest.mark.parametrize(("mode", "updates_a_step"), [("colocated", 1), ("separate", 2)])
+def test_a_mode_trains_with_the_advantages_of_the_paper(request, mode, updates_a_step):
+    """And vLLM, which writes on while the policy changes, gets its weights after every step."""
+    run, notes = request.getfixturevalue(mode)
     updates = read_updates(notes)
+    assert len(updates) == STEPS * updates_a_step
+    check_advantages(updates)
+    check_weights(notes, STEPS + 1)
+    metrics = read_metrics(run)
+    assert sorted(metrics) == list(range(1, STEPS + 1))
+    for step in metrics.values():
+        assert step["shape_grpo/responses"] == step["shape_grpo/responses_expected"]
+
+
+def test_what_a_tool_wrote_is_not_the_policys(colocated, policy_that_asks):
+    """Only the last turn holds candidates."""
+    updates = read_updates(colocated[1])
     tokenizer = AutoTokenizer.from_pretrained(policy_that_asks)
     told = credited = 0
     for rows in updates:
@@ -122,7 +116,12 @@ def test_what_a_tool_wrote_is_not_the_policys(spied, policy_that_asks):
                 credited += 1
     assert told > len(updates) * len(updates[0]) / 2
     assert credited > told
-    check_advantages(updates)
+
+
+def test_filter_groups_ends_where_every_reward_fails(colocated):
+    """Without the budget it drops every group and asks for others, for ever."""
+    log = (colocated[0] / "train.log").read_text()
+    assert re.search(r"(?s)max_error_share=0\.5.*ConnectionError: the judge is down", log)
 
 
 @pytest.mark.slow

@@ -21,7 +21,11 @@ from tests.candidates.sample_tokenizers import make_tokenizer
 ROOT = Path(__file__).parents[3]
 JUDGE = "reward.custom_reward_function.reward_kwargs.base_url=http://localhost:8000/v1"
 COMPONENTS = "algorithm.shape_grpo.utility_options.components=3"
-TASKS = ["movielens", "netflix", "netflix_history", "aclsum", "aclsum_rouge", "ds1000"]
+TASKS = [
+    *("movielens", "netflix", "netflix_history", "ds1000"),
+    *("aclsum", "aclsum_listwise", "aclsum_rouge"),
+]
+JUDGED = ("aclsum", "aclsum_listwise")
 CPU = {"VERL_PLATFORM": "cpu"}
 SCALES = {"quickstart": "movielens", "smoke": "aclsum_rouge"}
 
@@ -59,7 +63,7 @@ def of_method(method):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("task", TASKS)
 def test_every_cell_is_valid(task, method):
-    judge = [JUDGE] if task == "aclsum" else []
+    judge = [JUDGE] if task in JUDGED else []
     config = compose_config([f"+task={task}", *of_method(method), *judge])
     check_config(config)
     estimators = {"grpo": "grpo", "best_of_k": "shape_grpo_rollouts"}
@@ -99,7 +103,7 @@ def test_a_task_sets_no_key_that_verl_does_not_know(task):
 @pytest.mark.parametrize("task", TASKS)
 def test_every_cell_has_a_twin_without_a_gpu(task):
     overrides = [f"+task={task}", "+method=shape_grpo", "+backend=cpu", "+scale=tiny"]
-    overrides += [JUDGE] if task == "aclsum" else []
+    overrides += [JUDGE] if task in JUDGED else []
     config = compose_config(overrides)
     check_config(config, CPU)
     assert config.trainer.device == "cpu"
@@ -204,7 +208,7 @@ def test_the_check_reads_a_configuration_as_hydra_hands_it_over():
 def test_prompts_for_another_number_of_candidates_are_refused(task, tmp_path):
     write_stamp(tmp_path, {"candidates": 4})
     overrides = [f"+task={task}", f"dataset.folder={tmp_path}"]
-    overrides += [JUDGE] if task == "aclsum" else []
+    overrides += [JUDGE] if task in JUDGED else []
     check_config(compose_config([*overrides, "dataset.candidates=4"]))
     with pytest.raises(ValueError, match=r"candidates=2, .*ask for 4: .*--candidates 2"):
         check_config(compose_config([*overrides, "dataset.candidates=2"]))
@@ -359,6 +363,9 @@ def test_scripts_say_which_methods_there_are(script):
         assert method in result.stderr and method in helped.stdout
 
 
+MACHINES = {"MODEL": "Qwen/Qwen3-0.6B", "N_GPUS": "8", "NNODES": "2"}
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -367,15 +374,23 @@ def test_scripts_say_which_methods_there_are(script):
         ["winner_takes_all", "data.seed=7", "dataset.candidates=3", "--dry-run"],
     ],
 )
-def test_a_script_prints_the_command_it_would_run(arguments):
+def test_a_script_takes_its_options_in_any_order(arguments):
+    result = run_script("run_netflix_history.sh", *arguments, PYTHON="echo", **MACHINES)
+    assert result.stdout.split() == [
+        *("-m", "recipe.shape_grpo.runs.check", "+task=netflix_history"),
+        *("+method=winner_takes_all", "actor_rollout_ref.model.path=Qwen/Qwen3-0.6B"),
+        *("trainer.n_gpus_per_node=8", "trainer.nnodes=2"),
+        *("data.seed=7", "dataset.candidates=3"),
+    ]
+
+
+def test_a_script_prints_the_command_it_would_run():
     result = run_script(
         "run_netflix_history.sh",
-        *arguments,
+        *("winner_takes_all", "--dry-run", "data.seed=7", "dataset.candidates=3"),
         PYTHON=os.sys.executable,
         PYTHONPATH=str(ROOT),
-        MODEL="Qwen/Qwen3-0.6B",
-        N_GPUS="8",
-        NNODES="2",
+        **MACHINES,
     )
     assert result.returncode == 1
     command = result.stdout.replace(" \\\n    ", " ")
