@@ -5,10 +5,12 @@ from shape_grpo.rewards.arguments import candidate_arguments
 from shape_grpo.rewards.calls import EveryThreadHangs, RewardCalls, background_loop
 from shape_grpo.rewards.failures import ErrorBudget, Failure, FailureLog, failure_in_one_line
 from shape_grpo.rewards.function import (
+    BrokenFunction,
     check_details,
     check_reward_function,
     load_reward_function,
     read_result,
+    read_results,
     reward_kwargs,
     weighted_sum,
 )
@@ -19,6 +21,7 @@ from shape_grpo.rewards.scoring import RewardFunction
 
 __all__ = [
     "AnswerWatch",
+    "BrokenFunction",
     "ErrorBudget",
     "EveryThreadHangs",
     "Failure",
@@ -38,6 +41,7 @@ __all__ = [
     "load_reward_function",
     "more_to_score",
     "read_result",
+    "read_results",
     "read_row",
     "reward_kwargs",
     "weighted_sum",

@@ -6,7 +6,7 @@ import inspect
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Set
 from hashlib import sha256
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
@@ -106,25 +106,35 @@ def weighted_sum(details: Mapping[str, Any], weights: Mapping[str, float], text:
         raise TypeError(f"The reward function returned {details!r:.200}: {error}.") from error
 
 
-def read_results(result: Any, texts: Sequence[str]) -> list[Any]:
-    """Return the results of a reward function that was asked about ``texts`` in one call.
+class BrokenFunction(ValueError):
+    """A reward function did not return one result for each candidate of a call."""
+
+
+def read_results(results: Any, count: int, hint: str = "") -> list[Any]:
+    """Return the results of a reward function for ``count`` candidates as a list.
+
+    Args:
+        results: What it returned.
+        count: Number of candidates.
+        hint: End of the error's message.
 
     Raises:
-        TypeError: It is no list.
-        ValueError: It has another number of entries.
+        BrokenFunction: They are no list, or one of another length.
     """
-    if isinstance(result, str | bytes | Mapping) or not hasattr(result, "__iter__"):
-        raise TypeError(
-            f"The reward function returned {result!r:.200} for {len(texts)} candidates; return a "
-            "list with one result per candidate."
-        )
-    results = list(result)
-    if len(results) != len(texts):
-        raise ValueError(
-            f"The reward function returned {len(results)} results for {len(texts)} candidates; "
-            "return one per candidate, in their order."
-        )
-    return results
+    try:
+        if isinstance(results, str | bytes | Mapping | Set):
+            raise TypeError  # It has a length and an order, but not those of the candidates.
+        read = list(results)
+    except TypeError:
+        what = f"{results!r:.200}, which is no list"
+    else:
+        if len(read) == count:
+            return read
+        what = f"{len(read)} rewards"
+    raise BrokenFunction(
+        f"The reward function returned {what}, for {count} candidates. Return a list with one "
+        f"result per candidate, in their order.{hint}"
+    )
 
 
 def check_details(details: Mapping[str, Any]) -> None:

@@ -110,7 +110,7 @@ class RewardFunction:
         if not texts:
             return []
         try:
-            results = read_results(await self._ask(texts, arguments, places), texts)
+            results = read_results(await self._ask(texts, arguments, places), len(texts))
         except Exception as error:
             return [Scored(self._failure(error, texts))] * len(texts)
         return [self._read(result, text) for result, text in zip(results, texts, strict=True)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import cache, partial, wraps
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from shape_grpo.candidates import CandidateSet
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.credit import Oracle
 from shape_grpo.rewards import (
+    BrokenFunction,
     Failure,
     FailureLog,
     RewardCalls,
@@ -26,6 +27,7 @@ from shape_grpo.rewards import (
     check_details,
     indices_to_score,
     more_to_score,
+    read_results,
     weighted_sum,
 )
 
@@ -76,8 +78,10 @@ def candidate_row(found: CandidateSet, index: int, example: Example) -> Row:
     }
 
 
-class BrokenFunction(ValueError):
-    """A reward function did not return one reward per candidate."""
+HINT = (
+    " None says that the function does not apply to a candidate. A call holds the candidates of all "
+    "responses, or of one under per_response=true."
+)
 
 
 class CandidateRewards:
@@ -236,7 +240,7 @@ class CandidateRewards:
         rows = [row for response in responses for row in response]
         columns = {name: [row[name] for row in rows] for name in rows[0]}
         try:
-            results = iter(_read_rewards(await call(**columns, **shared), len(rows)))
+            results = iter(read_results(await call(**columns, **shared), len(rows), HINT))
         except Exception as error:
             if isinstance(error, BrokenFunction) and not self.options.per_response:
                 raise
@@ -274,29 +278,6 @@ class CandidateRewards:
             return Scored(self.options.checked_reward(total, text), details)
         except Exception as error:
             return Scored(self.failures.failure(error))
-
-
-def _read_rewards(results: Any, count: int) -> list[Any]:
-    """Return a function's results for ``count`` candidates as a list.
-
-    Raises:
-        BrokenFunction: They are no list, or one of another length.
-    """
-    try:
-        if isinstance(results, str | bytes | Mapping | Set):
-            raise TypeError  # It has a length and an order, but not those of the candidates.
-        rewards = list(results)
-    except TypeError:
-        what = f"{results!r:.200}, which is no list"
-    else:
-        if len(rewards) == count:
-            return rewards
-        what = f"{len(rewards)} rewards"
-    raise BrokenFunction(
-        f"The reward function returned {what}, for {count} candidates. Return a list with one "
-        "reward per candidate, or None where it does not apply. A call holds the candidates of all "
-        "responses, or of one under per_response=true."
-    )
 
 
 def _sendable(shared: Mapping[str, Any], call: RewardCalls) -> Mapping[str, Any]:

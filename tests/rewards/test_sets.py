@@ -88,13 +88,13 @@ def test_any_list_will_do(result):
 @pytest.mark.parametrize(
     ("result", "message"),
     [
-        ([1, 2], "returned 2 results for 3 candidates"),
-        ([1, 2, 3, 4], "returned 4 results for 3 candidates"),
-        ([], "returned 0 results for 3 candidates"),
-        (1.0, "returned 1.0 for 3 candidates; return a list"),
-        (None, "returned None for 3 candidates"),
-        ("123", "returned '123' for 3 candidates"),
-        ({"score": [1, 2, 3]}, "for 3 candidates; return a list"),
+        ([1, 2], "returned 2 rewards, for 3 candidates"),
+        ([1, 2, 3, 4], "returned 4 rewards, for 3 candidates"),
+        ([], "returned 0 rewards, for 3 candidates"),
+        (1.0, "returned 1.0, which is no list, for 3 candidates. Return a list"),
+        (None, "returned None, which is no list"),
+        ("123", "returned '123', which is no list"),
+        ({"score": [1, 2, 3]}, "which is no list, for 3 candidates"),
     ],
 )
 def test_a_result_of_another_shape_costs_the_response(result, message):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from shape_grpo.trl.rewards import BrokenFunction
+from shape_grpo.rewards import BrokenFunction
 from tests.trl.test_rewards import RESPONSES, lengths, raises, rewards
 from tests.trl.tiny_policy import answer, make_trainer, scored_batch
 
