@@ -79,8 +79,8 @@ def candidate_row(found: CandidateSet, index: int, example: Example) -> Row:
 
 
 HINT = (
-    " None says that the function does not apply to a candidate. A call holds the candidates of all "
-    "responses, or of one under per_response=true."
+    " None says that the function does not apply to a candidate. A call holds the candidates of "
+    "all responses, or of one under per_response=true."
 )
 
 
