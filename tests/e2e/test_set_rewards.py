@@ -88,3 +88,19 @@ def test_a_function_of_subsets(run):
 
     check_advantages(updates, worth)
     assert metrics["shape_grpo/reward_errors"] == 0
+
+
+def test_vectors_count_by_the_best_of_each_component(run):
+    metrics, updates = run("vowels", "algorithm.shape_grpo.utility=best_per_component")
+
+    def worth(record):
+        vectors = [set_rewards.vowels(text) for text in record["texts"]]
+        assert record["rewards"] == vectors
+
+        def value(chosen):
+            return sum(map(max, zip(*(vectors[k] for k in chosen), strict=True)))
+
+        return range(len(vectors)), value
+
+    check_advantages(updates, worth)
+    assert metrics["shape_grpo/reward_errors"] == 0
