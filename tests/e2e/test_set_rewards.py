@@ -95,7 +95,6 @@ def test_vectors_count_by_the_best_of_each_component(run):
 
     def worth(record):
         vectors = [set_rewards.vowels(text) for text in record["texts"]]
-        assert record["rewards"] == vectors
 
         def value(chosen):
             return sum(map(max, zip(*(vectors[k] for k in chosen), strict=True)))
