@@ -69,6 +69,17 @@ class TasteWorld:
         rewards = self.rewards[seed, prompts.unsqueeze(-1), modes.unsqueeze(-1), items]
         return rewards.masked_fill(repeats(items), 0.0)
 
+    def rate_by_all(self, prompts: Tensor, items: Tensor) -> Tensor:
+        """Return the rewards (S, B, K, M) of items under all tastes of each prompt.
+
+        Args:
+            prompts: (S, B) int64.
+            items: (S, B, K) int64.
+        """
+        modes = range(self.rewards.shape[2])
+        each = [self.rate(prompts, torch.full_like(prompts, mode), items) for mode in modes]
+        return torch.stack(each, dim=-1)
+
     def tokens(self, items: Tensor) -> Tensor:
         """Return the lengths (S, B, K) of the items (S, B, K) in tokens."""
         return self.lengths.gather(1, items.flatten(1)).view_as(items)

@@ -1,8 +1,9 @@
 """Training of small policies that suggest sets of items to users whose taste is uncertain.
 
 A prompt says which tastes its user may have. Each group of responses is rated by one of them, drawn
-at random. The best item of a set counts, so a good set serves several tastes. Items are written one
-after another, and an item that repeats an earlier one has reward 0.
+at random, or by the mean of them; under a utility of vectors by all, one component per taste. The
+best item of a set counts, so a good set serves several tastes. Items are written one after another,
+and an item that repeats an earlier one has reward 0.
 
 An item of l tokens is one choice followed by l - 1 certain tokens. The log-probability of the
 candidate is that of the choice, so its advantage counts once, whatever the length. Lengths matter
@@ -28,7 +29,7 @@ from recipe.shape_grpo.common.command import require_positive, require_seeds
 from recipe.shape_grpo.common.run_folder import RunSettings
 from shape_grpo.advantage import candidate_advantages
 from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.credit import set_utility
+from shape_grpo.credit import Max, set_utility
 from shape_grpo.registry import check_choice
 
 Metrics = dict[int, dict[str, float]]
@@ -53,6 +54,8 @@ class CatalogueSettings:
         candidates: K, the number of candidates of a response.
         modes: Number of tastes that a prompt may have.
         rewards: ``ratings`` (1 to 5 stars) or ``pass_fail`` (1 for five stars, else 0).
+        raters: ``one`` taste, drawn per group, or the ``mean`` of all tastes. A utility of vectors
+            gets a component per taste instead.
         lengths: Maximum length of an item in tokens; the minimum is 1.
         items: Number of items to choose from.
         prompts: Number of prompts.
@@ -78,6 +81,7 @@ class CatalogueSettings:
     candidates: int = 3
     modes: int = 4
     rewards: Literal["ratings", "pass_fail"] = "ratings"
+    raters: Literal["one", "mean"] = "one"
     lengths: int = 1
     items: int = 100
     prompts: int = 64
@@ -100,6 +104,7 @@ class CatalogueSettings:
                 "prompts: use fewer per step, or more prompts"
             )
         check_choice("rewards", self.rewards, ("ratings", "pass_fail"))
+        check_choice("raters", self.raters, ("one", "mean"))
         if self.method == "grpo" and self.allocator != "uniform":
             raise ValueError(
                 f"method grpo with the allocator {self.allocator} is not GRPO: use the allocator "
@@ -139,24 +144,23 @@ class Training:
         settings: Settings; a seed has the same world, initial policy and draws under all methods.
 
     Raises:
-        ValueError: The utility is unknown, lacks an option, or takes vectors.
+        ValueError: The utility is unknown or lacks an option.
     """
 
     def __init__(self, settings: CatalogueSettings) -> None:
         self.settings = settings
+        self.updates = 0
+        options = settings.utility_options
+        if options.get("components") == "???":  # of a file of `config/method`
+            options = {**options, "components": settings.modes}
         self.method = ShapeGRPOConfig(
             utility=settings.utility,
-            utility_options=settings.utility_options,
+            utility_options=options,
             allocator=settings.allocator,
             allocator_options=settings.allocator_options,
             advantage=settings.advantage,
             length_correction=settings.length_correction,
         ).method
-        if self.method.utility.takes_vectors:
-            raise ValueError(
-                f"utility {settings.utility} takes one vector per candidate, but here a candidate "
-                "has one number: use max, for instance"
-            )
         self.streams = RandomStreams(settings.seeds)
         self.world = TasteWorld(
             self.streams,
@@ -189,7 +193,8 @@ class Training:
         """
         prompts, modes, draws = self.draw_batch()
         rollout = self.policies(self.world.describe(prompts), draws)
-        rewards = self.world.rate(prompts, modes, rollout.items)
+        self.updates += 1
+        rewards = self.rate(prompts, modes, rollout.items)
         lengths = self.world.tokens(rollout.items)
         scores = set_utility(rewards.flatten(0, 1), utility=self.method.utility).view_as(prompts)
         advantages = self.advantages(rewards, lengths, scores)
@@ -208,20 +213,45 @@ class Training:
             "critic/score/mean": scores.mean(1),
             "actor/entropy": entropy.detach(),
             "actor/grad_norm": norms,
-            **candidate_metrics(rollout.items, rewards, lengths),
+            **candidate_metrics(
+                rollout.items,
+                self.method.utility.ranking(rewards.flatten(0, 1)).view_as(lengths),
+                lengths,
+            ),
         }
+
+    def rate(self, prompts: Tensor, modes: Tensor, items: Tensor) -> Tensor:
+        """Return the rewards of items (S, B, K) as the settings have them: (S, B, K), or
+        (S, B, K, C) under a utility of vectors.
+        """
+        settings, utility = self.settings, self.method.utility
+        if not utility.takes_vectors:
+            if settings.raters == "one":
+                return self.world.rate(prompts, modes, items)
+            return self.world.rate_by_all(prompts, items).mean(-1)
+        by_group = self.world.rate_by_all(prompts, items).unflatten(1, (-1, settings.group_size))
+        of_groups = prompts[:, :: settings.group_size].tolist()
+        projected = [
+            utility.project(rewards, f"{seed} {self.updates} {prompt}")
+            for of_seed, seed, named in zip(by_group, settings.seeds, of_groups, strict=True)
+            for rewards, prompt in zip(of_seed, named, strict=True)
+        ]
+        return torch.stack(projected).float().view(*items.shape, -1)
 
     @torch.no_grad()
     def validate(self) -> Tensor:
-        """Return the mean set reward (S,) over all prompts and all their tastes."""
+        """Return the mean set reward (S,) over all prompts and all their tastes; of vectors, the
+        mean reward of each taste's best item.
+        """
         settings = self.settings
         prompts = torch.arange(settings.prompts).repeat_interleave(settings.validation_samples)
         prompts = prompts.expand(len(settings.seeds), -1)
         items = self.policies(self.world.describe(prompts), self.validation_draws).items
         total = torch.zeros(len(settings.seeds))
+        one_taste = Max() if self.method.utility.takes_vectors else self.method.utility
         for mode in range(settings.modes):
             rewards = self.world.rate(prompts, torch.full_like(prompts, mode), items)
-            scores = set_utility(rewards.flatten(0, 1), utility=self.method.utility)
+            scores = set_utility(rewards.flatten(0, 1), utility=one_taste)
             total += scores.view_as(prompts).mean(1)
         return total / settings.modes
 
@@ -237,7 +267,7 @@ class Training:
         """Return the candidates' advantages (S, B, K), for the groups of all seeds.
 
         Args:
-            rewards: (S, B, K).
+            rewards: (S, B, K), or vectors (S, B, K, C).
             lengths: (S, B, K) tokens.
             scores: (S, B) set rewards.
         """
@@ -251,7 +281,7 @@ class Training:
             self.method,
             scores=scores.flatten(),
         )
-        return advantages.view_as(rewards)
+        return advantages.view_as(lengths)
 
 
 def train(settings: CatalogueSettings, console: Console | None = None) -> dict[int, Metrics]:
