@@ -26,13 +26,13 @@ class Utility(ABC):
     candidate. M is the length of the longest vector at hand; shorter ones end with zeros.
     """
 
-    takes_vectors: ClassVar[bool] = False
+    takes_vectors: bool = False
     """Whether a candidate's reward is a vector."""
 
     takes_texts: ClassVar[bool] = False
     """Whether U depends on the candidates' texts; see `shape_grpo.credit.TextUtility`."""
 
-    domain: ClassVar[str] = "finite numbers"
+    domain: str = "finite numbers"
     """Phrase for the rewards that `allows` accepts."""
 
     def __init_subclass__(cls) -> None:
