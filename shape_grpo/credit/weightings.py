@@ -50,7 +50,7 @@ class Weightings(ComponentUtility):
             raise ValueError(
                 f"utility 'weightings' needs concentration > 0, not {self.concentration!r}"
             )
-        self.domain = f"vectors of {self.components} finite numbers of 0 and more"  # type: ignore[misc]
+        self.domain = f"vectors of {self.components} finite numbers of 0 and more"
 
     def weights(self, draw: str | int) -> Tensor:
         """Return (W, M) float64: the weight vectors of a draw, each with sum 1.

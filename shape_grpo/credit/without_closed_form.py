@@ -107,8 +107,8 @@ class Custom(SubsetUtility):
         if self.components is not None:
             check_components(self.components)
             vector = (self.components,)
-            self.takes_vectors = True  # type: ignore[misc]
-            self.domain = f"vectors of up to {self.components} finite numbers"  # type: ignore[misc]
+            self.takes_vectors = True
+            self.domain = f"vectors of up to {self.components} finite numbers"
         generator = torch.Generator().manual_seed(0)
         mask = torch.arange(4) < torch.arange(1, 5).unsqueeze(1)
         rewards = torch.rand(4, 4, *vector, generator=generator, dtype=torch.float64)
