@@ -217,12 +217,13 @@ class CandidateRewards:
     ) -> list[Outcome]:
         """Return one outcome per response."""
         if self.options.per_response:
-            alone = await asyncio.gather(*(ask([response]) for response in responses))
-            return [outcome for (outcome,) in alone]
+            calls = await asyncio.gather(*(ask([response]) for response in responses))
+            return [outcome for (outcome,) in calls]
         outcomes = await ask(responses) if responses else []
         if len(outcomes) < 2 or not _failed(outcomes) or self.options.on_error == "raise":
             return outcomes
-        count, alone = len(responses), {}
+        count = len(responses)
+        alone: dict[int, Outcome] = {}
         for n in dict.fromkeys([0, count // 2, count - 1, *range(count)]):
             (alone[n],) = await ask([responses[n]])
             kinds = {type(outcome) for outcome in alone.values()}
