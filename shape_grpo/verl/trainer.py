@@ -143,9 +143,10 @@ class CandidateTrainerMixin:
 
     @cached_property
     def _rollout_shares(self) -> RolloutShares | None:
-        reads_texts = self.shape_grpo_config.method.utility.takes_texts
+        if not self.shape_grpo_config.method.utility.takes_texts:
+            return None
         is_of_rollouts = self.config.algorithm.adv_estimator == ROLLOUTS_ESTIMATOR
-        return RolloutShares(self.config) if reads_texts and is_of_rollouts else None
+        return RolloutShares(self.config) if is_of_rollouts else None
 
     @property
     def _is_sampling(self) -> bool:
