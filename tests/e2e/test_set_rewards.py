@@ -79,7 +79,7 @@ def test_a_judge_scores_the_list_in_one_request(run, judge):
 
 
 def test_a_function_of_subsets(run):
-    metrics, updates = run("utility", "algorithm.shape_grpo.utility=oracle")
+    metrics, updates = run("utility", "+algorithm.shape_grpo.utility=oracle")
 
     def worth(record):
         texts = record["texts"]
@@ -91,7 +91,7 @@ def test_a_function_of_subsets(run):
 
 
 def test_vectors_count_by_the_best_of_each_component(run):
-    metrics, updates = run("vowels", "algorithm.shape_grpo.utility=best_per_component")
+    metrics, updates = run("vowels", "+algorithm.shape_grpo.utility=best_per_component")
 
     def worth(record):
         vectors = [set_rewards.vowels(text) for text in record["texts"]]
