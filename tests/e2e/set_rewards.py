@@ -18,7 +18,7 @@ def judged(solutions):
     return [1 + sum(len(other) < len(text) for other in solutions) for text in solutions]
 
 
-def utility(solutions):
+def utility(solutions, **arguments):
     """Number of different letters: a repeat adds nothing."""
     return len(set("".join(solutions).lower()))
 
