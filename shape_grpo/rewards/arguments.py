@@ -58,13 +58,15 @@ def check_text_argument(function: Callable[..., Any], config: ShapeGRPOConfig) -
 
 
 def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    # verl wraps a function as partial(call, function, reward_kwargs), which hides its parameters.
-    if isinstance(function, partial) and function.args and callable(function.args[0]):
-        function = function.args[0]
     try:
-        return inspect.signature(function).parameters
+        parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):  # of a builtin
         return {}
+    # verl's partial(call, function, reward_kwargs) takes *args and **kwargs.
+    hidden = all(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters.values())
+    if hidden and isinstance(function, partial) and function.args and callable(function.args[0]):
+        return _parameters(function.args[0])
+    return parameters
 
 
 def candidate_arguments(

@@ -194,3 +194,9 @@ def test_a_plan_has_what_its_allocator_reads(allocator):
         values = {subset: float(len(subset)) for subset in plan.subsets}
         shares = allocate([[1.0] * count], utility=plan.bind(values), allocator=kind)
         assert shares.sum().item() == pytest.approx(count)
+
+
+def test_a_plan_near_all_subsets_has_no_more_orders_than_calls():
+    """The last subsets come late: orders are not drawn until all have come."""
+    plan = make_utility("oracle", max_calls=2**10 - 2).plan(10, make_allocator("shapley"))
+    assert (len(plan.subsets), plan.samples) == (pytest.approx(1020, abs=3), 1022)
