@@ -2,11 +2,17 @@
 
 import asyncio
 import itertools
+from dataclasses import replace
 from functools import partial
 
 import pytest
 
-from shape_grpo.advantage import CandidateBatch, CandidateRecord
+from shape_grpo.advantage import (
+    ADVANTAGES,
+    CandidateBatch,
+    CandidateRecord,
+    candidate_advantages,
+)
 from shape_grpo.candidates import Candidate, CandidateSet
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.credit import allocate, make_allocator, make_utility
@@ -179,6 +185,47 @@ def test_the_batch_has_the_records_shares():
 def test_a_function_of_another_kind_is_refused(function, block, message):
     with pytest.raises(ValueError, match=message):
         RewardFunction(function, ShapeGRPOConfig(**block))
+
+
+def advantages(records, config):
+    batch = CandidateBatch.collate(records)
+    scores = [config.score(record) for record in records]
+    own, shared = candidate_advantages(
+        batch.rewards,
+        batch.mask,
+        batch.ends - batch.starts,
+        ["p"] * len(records),
+        config.method,
+        scores=scores,
+        shares=batch.compute_shares(config.method),
+    )
+    return own, shared
+
+
+@pytest.mark.parametrize("advantage", sorted(ADVANTAGES))
+def test_a_negative_utility_reverses_no_sign(advantage):
+    """The good response's harmless candidate is never paid less than its harmful one."""
+    harm = {"a": 0.0, "b": 0.3, "c": 0.5}
+
+    def utility(solutions, scale):
+        return -0.1 - scale * sum(map(harm.get, solutions))
+
+    records = [score(utility, "abc", {"scale": scale})[0] for scale in (1.0, 3.0)]
+    config = ShapeGRPOConfig(utility="oracle", advantage=advantage)
+    (good, _), (shared, _) = advantages(records, config)
+    assert shared > 0
+    assert good[0] >= good[1] >= good[2]
+
+
+@pytest.mark.parametrize("advantage", ["reweight", "reweight_positive", "normalize", "pooled"])
+def test_the_best_of_negative_numbers_is_max(advantage):
+    sets = [["-1", "-3", "-2.5"], ["-9", "-4"], []]
+    config = ShapeGRPOConfig(advantage=advantage)
+    oracle = ShapeGRPOConfig(utility="oracle", advantage=advantage)
+    asked = [score(lambda solutions: max(map(float, solutions)), texts)[0] for texts in sets]
+    plain = [replace(record, shares=[], value=None) for record in asked]
+    for found, expected in zip(advantages(asked, oracle), advantages(plain, config), strict=True):
+        assert found.flatten().tolist() == pytest.approx(expected.flatten().tolist())
 
 
 @pytest.mark.parametrize("allocator", ["shapley", "banzhaf", "uniform", "winner_takes_all"])

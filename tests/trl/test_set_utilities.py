@@ -85,7 +85,7 @@ def test_an_oracles_columns_may_have_verls_names(tmp_path, column, value):
 @pytest.mark.parametrize("settings", [{"reward_weights": [0.5, 0.5]}, {"reward_weights": [-1.0]}])
 def test_an_oracle_is_one_function(tmp_path, settings):
     functions = [letters] * len(settings["reward_weights"])
-    with pytest.raises(ValueError, match="utility=oracle takes one function, .* of the weight 1"):
+    with pytest.raises(ValueError, match=r"utility=oracle takes one function, .* of the weight 1"):
         make_trainer(tmp_path, functions, RESPONSES, settings=settings, utility="oracle")
 
 
