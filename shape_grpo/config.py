@@ -156,6 +156,11 @@ class ShapeGRPOConfig(CandidateRules):
         utility, weights = self.method.utility, self.reward_weights
         if not all(map(math.isfinite, weights.values())) or (weights and not any(weights.values())):
             raise ValueError(f"reward_weights={weights}: must be finite numbers, not all 0.")
+        if taken := {"score", "identity", "fallback"} & weights.keys():
+            raise ValueError(
+                f"reward_weights names {', '.join(taken)}, which has another meaning in a reward "
+                "function's dict: return the number under another name."
+            )
         if weights and (utility.takes_vectors or isinstance(utility, Oracle)):
             raise ValueError(
                 f"reward_weights={weights}: utility {self.utility} takes no sum of numbers."

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from shape_grpo.advantage.method import Method
 from shape_grpo.candidates import CandidateSet
-from shape_grpo.credit import Shares, check_rewards, compute_shares
+from shape_grpo.credit import Shares, check_rewards, compute_shares, shift_shares
 from shape_grpo.credit.sets import chunks_by_size
 
 Reward = float | list[float] | bytes
@@ -227,7 +227,7 @@ class CandidateBatch:
         """
         utility = method.utility
         if utility.takes_texts:
-            return Shares(self.shares, self.shares, self.values)
+            return shift_shares(self.shares, self.mask, self.values)
         for rows, width in chunks_by_size(self.rewards, self.mask):
             if not utility.allows(self.rewards[rows, :width]).all():
                 check_rewards(self.rewards, self.mask, utility)  # names the reward

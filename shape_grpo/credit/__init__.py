@@ -28,7 +28,13 @@ from shape_grpo.credit.unions import NoisyOr
 from shape_grpo.credit.utilities import UTILITIES, Utility, make_utility, register_utility
 from shape_grpo.credit.vectors import BestPerComponent, Coverage, times_best
 from shape_grpo.credit.weightings import Weightings
-from shape_grpo.credit.weights import Shares, Split, compute_shares, weigh_shares
+from shape_grpo.credit.weights import (
+    Shares,
+    Split,
+    compute_shares,
+    shift_shares,
+    weigh_shares,
+)
 from shape_grpo.credit.without_closed_form import Custom, SoftmaxChoice, SubsetUtility
 
 __all__ = [
@@ -74,6 +80,7 @@ __all__ = [
     "sample_semivalue",
     "set_utility",
     "shapley_values",
+    "shift_shares",
     "subset_semivalue",
     "times_best",
     "weigh_shares",

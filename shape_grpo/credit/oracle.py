@@ -69,16 +69,19 @@ class Oracle(Utility):
         return plan
 
     def _orders(self, count: int, needed: Sequence[Subset], seed: int) -> Plan:
-        plan, samples = None, LEAST_ORDERS
-        while True:
-            present = present_after(draw_arrivals(count, samples, seed)).flatten(0, 1)
-            subsets = _distinct([*needed, *map(_members, present.tolist())])
-            if len(subsets) > self.max_calls:
+        asked = {*needed}
+        arrivals = draw_arrivals(count, max(self.max_calls, LEAST_ORDERS), seed)
+        samples = 0
+        for pair in arrivals.split(2):
+            present = present_after(pair).flatten(0, 1).tolist()
+            further = {*map(_members, present)} - asked - {()}
+            if samples >= LEAST_ORDERS and len(asked) + len(further) > self.max_calls:
                 break
-            plan, samples = Plan(subsets, samples=samples, seed=seed), samples + 2
-        if plan is None:
-            raise self._too_few(count, len(subsets))
-        return plan
+            asked |= further
+            samples += 2
+        if len(asked) > self.max_calls:
+            raise self._too_few(count, len(asked))
+        return Plan(_distinct(asked), samples=samples, seed=seed)
 
     def _too_few(self, count: int, least: int) -> ValueError:
         return ValueError(

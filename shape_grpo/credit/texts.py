@@ -34,7 +34,7 @@ class TextUtility(SubsetUtility):
         """Return the utility (C,) of C subsets of one response's candidates.
 
         Args:
-            rewards: (C, K) float64 rewards, 0 outside the mask.
+            rewards: (C, K) float64 rewards, 0 outside the mask; (C, K, M) with ``takes_vectors``.
             mask: (C, K) bool, the candidates of each subset, which are one or more.
             texts: (K,) all candidates.
         """
@@ -46,7 +46,13 @@ class TextUtility(SubsetUtility):
         subset.
         """
         options = {name: getattr(self, name) for name in ("exact_up_to", "samples", "seed")}
-        return _WithTexts(utility=self, texts=list(texts), **options)
+        bound = _WithTexts(utility=self, texts=list(texts), **options)
+        bound.takes_vectors = self.takes_vectors  # type: ignore[misc]
+        return bound
+
+    def ranking(self, rewards: Tensor) -> Tensor:
+        """Return (N, K): the rewards, or the sums of vectors."""
+        return rewards.sum(dim=2) if self.takes_vectors else rewards
 
 
 @dataclass(kw_only=True)
@@ -75,6 +81,9 @@ class _WithTexts(SubsetUtility):
 
     def allows(self, rewards: Tensor) -> Tensor:
         return self.utility.allows(rewards)
+
+    def ranking(self, rewards: Tensor) -> Tensor:
+        return self.utility.ranking(rewards)
 
 
 @register_utility("best_less_redundancy")

@@ -12,7 +12,7 @@ from shape_grpo.credit.sets import allocate_checked, utility_checked
 from shape_grpo.credit.utilities import Utility
 
 NO_REWARD = 1e-8
-"""A set whose utility is smaller than this in magnitude has nothing to split: all weights are 1."""
+"""A set whose utility is smaller than this has nothing to pay out: all weights are 1."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class Shares:
 
     Attributes:
         shares: (N, K) shares of the rewards as they are; undefined where there is no candidate.
-        payable: (N, K) shares of the rewards shifted up by the set's lowest, if that is negative.
+        payable: (N, K) shares of the rewards shifted up by the set's lowest, if that is negative;
+            under a utility that reads texts the shares are shifted.
         values: (N,) utilities that ``payable`` splits.
     """
 
@@ -71,6 +72,19 @@ def compute_shares(
     return Shares(shares, payable, utility_checked(rewards, mask, utility, dtype))
 
 
+def shift_shares(shares: Tensor, mask: Tensor, values: Tensor) -> Shares:
+    """Return the split of utilities that read texts, whose rewards cannot be shifted.
+
+    Args:
+        shares: (N, K) shares, 0 where there is no candidate.
+        mask: (N, K) bool, True where there is a candidate.
+        values: (N,) utilities.
+    """
+    lowest = _lowest(shares)
+    payable = (shares - lowest).masked_fill(~mask, 0.0)
+    return Shares(shares, payable, values - mask.sum(dim=1) * lowest.squeeze(1))
+
+
 def weigh_shares(
     shares: Shares,
     mask: Tensor,
@@ -83,7 +97,7 @@ def weigh_shares(
 
     With shares phi_k of the utility R of K candidates, of l_k tokens each and L in total, the
     weight is K * phi_k / R, or with ``length_correction`` phi_k * L / (l_k * R), whose average over
-    the tokens of the candidates is 1 if the shares sum to R. All weights are 1 where |R| is below
+    the tokens of the candidates is 1 if the shares sum to R. All weights are 1 where R is below
     `NO_REWARD`, and for the allocator ``uniform``, which is GRPO at any lengths. A weight is
     negative where a candidate's share is: under utilities that a candidate can harm, like the mean.
 
@@ -110,7 +124,7 @@ def weigh_shares(
         value = value - payable.masked_fill(paid, 0.0).sum(dim=1, keepdim=True)
         weights = payable / value * per_share
         corrected, unpaid = shares.shares * per_share / candidates, ~paid
-    weights = weights.masked_fill(unpaid | (value.abs() < NO_REWARD), 1.0)
+    weights = weights.masked_fill(unpaid | (value < NO_REWARD), 1.0)
     if allocator.is_uniform:
         weights = torch.ones_like(weights)
     return Split(weights, shares.values, corrected)
@@ -120,5 +134,12 @@ def _without_negatives(rewards: Tensor, mask: Tensor) -> Tensor:
     """Return each set shifted up by its lowest reward, if that is negative; vectors component by
     component.
     """
-    lowest = rewards.amin(dim=1, keepdim=True).clamp(max=0.0)
-    return (rewards - lowest).masked_fill(~mask if rewards.dim() == 2 else ~mask.unsqueeze(2), 0.0)
+    absent = ~mask if rewards.dim() == 2 else ~mask.unsqueeze(2)
+    return (rewards - _lowest(rewards)).masked_fill(absent, 0.0)
+
+
+def _lowest(numbers: Tensor) -> Tensor:
+    """Return the lowest number of each set, 0 if that is positive."""
+    if not numbers.shape[1]:
+        return numbers.sum(dim=1, keepdim=True)
+    return numbers.amin(dim=1, keepdim=True).clamp(max=0.0)

@@ -22,6 +22,7 @@ from shape_grpo.credit import (
     check_rewards,
     compute_shares,
     set_utility,
+    shift_shares,
     times_best,
 )
 
@@ -67,6 +68,9 @@ def explain_set(
         utility = utility.bind(texts)
     checked = check_rewards(batch, utility=utility)
     shares = compute_shares(*checked, utility, allocator, torch.float64)
+    if config.method.utility.takes_texts:
+        value = set_utility(batch, utility=utility)
+        shares = shift_shares(shares.shares, checked[1], value)
     lengths = torch.ones(1, len(rewards))
 
     def advantages(score: float) -> torch.Tensor:

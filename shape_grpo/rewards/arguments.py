@@ -58,13 +58,15 @@ def check_text_argument(function: Callable[..., Any], config: ShapeGRPOConfig) -
 
 
 def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    # verl wraps a function as partial(call, function, reward_kwargs), which hides its parameters.
-    if isinstance(function, partial) and function.args and callable(function.args[0]):
-        function = function.args[0]
     try:
-        return inspect.signature(function).parameters
+        parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):  # of a builtin
         return {}
+    # verl's partial(call, function, reward_kwargs) takes *args and **kwargs.
+    hidden = all(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters.values())
+    if hidden and isinstance(function, partial) and function.args and callable(function.args[0]):
+        return _parameters(function.args[0])
+    return parameters
 
 
 def candidate_arguments(
@@ -122,21 +124,29 @@ def arguments_of(
         function: The reward function.
         calls: Arguments of each candidate's own call: one or more.
     """
-    given = dict(calls[0])
     texts = text_argument(function)
     if texts == TEXTS[0]:
-        return given
+        return dict(calls[0])
+    given = _of_all(calls)
     given[texts] = [call["solution_str"] for call in calls]
     del given["solution_str"]
     if isinstance(given.get("extra_info"), dict):
-        info = given["extra_info"] = dict(given["extra_info"])
-        info["candidate_indices"] = [call["extra_info"]["candidate_index"] for call in calls]
-        del info["candidate_index"]
+        given["extra_info"] = _of_all([call["extra_info"] for call in calls])
     parameters = _parameters(function)
-    for name in parameters.keys() & _LISTS.keys():
-        given[name] = [call[_LISTS[name]] for call in calls]
-        given.pop(_LISTS[name], None)
+    for name, of_one in _LISTS.items():
+        if name in parameters and of_one in given:
+            given[name] = [call[of_one] for call in calls]
+            del given[of_one]
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     if texts == "solutions" and not takes_any:
         given = {name: value for name, value in given.items() if name in parameters}
+    return given
+
+
+def _of_all(calls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the arguments of the first call, with ``candidate_index`` of all as a list."""
+    given = dict(calls[0])
+    if "candidate_index" in given:
+        del given["candidate_index"]
+        given["candidate_indices"] = [call["candidate_index"] for call in calls]
     return given

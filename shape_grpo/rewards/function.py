@@ -101,6 +101,8 @@ def weighted_sum(details: Mapping[str, Any], weights: Mapping[str, float], text:
             "for each name."
         )
     try:
+        if any(isinstance(details[name], str | bytes) for name in weights):
+            raise TypeError("text is no number")
         return sum(weight * float(details[name]) for name, weight in weights.items())
     except (TypeError, ValueError) as error:
         raise TypeError(f"The reward function returned {details!r:.200}: {error}.") from error

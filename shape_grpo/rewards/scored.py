@@ -129,7 +129,7 @@ class ScoredSet:
             return self
         value = sum(share or 0.0 for k, share in enumerate(shares) if k not in players)
         if players:
-            rewards = stack_rewards([[shares[k] for k in players]], vectors=False)
+            rewards = stack_rewards([[shares[k] for k in players]], vectors=utility.takes_vectors)
             split = allocate(rewards, utility=utility, allocator=config.method.allocator)
             value += set_utility(rewards, utility=utility).item()
             for k, share in zip(players, split[0].tolist(), strict=True):

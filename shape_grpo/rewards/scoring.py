@@ -86,7 +86,7 @@ class RewardFunction:
         more = more_to_score(found, scored)
         if more:
             # Candidates that a function compares must be seen together.
-            indices = [*first, *more] if self.text_argument == "solution_strs" else more
+            indices = sorted(first + more) if self.text_argument == "solution_strs" else more
             scored |= await self._score_some(found, indices, arguments)
         settle = partial(ScoredSet.settle, found, scored, self.config, self.failures, draw)
         # A utility of texts may take its time, and other responses wait on this loop.

@@ -98,10 +98,12 @@ class CandidateRewards:
     As in TRL, None means that the function does not apply to a candidate; where no function
     applies, there is no reward either. Instead of a number a function may return a dict of
     ``score`` and ``identity``: the rule ``duplicate`` goes by it. Several functions are numbers of
-    their names beside the score, for curves and for ``reward_weights``, which replaces ``weights``.
+    their names beside the score, for curves and for ``reward_weights``, which replaces ``weights``;
+    the second function of a name is ``NAME_2``.
 
     Under the utility ``oracle`` there is one function ``utility(solutions, **columns)``, which gets
-    the texts of a subset of one response's candidates, the prompt, and the columns of its row.
+    the texts of a subset of one response's candidates, their ``candidate_indices``, the prompt, and
+    the columns of its row.
 
     Args:
         functions: As TRL takes them, sync or async; `RewardCalls` calls them.
@@ -125,15 +127,22 @@ class CandidateRewards:
             )
             for function in functions
         ]
-        self.names = [getattr(each, "__name__", type(each).__name__) for each in functions]
+        names = [getattr(each, "__name__", type(each).__name__) for each in functions]
+        # Two lambdas, or two objects of one class, have one name.
+        self.names = [
+            f"{name}_{n}" if (n := names[:place].count(name) + 1) > 1 else name
+            for place, name in enumerate(names)
+        ]
         self.weights = weights
         self.options = options
         self.failures = FailureLog(options.on_error)
         self.oracle: RewardFunction | None = None
         if isinstance(options.method.utility, Oracle):
-            if len(functions) != 1:
-                raise ValueError(f"utility=oracle takes one function, not {len(functions)}")
-            self.oracle = RewardFunction(functions[0], options)
+            if list(weights) != [1.0]:
+                raise ValueError(
+                    f"utility=oracle takes one function, not {len(functions)}, of the weight 1"
+                )
+            self.oracle = RewardFunction(self.calls[0].function, options)
 
     def __call__(
         self,
@@ -178,7 +187,8 @@ class CandidateRewards:
         self, oracle: RewardFunction, sets: Sequence[CandidateSet], examples: Sequence[Example]
     ) -> list[ScoredSet]:
         def arguments(columns: Mapping[str, Any], text: str, index: int, count: int) -> Row:
-            return {**columns, "solution_str": text}
+            place = {"candidate_index": index, "num_candidates": count}
+            return {**columns, **place, "solution_str": text}
 
         asked = (
             oracle.score_set(found, partial(arguments, {**columns, "prompt": prompt}))

@@ -66,6 +66,7 @@ def test_the_configuration_asks_for_it():
     [
         ({"normalize_rewards": "group"}, "normalize_rewards=group: write reward_weights"),
         ({"normalize_rewards": "batch"}, "normalize_rewards=batch: unknown value"),
+        ({"reward_weights": {"a": 1.0, "score": 1.0}}, "names score, which has another meaning"),
         ({"reward_weights": {"a": 0.0}}, "must be finite numbers, not all 0"),
         ({"reward_weights": {"a": float("nan")}}, "must be finite numbers"),
         ({"reward_weights": {"a": 1.0}, "utility": "coverage"}, "coverage takes no sum"),
@@ -91,7 +92,7 @@ def test_what_cannot_be_is_refused(block, message):
         ({"helpful": 1.0}, "names short, .* has only helpful"),
         (3.0, "names helpful, short, .* has only score"),
         ({"helpful": 1.0, "short": None}, "returned .*'short': None"),
-        ({"helpful": "good", "short": 1.0}, "returned .*could not convert"),
+        ({"helpful": "0.5", "short": 1.0}, "returned .*text is no number"),
         ({"helpful": float("nan"), "short": 1.0}, "returned nan"),
     ],
 )

@@ -133,6 +133,22 @@ def test_an_own_utility_of_texts(longest_text):
     assert allocate([[0.0, 0.0]], utility=utility)[0].tolist() == [6.0, 2.0]
 
 
+def test_an_own_utility_of_texts_and_vectors():
+    class BestPerLetter(TextUtility):
+        takes_vectors = True
+
+        def value(self, rewards, mask, texts=()):
+            lengths = torch.tensor([float(len(text)) for text in texts])
+            return rewards.amax(dim=1).sum(dim=1) + (mask * lengths).sum(dim=1)
+
+    utility = BestPerLetter().bind(["aaaa", "bb"])
+    vectors = [[[1.0, 2.0], [3.0, 0.0]]]
+    assert set_utility(vectors, utility=utility).item() == 11.0
+    assert allocate(vectors, utility=utility)[0].tolist() == [4.0 + 0.5 + 2.0, 2.0 + 0.5 + 2.0]
+    winner = allocate(vectors, utility=utility, allocator="winner_takes_all")
+    assert winner[0].tolist() == [5.5, 5.5]
+
+
 @pytest.mark.parametrize("result", [1.0, [1.0, 2.0], float("nan")])
 def test_a_wrong_result_is_named(longest_text, result):
     class Wrong(LongestText):

@@ -2,11 +2,17 @@
 
 import asyncio
 import itertools
+from dataclasses import replace
 from functools import partial
 
 import pytest
 
-from shape_grpo.advantage import CandidateBatch, CandidateRecord
+from shape_grpo.advantage import (
+    ADVANTAGES,
+    CandidateBatch,
+    CandidateRecord,
+    candidate_advantages,
+)
 from shape_grpo.candidates import Candidate, CandidateSet
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.credit import allocate, make_allocator, make_utility
@@ -181,6 +187,47 @@ def test_a_function_of_another_kind_is_refused(function, block, message):
         RewardFunction(function, ShapeGRPOConfig(**block))
 
 
+def advantages(records, config):
+    batch = CandidateBatch.collate(records)
+    scores = [config.score(record) for record in records]
+    own, shared = candidate_advantages(
+        batch.rewards,
+        batch.mask,
+        batch.ends - batch.starts,
+        ["p"] * len(records),
+        config.method,
+        scores=scores,
+        shares=batch.compute_shares(config.method),
+    )
+    return own, shared
+
+
+@pytest.mark.parametrize("advantage", sorted(ADVANTAGES))
+def test_a_negative_utility_reverses_no_sign(advantage):
+    """The good response's harmless candidate is never paid less than its harmful one."""
+    harm = {"a": 0.0, "b": 0.3, "c": 0.5}
+
+    def utility(solutions, scale):
+        return -0.1 - scale * sum(map(harm.get, solutions))
+
+    records = [score(utility, "abc", {"scale": scale})[0] for scale in (1.0, 3.0)]
+    config = ShapeGRPOConfig(utility="oracle", advantage=advantage)
+    (good, _), (shared, _) = advantages(records, config)
+    assert shared > 0
+    assert good[0] >= good[1] >= good[2]
+
+
+@pytest.mark.parametrize("advantage", ["reweight", "reweight_positive", "normalize", "pooled"])
+def test_the_best_of_negative_numbers_is_max(advantage):
+    sets = [["-1", "-3", "-2.5"], ["-9", "-4"], []]
+    config = ShapeGRPOConfig(advantage=advantage)
+    oracle = ShapeGRPOConfig(utility="oracle", advantage=advantage)
+    asked = [score(lambda solutions: max(map(float, solutions)), texts)[0] for texts in sets]
+    plain = [replace(record, shares=[], value=None) for record in asked]
+    for found, expected in zip(advantages(asked, oracle), advantages(plain, config), strict=True):
+        assert found.flatten().tolist() == pytest.approx(expected.flatten().tolist())
+
+
 @pytest.mark.parametrize("allocator", ["shapley", "banzhaf", "uniform", "winner_takes_all"])
 def test_a_plan_has_what_its_allocator_reads(allocator):
     for count, limit in itertools.product(range(1, 9), (8, 64, 300)):
@@ -194,3 +241,9 @@ def test_a_plan_has_what_its_allocator_reads(allocator):
         values = {subset: float(len(subset)) for subset in plan.subsets}
         shares = allocate([[1.0] * count], utility=plan.bind(values), allocator=kind)
         assert shares.sum().item() == pytest.approx(count)
+
+
+def test_a_plan_near_all_subsets_has_no_more_orders_than_calls():
+    """The last subsets come late: orders are not drawn until all have come."""
+    plan = make_utility("oracle", max_calls=2**10 - 2).plan(10, make_allocator("shapley"))
+    assert (len(plan.subsets), plan.samples) == (pytest.approx(1020, abs=3), 1022)

@@ -35,14 +35,24 @@ async def async_by_rank(solution_strs, **_):
     return by_rank(solution_strs)
 
 
+def by_key(key, solution_strs, **_):
+    return [sorted(solution_strs, key=key).index(text) for text in solution_strs]
+
+
 def verls_wrapper(function, keywords, *args, **kwargs):
     return function(*args, **{**kwargs, **keywords})
 
 
 @pytest.mark.parametrize(
     "function",
-    [by_rank, async_by_rank, partial(verls_wrapper, by_rank, {})],
-    ids=["sync", "async", "in verl's wrapper"],
+    [
+        by_rank,
+        async_by_rank,
+        partial(by_key, str.lower),
+        partial(verls_wrapper, by_rank, {}),
+        partial(verls_wrapper, partial(by_key, str.lower), {}),
+    ],
+    ids=["sync", "async", "of a function", "in verl's wrapper", "of a function, wrapped"],
 )
 def test_one_call_ranks_all_candidates(function):
     assert score(function, ["c", "a", "b"]).rewards == [2.0, 0.0, 1.0]
@@ -154,6 +164,6 @@ def test_candidates_that_differ_by_identity_are_compared_together():
         ]
 
     record = score(compute_score, ["us", "US", "it"], duplicate="drop")
-    assert calls == [["us", "it"], ["us", "it", "US"]]
+    assert calls == [["us", "it"], ["us", "US", "it"]]
     assert record.texts == ["us", "US", "it"]
     assert record.rewards == [2.0, 0.0, 1.0]

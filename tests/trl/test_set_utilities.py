@@ -64,9 +64,37 @@ def test_the_oracle_is_asked_about_subsets(tmp_path):
     assert {(prompt, viewer) for _, prompt, viewer in seen} == {("p", "x")}
 
 
-def test_an_oracle_is_one_function(tmp_path):
-    with pytest.raises(ValueError, match="utility=oracle takes one function, not 2"):
-        make_trainer(tmp_path, [letters, letters], RESPONSES, utility="oracle")
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("extra_info", {"index": 3}), ("extra_info", "text"), ("ground_truths", "abc")],
+)
+def test_an_oracles_columns_may_have_verls_names(tmp_path, column, value):
+    seen = []
+
+    def utility(solutions, candidate_indices, ground_truths=None, extra_info=None):
+        seen.append((solutions, candidate_indices, ground_truths or extra_info))
+        return letters(solutions)
+
+    columns = {column: [value]}
+    trainer = make_trainer(tmp_path, utility, RESPONSES, columns=columns, utility="oracle")
+    scored_batch(trainer)
+    assert trainer.records[0].rewards == [2.0, 3.0]
+    assert (["bcd"], [1], value) in seen
+
+
+@pytest.mark.parametrize("settings", [{"reward_weights": [0.5, 0.5]}, {"reward_weights": [-1.0]}])
+def test_an_oracle_is_one_function(tmp_path, settings):
+    functions = [letters] * len(settings["reward_weights"])
+    with pytest.raises(ValueError, match=r"utility=oracle takes one function, .* of the weight 1"):
+        make_trainer(tmp_path, functions, RESPONSES, settings=settings, utility="oracle")
+
+
+def test_functions_of_one_name_are_told_apart(tmp_path):
+    functions = [lambda completions, n=n, **_: [n] * len(completions) for n in (1.0, 10.0)]
+    weights = {"<lambda>": 1.0, "<lambda>_2": 0.5}
+    trainer = make_trainer(tmp_path, functions, RESPONSES, reward_weights=weights)
+    scored_batch(trainer)
+    assert trainer.records[0].rewards == [6.0, 6.0]
 
 
 def test_a_utility_of_texts(tmp_path):
