@@ -47,7 +47,7 @@ class TextUtility(SubsetUtility):
         """
         options = {name: getattr(self, name) for name in ("exact_up_to", "samples", "seed")}
         bound = _WithTexts(utility=self, texts=list(texts), **options)
-        bound.takes_vectors = self.takes_vectors  # type: ignore[misc]
+        bound.takes_vectors = self.takes_vectors
         return bound
 
     def ranking(self, rewards: Tensor) -> Tensor:
