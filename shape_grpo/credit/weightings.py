@@ -1,7 +1,6 @@
 """Utility of vectors under random weightings of their components."""
 
 import hashlib
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -46,9 +45,10 @@ class Weightings(ComponentUtility):
                 raise ValueError(
                     f"utility 'weightings' needs {name}, a whole number of 1 or more, not {value!r}"
                 )
-        if not (math.isfinite(self.concentration) and self.concentration > 0):
+        # The sum of larger ones is infinite, and all weights would be 0.
+        if not 0 < self.concentration <= 1e100:
             raise ValueError(
-                f"utility 'weightings' needs concentration > 0, not {self.concentration!r}"
+                f"utility 'weightings' needs 0 < concentration <= 1e100, not {self.concentration!r}"
             )
         self.domain = f"vectors of {self.components} finite numbers of 0 and more"
 

@@ -110,7 +110,7 @@ class RewardFunction:
         if not texts:
             return []
         try:
-            results = read_results(await self._ask(texts, arguments, places), len(texts))
+            results = read_results(await self.ask(texts, arguments, places), len(texts))
         except Exception as error:
             return [Scored(self._failure(error, texts))] * len(texts)
         return [self._read(result, text) for result, text in zip(results, texts, strict=True)]
@@ -128,13 +128,12 @@ class RewardFunction:
     ) -> Scored:
         """Ask for the one result about these candidates."""
         try:
-            return self._read(await self._ask(texts, arguments, places), ", ".join(texts))
+            return self._read(await self.ask(texts, arguments, places), ", ".join(texts))
         except Exception as error:
             return Scored(self._failure(error, texts))
 
-    async def _ask(
-        self, texts: Sequence[str], arguments: Arguments, places: Sequence[Place]
-    ) -> Any:
+    async def ask(self, texts: Sequence[str], arguments: Arguments, places: Sequence[Place]) -> Any:
+        """Return the function's result for candidates of one response; as `score_texts`."""
         calls = [arguments(text, *place) for text, place in zip(texts, places, strict=True)]
         return await self.call(**{**arguments_of(self.call.function, calls), **self.keywords})
 

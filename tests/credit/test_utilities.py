@@ -140,7 +140,12 @@ REFUSED_OPTIONS = {
     "no concentration": (
         "weightings",
         {"components": 2, "concentration": 0},
-        "concentration > 0, not 0",
+        "0 < concentration <= 1e100, not 0",
+    ),
+    "a concentration whose sum is infinite": (
+        "weightings",
+        {"components": 2, "concentration": 1e308},
+        "needs 0 < concentration <= 1e100",
     ),
     "corners as a text": ("weightings", {"components": 2, "corners": "yes"}, "true or false"),
     "vectors of nothing": (

@@ -255,8 +255,8 @@ def _make_trainer(
         train_dataset=task.prompts("train"),
         eval_dataset=test,
         processing_class=AutoTokenizer.from_pretrained(task.policy, padding_side="left"),
-        # The function calls the task's, in time; here a call holds the whole batch.
-        shape_grpo=replace(options, reward_timeout=1e9, reward_calls="threads"),
+        # The function calls the task's, in time.
+        shape_grpo=replace(options, reward_timeout=1e9, reward_calls="threads", per_response=True),
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -21,6 +20,7 @@ from recipe.shape_grpo.tasks import load_task
 from recipe.shape_grpo.tasks.own import read_any_task
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.rewards import (
+    Failure,
     RewardFunction,
     candidate_arguments,
     load_reward_function,
@@ -141,22 +141,23 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
 
 
 def as_trl_reward(function: RewardFunction) -> Callable[..., Any]:
-    """Return TRL's form of a reward function: one call for many candidates.
+    """Return TRL's form of a reward function, for calls about one response (``per_response``)."""
 
-    Candidates are scored concurrently, because many calls wait for a sandbox or a server.
-    """
+    async def reward(completions: Sequence[Any], **columns: Any) -> list[Any]:
+        arguments = partial(candidate_arguments, {name: columns[name][0] for name in ROW})
+        places = list(zip(columns["candidate_index"], columns["num_candidates"], strict=True))
+        texts = [completion[-1]["content"] for completion in completions]
+        scored = await function.score_texts(texts, arguments, places)
+        return [
+            each.reward
+            if isinstance(each.reward, Failure)
+            else {**each.details, "score": each.reward}
+            for each in scored
+        ]
 
-    async def reward(**columns: Any) -> list[Any]:
-        async def score(number: int, completion: Any) -> Any:
-            arguments = partial(candidate_arguments, {name: columns[name][number] for name in ROW})
-            place = columns["candidate_index"][number], columns["num_candidates"][number]
-            text = completion[-1]["content"]
-            (scored,) = await function.score_texts([text], arguments, [place])
-            if scored.identity is None:
-                return scored.reward
-            return {"score": scored.reward, "identity": scored.identity}
+    async def utility(solutions: Sequence[str], **columns: Any) -> Any:
+        arguments = partial(candidate_arguments, {name: columns[name] for name in ROW})
+        places = [(index, columns["num_candidates"]) for index in columns["candidate_indices"]]
+        return await function.ask(solutions, arguments, places)
 
-        completions = enumerate(columns["completions"])
-        return await asyncio.gather(*(score(*numbered) for numbered in completions))
-
-    return reward
+    return utility if function.text_argument == "solutions" else reward

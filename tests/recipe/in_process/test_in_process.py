@@ -14,9 +14,10 @@ from recipe.shape_grpo.in_process.__main__ import main
 from recipe.shape_grpo.report.credit_map import map_step
 from recipe.shape_grpo.tasks.prepared_task import as_trl_reward, load_prepared_task
 from reward_fns.films import compute_score
-from shape_grpo.candidates import parse_candidates
+from shape_grpo.candidates import Candidate, CandidateSet, parse_candidates
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.rewards import RewardFunction
+from shape_grpo.trl.rewards import CandidateRewards
 from tests.recipe.film_task import make_policy, prepare, write_ratings
 
 OPTIONS = ["--steps=3", "--validate_every=2", "--prompts_per_step=2", "--group_size=4"]
@@ -151,7 +152,7 @@ def test_a_longer_history_of_netflix_is_a_dataset_of_its_own(ratings, task, tmp_
         completions = [[{"role": "assistant", "content": "No Film of the Catalogue"}]]
         places = {"candidate_index": [0], "num_candidates": [1]}
         rewards = prepared.reward(completions=completions, **columns, **places)
-        assert asyncio.run(rewards) == [0.0]
+        assert asyncio.run(rewards)[0]["score"] == 0.0
 
 
 def test_films_without_a_history_are_a_dataset_of_their_own(ratings, task, tmp_path):
@@ -178,8 +179,8 @@ def test_verls_reward_functions_are_called_a_candidate_at_a_time():
     columns = {
         "completions": [[{"role": "assistant", "content": text}] for text in ("a", "bb")],
         "data_source": ["films"] * 2,
-        "reward_model": [{"style": "rule", "ground_truth": viewer} for viewer in "xy"],
-        "extra_info": [{"index": 3}, {"index": 4}],
+        "reward_model": [{"style": "rule", "ground_truth": "y"}] * 2,
+        "extra_info": [{"index": 4}] * 2,
         "candidate_index": [0, 1],
         "num_candidates": [2, 2],
         "trainer_state": None,
@@ -192,12 +193,54 @@ def test_verls_reward_functions_are_called_a_candidate_at_a_time():
         assert inspect.iscoroutinefunction(reward)
         return asyncio.run(reward(**columns))
 
-    assert rewards(plain, 10) == [10, 20]
+    assert rewards(plain, 10) == [
+        {"score": 10, "fallback": False},
+        {"score": 20, "fallback": False},
+    ]
     # As verl's managers (tests/verl/test_reward_manager.py); in threads, in whichever order.
     of_verl = {"num_turns": 2, "rollout_reward_scores": {}}
     of_ours = {"candidate_index": 1, "num_candidates": 2}
     assert ("films", "y", {"index": 4, **of_verl, **of_ours}) in seen
-    assert rewards(slow, 1) == [1, 2]
+    assert [each["score"] for each in rewards(slow, 1)] == [1, 2]
+
+
+ROW = {"data_source": "films", "reward_model": {"ground_truth": "y"}, "extra_info": {"index": 4}}
+
+
+def by_rank(data_source, solution_strs, ground_truth, extra_info):
+    ranks = [sorted(solution_strs).index(text) for text in solution_strs]
+    places = extra_info["candidate_indices"]
+    return [{"score": 0, "rank": r, "place": p} for r, p in zip(ranks, places, strict=True)]
+
+
+def letters(solutions, ground_truth, extra_info):
+    return len(set("".join(solutions))) + 100.0 * sum(extra_info["candidate_indices"])
+
+
+@pytest.mark.parametrize(
+    ("function", "block", "rewards", "shares"),
+    [
+        (by_rank, {"reward_weights": {"rank": 1.0, "place": 10.0}}, [2.0, 20.0, 31.0], []),
+        (letters, {"utility": "oracle"}, [1.0, 202.0, 302.0], [0.5, 201.5, 302.0]),
+    ],
+    ids=["of the set", "of subsets"],
+)
+def test_functions_of_several_candidates_see_a_response(function, block, rewards, shares):
+    """Not one candidate at a time, and not the candidates of two responses."""
+    options = ShapeGRPOConfig(duplicate="floor", per_response=True, **block)
+    reward = as_trl_reward(RewardFunction(function, options))
+    found = [
+        CandidateSet.from_candidates(
+            [Candidate(text, n, n) for n, text in enumerate(texts)], [(0, 0)] * len(texts), options
+        )
+        for texts in (["c", "c", "ac", "bd"], ["x"])
+    ]
+    message = [{"role": "assistant", "content": ""}]
+    examples = [(ROW, "p", message, [])] * 2
+    first, second = CandidateRewards([reward], [1.0], options)(found, examples)
+    assert first.rewards == [rewards[0], 0.0, *rewards[1:]]
+    assert first.shares == (pytest.approx([shares[0], 0.0, *shares[1:]]) if shares else [])
+    assert len(second.rewards) == 1
 
 
 def test_reward_functions_that_wait_are_called_at_once():
@@ -217,7 +260,7 @@ def test_reward_functions_that_wait_are_called_at_once():
         "num_candidates": [2, 2],
     }
     reward = as_trl_reward(RewardFunction(score, ShapeGRPOConfig()))
-    assert asyncio.run(reward(**columns)) == [1, 2]
+    assert asyncio.run(reward(**columns)) == [{"score": 1}, {"score": 2}]
 
 
 @pytest.mark.parametrize(
