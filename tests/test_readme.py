@@ -154,12 +154,16 @@ print(allocate([[6.0, 2.0]], allocator="proportional").tolist())
     assert result.stdout.splitlines()[-1] == "[[4.5, 1.5]]"
 
 
-def lines_of_the_table():
-    table = README.partition("| your set, your reward |")[2].partition("\n\n")[0]
+def lines_of_the_table(text=README):
+    table = text.partition("| your set, your reward |")[2].partition("\n\n")[0]
     return [re.findall(r"`(python [^`]*)`", row)[-1] for row in table.splitlines()[2:]]
 
 
-@pytest.mark.parametrize("line", lines_of_the_table())
+CONFIGURATION = (ROOT / "recipe/shape_grpo/docs/configuration.md").read_text()
+LINES = dict.fromkeys(lines_of_the_table() + lines_of_the_table(CONFIGURATION))
+
+
+@pytest.mark.parametrize("line", LINES)
 def test_each_line_of_the_table_runs(line, tmp_path, monkeypatch):
     monkeypatch.setattr("recipe.shape_grpo.tasks.new.CONFIGS", tmp_path / "config")
     (tmp_path / "config").mkdir()
@@ -173,5 +177,5 @@ def test_each_line_of_the_table_runs(line, tmp_path, monkeypatch):
             subprocess.run([sys.executable, *command], cwd=folder, env=environment, check=True)
 
 
-def test_the_table_has_six_rows():
-    assert len(lines_of_the_table()) == 6
+def test_the_tables_have_six_rows():
+    assert len(lines_of_the_table()) == len(lines_of_the_table(CONFIGURATION)) == 6
