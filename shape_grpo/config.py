@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from shape_grpo.advantage import (
     ADVANTAGES,
@@ -343,8 +343,10 @@ class ShapeGRPOConfig(CandidateRules):
             typed = OmegaConf.structured(self, flags={"allow_objects": True})
             values = OmegaConf.to_container(typed, throw_on_missing=True)
         except OmegaConfBaseException as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(f"{error.full_key}: {reason}") from None
+            reason = f"{error.full_key}: {str(error).splitlines()[0]}"
+            if isinstance(error, MissingMandatoryValue):
+                reason = f"{error.full_key}=???: missing; write its value in place of the ???."
+            raise ValueError(reason) from None
         assert isinstance(values, dict)
         for name, value in values.items():
             object.__setattr__(self, str(name), value)

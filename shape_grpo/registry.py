@@ -7,6 +7,11 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+CUSTOM = (
+    " A custom one is registered by a module in VERL_USE_EXTERNAL_MODULES, or with TRL by a module "
+    "that your script imports."
+)
+
 
 def closest(name: str, allowed: Iterable[str], cutoff: float = 0.6) -> str | None:
     """Return the allowed name that is most similar to ``name``, or None.
@@ -33,9 +38,10 @@ def check_choice(setting: str, value: str, allowed: Iterable[str]) -> None:
     """
     names = list(allowed)
     if value not in names:
+        close = did_you_mean(value, names)
+        hint = CUSTOM if isinstance(allowed, Registry) and not close else ""
         raise ValueError(
-            f"{setting}={value}: unknown value.{did_you_mean(value, names)} "
-            f"Allowed: {', '.join(names)}."
+            f"{setting}={value}: unknown value.{close} Allowed: {', '.join(names)}.{hint}"
         )
 
 

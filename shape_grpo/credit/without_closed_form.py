@@ -178,5 +178,6 @@ def load_function(path: str) -> Callable[..., Any]:
         return getattr(importlib.import_module(module), name)
     except Exception as error:
         raise ValueError(
-            f"utility function {path!r} cannot be imported ({type(error).__name__}: {error})"
+            f"utility function {path!r} cannot be imported ({type(error).__name__}: {error}). "
+            "Write it as module:function, for a file module.py in a folder of Python's path"
         ) from error

@@ -17,7 +17,7 @@ from shape_grpo.rewards import load_reward_function
 
 EXTERNAL_MODULES = "VERL_USE_EXTERNAL_MODULES"
 _READ = ("algorithm.", "reward.custom_reward_function.", "data.apply_chat_template_kwargs.")
-OPTION_BLOCKS = ("utility_options", "allocator_options", "format_options")
+OPTION_BLOCKS = ("utility_options", "allocator_options", "format_options", "reward_weights")
 _DEFAULTS = {
     "algorithm": {"norm_adv_by_std_in_grpo": True, "shape_grpo": {}},
     "reward": {
@@ -28,7 +28,7 @@ _DEFAULTS = {
 
 
 def import_external_modules() -> None:
-    """Import the modules that register custom allocators and advantages, as verl does.
+    """Import the modules that register custom utilities, allocators and formats, as verl does.
 
     Raises:
         ValueError: One of the modules cannot be imported.
@@ -85,13 +85,6 @@ def read_options(config: DictConfig) -> ShapeGRPOConfig:
         return ShapeGRPOConfig.from_algorithm(config.algorithm)
     except OmegaConfBaseException as error:
         raise ValueError(f"{BLOCK}: {str(error).splitlines()[0]}") from error
-    except ValueError as error:
-        own = ("allocator=", "advantage=", "utility=")
-        if "unknown value" in str(error) and any(name in str(error) for name in own):
-            raise ValueError(
-                f"{error} Custom ones are registered by a module in {EXTERNAL_MODULES}."
-            ) from error
-        raise
 
 
 def load_function(config: DictConfig) -> Callable[..., Any]:

@@ -45,9 +45,10 @@ def check_text_argument(function: Callable[..., Any], config: ShapeGRPOConfig) -
     argument, is_oracle = text_argument(function), isinstance(config.method.utility, Oracle)
     if is_oracle and argument != "solutions":
         raise ValueError(
-            f"utility=oracle asks for the utility of subsets of the candidates, and the reward "
-            f"function takes {argument}: write utility(solutions, ground_truth=None, **kwargs), "
-            "which returns one number, or another utility."
+            "utility=oracle asks for the utility of subsets of the candidates, and the reward "
+            "function has no argument solutions: write utility(solutions, ground_truth=None, "
+            "**kwargs), with TRL utility(solutions, **columns), which returns one number, or "
+            "another utility."
         )
     if argument == "solutions" and not is_oracle:
         raise ValueError(

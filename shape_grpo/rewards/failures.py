@@ -38,7 +38,9 @@ def failure_in_one_line(error: Exception, *functions: Callable[..., Any]) -> str
         for frame in traceback.extract_tb(error.__traceback__)
         if frame.filename in files
     ]
-    said = " ".join(" ".join([str(error), *getattr(error, "__notes__", ())]).split())
+    notes = getattr(error, "__notes__", ())
+    parts = [str(error).rstrip("."), *notes] if notes else [str(error)]
+    said = " ".join(". ".join(parts).split())
     return f"{type(error).__name__}: {said}{lines[-1] if lines else ''}"
 
 

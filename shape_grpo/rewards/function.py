@@ -78,12 +78,18 @@ def read_result(
     if options.reward_weights:
         details = {**details, "score": weighted_sum(details, options.reward_weights, text)}
     if "score" not in details:
-        raise ValueError(
-            f"The reward function returned a dict without 'score' for {text[:200]!r}; its keys: "
-            f"{', '.join(map(str, details)) or 'none'}."
-        )
+        raise no_score(details, text)
     check_details(details)
     return options.checked_reward(details["score"], text), details
+
+
+def no_score(details: Mapping[str, Any], text: str) -> ValueError:
+    """Return the error for a reward function's dict without a score."""
+    return ValueError(
+        f"The reward function returned a dict without 'score' for {text[:200]!r}; its keys: "
+        f"{', '.join(map(str, details)) or 'none'}. Return a 'score' too, or weigh its numbers by "
+        "reward_weights, as in {helpful: 0.7, short: 0.3}."
+    )
 
 
 def weighted_sum(details: Mapping[str, Any], weights: Mapping[str, float], text: str) -> float:

@@ -27,6 +27,7 @@ from shape_grpo.rewards import (
     check_details,
     indices_to_score,
     more_to_score,
+    no_score,
     read_results,
     weighted_sum,
 )
@@ -271,7 +272,13 @@ class CandidateRewards:
             return Scored(failure)
         dicts = [value for value in values if isinstance(value, Mapping)]
         try:
-            numbers = [value["score"] if isinstance(value, Mapping) else value for value in values]
+            weights = self.options.reward_weights
+            for each in dicts:
+                if "score" not in each and not weights:
+                    raise no_score(each, text)
+            numbers = [
+                value.get("score") if isinstance(value, Mapping) else value for value in values
+            ]
             of_functions = zip(self.names, numbers, strict=True) if len(numbers) > 1 else ()
             details = dict(of_functions)
             for each in dicts:
@@ -281,10 +288,9 @@ class CandidateRewards:
                 for weight, number in zip(self.weights, numbers, strict=True)
                 if number is not None
             ]
-            if not terms:
+            if not terms and not (weights and dicts):
                 raise ValueError(f"No reward function returned a number for {text[:200]!r}.")
             check_details(details)
-            weights = self.options.reward_weights
             total = weighted_sum(details, weights, text) if weights else sum(terms)
             return Scored(self.options.checked_reward(total, text), details)
         except Exception as error:

@@ -195,6 +195,11 @@ def test_no_objective_is_claimed_for_a_custom_allocator(capsys):
         ("5 4 allocator=beta_shapley", "allocator 'beta_shapley' needs the option 'alpha'"),
         ("5 4 allocator_options.m=2", "allocator 'shapley' has no option 'm'; it takes none"),
         ("5 4 allocator=mine", "registered by a module in VERL_USE_EXTERNAL_MODULES"),
+        ("5 4 allocator=sharpley", "allocator=sharpley: unknown value. Did you mean shapley?"),
+        (
+            "5 4 utility=best_less_redundancy utility_options.similarity=sim.py:jaccard",
+            "Write it as module:function, for a file module.py",
+        ),
         ("5 4 data.seed=1", "explain reads the keys of algorithm.shape_grpo"),
         ("5 1,0", "1,0 is a list, and utility=max takes one number per candidate"),
         ("5 four", "'four' is no reward, and no key=value"),

@@ -292,10 +292,22 @@ def test_text_beside_a_candidate_in_its_token_is_coloured_but_not_underlined(cap
 BAD = {
     "raises": ("return extra_info['price']", 1, "for 2 of 2 candidates, .*KeyError: 'price'.*py:2"),
     "returns nothing": ("pass", 1, "returned None for 'Casablanca'; utility max takes finite"),
-    "has no score": ("return {'acc': 1}", 1, "a dict without 'score'.*its keys: acc"),
+    "has no score": ("return {'acc': 1}", 1, "without 'score'.*keys: acc.*by reward_weights"),
     "hangs": ("import time; time.sleep(60)", 1, "did not return in reward_timeout=0.2 seconds"),
     "ends the process": ("raise SystemExit", 1, "raised SystemExit"),
 }
+
+
+def test_weights_of_several_rewards_are_options_too(capsys, folder):
+    """0.5 * 4 + 2 * 1 for the only candidate of four letters."""
+    (folder / "two.py").write_text(
+        "def compute_score(data_source, solution_str, ground_truth, extra_info=None):\n"
+        "    return {'length': len(solution_str), 'one': 1}\n"
+    )
+    (folder / "dune.txt").write_text("<candidate>Dune</candidate>")
+    weights = ["reward_weights.length=0.5", "reward_weights.one=2"]
+    main(["explain", "--response=dune.txt", "--reward=two.py", *weights])
+    assert "dune.txt: set reward 4\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("code", "exit_code", "says"), BAD.values(), ids=BAD)

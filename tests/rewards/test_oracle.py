@@ -177,8 +177,9 @@ def test_the_batch_has_the_records_shares():
 @pytest.mark.parametrize(
     ("function", "block", "message"),
     [
-        (lambda solution_str: 1.0, {"utility": "oracle"}, "takes solution_str: write utility"),
-        (lambda solution_strs: [1.0], {"utility": "oracle"}, "takes solution_strs: write"),
+        (lambda solution_str: 1.0, {"utility": "oracle"}, "no argument solutions: write utility"),
+        (lambda solution_strs: [1.0], {"utility": "oracle"}, "has no argument solutions"),
+        (lambda completions: [1.0], {"utility": "oracle"}, r"TRL utility\(solutions, "),
         (lambda solutions: 1.0, {}, "utility=max takes one reward per candidate"),
     ],
 )

@@ -53,6 +53,17 @@ def test_chat_prompts_have_candidates_as_messages(tmp_path):
     assert rewards(tmp_path, of_messages, prompts=prompts) == [[1, 2], [3], [], [1, 4]]
 
 
+def test_a_dict_needs_no_score_if_its_numbers_have_weights(tmp_path):
+    def both(completions, **columns):
+        return [{"length": len(text), "is_a": float(text == "a")} for text in completions]
+
+    weights = {"length": 0.5, "is_a": 2.0}
+    expected = [[2.5, 1], [1.5], [], [2.5, 2]]
+    assert rewards(tmp_path, both, reward_weights=weights) == expected
+    with pytest.raises(RuntimeError, match=r"without 'score' .* weigh its numbers by reward_w"):
+        rewards(tmp_path, both)
+
+
 def test_an_async_function_is_awaited(tmp_path):
     async def slow(completions, **columns):
         await asyncio.sleep(0)

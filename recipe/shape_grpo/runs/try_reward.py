@@ -64,8 +64,12 @@ def try_reward(config: DictConfig) -> str:
     if failure := next((reward for reward in rewards if isinstance(reward, Failure)), None):
         raise RewardFailed(
             f"the reward function failed for the first row of data.train_files and the candidate "
-            f"{MADE_UP[0]!r}: {failure.summary}. A run would lose each such candidate."
+            f"{MADE_UP[0]!r}: {failure.summary.rstrip('.')}. A run would lose each such candidate."
         )
-    told = " and ".join(map(repr, rewards))
+    # As the function returned it: of a vector, weightings keep weighted sums.
+    told = " and ".join(
+        repr(each.details["score"] if isinstance(each.reward, list) else each.reward)
+        for each in scored.results
+    )
     made_up = "a made-up candidate" if len(texts) == 1 else "two made-up candidates"
     return f"The reward function gave {told} for {made_up} of the first row."

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from recipe.shape_grpo.common.files import write_stamp
 from recipe.shape_grpo.common.methods import METHODS, method_options
 from recipe.shape_grpo.runs.check import check_config, check_run, compose_config, main
+from shape_grpo.credit.utilities import UTILITIES
 from shape_grpo.rewards import check_reward_function
 from shape_grpo.verl.files import missing_files
 from tests.candidates.sample_tokenizers import make_tokenizer
@@ -76,8 +77,31 @@ def test_every_cell_is_valid(task, method):
 
 
 def test_a_method_of_vectors_says_that_it_needs_their_length():
-    with pytest.raises(ValueError, match=r"utility_options.* components"):
+    with pytest.raises(ValueError, match=r"utility_options.components=\?\?\?: .* write its value"):
         check_config(compose_config(["+task=movielens", "+method=vpo"]))
+
+
+def test_what_external_modules_register_may_be_configured(monkeypatch, tmp_path):
+    """The checks of the recipe's commands come before verl imports these modules."""
+    (tmp_path / "registers_longest.py").write_text(
+        "from shape_grpo.credit import TextUtility, register_utility\n\n"
+        "@register_utility('longest')\n"
+        "class Longest(TextUtility):\n"
+        "    def value(self, rewards, mask, texts=()):\n"
+        "        return rewards.sum(dim=1)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    config = compose_config(
+        ["+task=movielens", "+method=praise", "algorithm.shape_grpo.utility=longest"]
+    )
+    monkeypatch.delenv("VERL_USE_EXTERNAL_MODULES", raising=False)
+    with pytest.raises(ValueError, match="registered by a module in VERL_USE_EXTERNAL_MODULES"):
+        check_config(config)
+    monkeypatch.setenv("VERL_USE_EXTERNAL_MODULES", "registers_longest")
+    try:
+        check_config(config)
+    finally:
+        UTILITIES.pop("longest", None)
 
 
 def keys_of(block, prefix=""):
@@ -228,7 +252,7 @@ TRIED = {
     "a number": ("return 0.5", 0, "The reward function gave 0.5 for a made-up candidate"),
     "a dict": ("return {'score': len(extra_info['shop'])}", 0, "gave 8.0 for"),
     "a column that is not there": ("return extra_info['price']", 1, "KeyError: 'price'"),
-    "no number": ("return None", 1, "failed for the first row .* TypeError"),
+    "no number": ("return None", 1, r"failed for the first row .* TypeError.*numbers\. A run"),
 }
 
 
@@ -250,6 +274,19 @@ def test_the_dry_run_tries_the_reward_function(made_up_data, capsys, kind, code,
     else:
         assert exit_code == 0
     assert re.search(says, said + capsys.readouterr().out)
+
+
+def test_the_dry_run_shows_a_vector_as_the_function_returned_it(made_up_data, capsys):
+    """Not the weighted sums that are kept of it."""
+    folder = made_up_data(64)
+    (folder / "reward.py").write_text(
+        "def compute_score(data_source, solution_str, ground_truth, extra_info):\n"
+        "    return [7.0, 0.0, 2.5]\n"
+    )
+    overrides = [f"dataset.folder={folder}", f"{REWARD}.path={folder}/reward.py", COMPONENTS]
+    overrides.append(f"actor_rollout_ref.model.path={folder}")
+    main(["+task=aclsum_rouge", "+method=vpo", *overrides])
+    assert "The reward function gave [7.0, 0.0, 2.5] for" in capsys.readouterr().out
 
 
 TEMPLATE = (
