@@ -16,6 +16,7 @@ from shape_grpo.candidates import Candidate, CandidateRules, CandidateSet
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.credit import Oracle
 from shape_grpo.rewards import (
+    Failure,
     RewardFunction,
     Scored,
     ScoredSet,
@@ -51,10 +52,12 @@ class RolloutShares:
     ) -> Tensor:
         """Return the shares (B,), float64; NaN for a rollout without a share.
 
+        A response without a candidate adds ``floor_reward``.
+
         Args:
             keys: (B,) keys of the rollouts.
             groups: (B,) their prompts.
-            records: Key to record.
+            records: Key to record. What fails here becomes the record's failure.
             rows: Key to the columns `ROW`.
         """
         sets: dict[str, list[str]] = {}
@@ -67,12 +70,17 @@ class RolloutShares:
                 *(self._share([records[key] for key in of], rows[of[0]]) for of in sets.values())
             )
 
-        shares = dict.fromkeys(keys, float("nan"))
+        empty = (key for key, record in records.items() if not record.rewards)
+        shares: dict[str, float | None] = dict.fromkeys(empty, self.config.floor_reward)
         for of_group, settled in zip(sets.values(), asyncio.run(share_all()), strict=True):
             # After a failure there are none.
-            for key, share in zip(of_group, settled.shares, strict=False):
-                shares[key] = share if share is not None else float("nan")
-        return torch.tensor([shares[key] for key in keys], dtype=torch.float64)
+            shares.update(zip(of_group, settled.shares, strict=False))
+            for key, result in zip(of_group, settled.results, strict=True):
+                if isinstance(result.reward, Failure):
+                    records[key].rewards, records[key].error = [None], result.reward
+        known = (shares.get(key) for key in keys)
+        numbers = [float("nan") if share is None else share for share in known]
+        return torch.tensor(numbers, dtype=torch.float64)
 
     async def _share(self, records: Sequence[CandidateRecord], row: Mapping[str, Any]) -> ScoredSet:
         texts = [record.texts[0] for record in records]

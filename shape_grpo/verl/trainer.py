@@ -97,11 +97,13 @@ class CandidateTrainerMixin:
         columns = sampled if self._rollout_shares is None else (*sampled, *ROW)
         fields = _read_answers(batch.keys, batch.tags, batch.partition_id, *columns)
         answers = {key: _record(key, of_answer) for key, of_answer in fields.items()}
-        self._error_budget.spend(answers.values(), "in training")
-        context = self._context(batch.keys, answers)
+        rollout_shares = None
         if self._rollout_shares is not None:
             groups = [key.rsplit("_", 2)[0] for key in batch.keys]
-            context.rollout_shares = self._rollout_shares(batch.keys, groups, answers, fields)
+            rollout_shares = self._rollout_shares(batch.keys, groups, answers, fields)
+        self._error_budget.spend(answers.values(), "in training")
+        context = self._context(batch.keys, answers)
+        context.rollout_shares = rollout_shares
         kept = [row for row, key in enumerate(batch.keys) if key in answers]
         rows = torch.tensor(kept, dtype=torch.long)
         with candidates_in_context(context):

@@ -244,6 +244,44 @@ def test_utilities_of_texts(advantages_of, utility, make_trainer, monkeypatch):
     assert found == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.fixture
+def oracle_records(monkeypatch):
+    """oracle_records(function): a record per rollout of `TEXTS`; the trainer asks the function."""
+
+    def make(function):
+        monkeypatch.setattr(
+            "shape_grpo.verl.rollout_texts.load_reward_function", lambda config: function
+        )
+        return [
+            CandidateRecord([function([text])], [0], [4], texts=[text], shares=[1.0], value=1.0)
+            for group in TEXTS
+            for text in group
+        ]
+
+    return make
+
+
+def test_a_failure_on_several_rollouts_is_counted(advantages_of, oracle_records):
+    def utility(solutions):
+        if len(solutions) > 1:
+            raise KeyError("judge")
+        return float(len(solutions[0]))
+
+    records = oracle_records(utility)
+    block = {"utility": "oracle", "format": "whole"}
+    assert advantages_of(records, max_error_share=1, **block) == [0.0] * len(records)
+    with pytest.raises(RuntimeError, match=r"(?s)failed for 8 of the last 8 .*KeyError: 'judge'"):
+        advantages_of(records, on_error="raise", **block)
+
+
+def test_a_response_without_a_candidate_is_blamed(advantages_of, oracle_records):
+    """Cut off, it is no candidate, and adds the floor reward, here 0."""
+    records = oracle_records(lambda solutions: float(max(map(len, solutions))))
+    records[1] = CandidateRecord()
+    first, second = advantages_of(records, utility="oracle", format="whole")[:2]
+    assert (first, second) == pytest.approx((0.5**0.5, -(0.5**0.5)), rel=1e-3)
+
+
 REFUSED = {
     # changes, what the message must say
     "a set of one": (

@@ -40,6 +40,13 @@ VIEWS = {
 }
 """Name to advantage and allocator: the columns of a map."""
 
+VIEWS_OF_TEXTS = {
+    "GRPO": ("reweight", Uniform()),
+    "reweight, the run's shares": ("reweight", Shapley()),
+    "praise, the run's shares": ("praise", Shapley()),
+}
+"""The same for utilities that read texts: records hold shares of the run's allocator alone."""
+
 CREDIT_OF_VIEW = ("advantage", "allocator", "allocator_options")
 
 
@@ -107,9 +114,11 @@ def map_step(run: Path, step: int | None = None, groups: int | None = None) -> S
     config = ShapeGRPOConfig(**{name: block[name] for name in block if name in known})
     methods = {
         name: replace(config.method, advantage=advantage, allocator=allocator)
-        for name, (advantage, allocator) in VIEWS.items()
+        for name, (advantage, allocator) in (
+            VIEWS_OF_TEXTS if config.method.utility.takes_texts else VIEWS
+        ).items()
     }
-    advantages = _advantages(rollouts, records, methods)
+    advantages = _advantages(rollouts, records, methods, config)
     tokenizer = read_tokenizer(settings)
     by_group: dict[str, list[int]] = {}
     for row, rollout in enumerate(rollouts):
@@ -155,17 +164,28 @@ def _advantages(
     rollouts: Sequence[Mapping[str, Any]],
     records: Sequence[CandidateRecord],
     methods: Mapping[str, Method],
+    config: ShapeGRPOConfig,
 ) -> list[Views]:
     """Return the advantages of each response under each view."""
-    vectors = any(method.utility.takes_vectors for method in methods.values())
-    batch = CandidateBatch.collate(records, vectors=vectors)
-    scores = torch.tensor([rollout["score"] for rollout in rollouts], dtype=torch.float64)
+    group = [_group(rollout) for rollout in rollouts]
+    credited = config.training_records(records, group)
+    numbers = [rollout["score"] for rollout in rollouts]
+    if credited is not records:
+        numbers = [config.score(record) for record in credited]
+    batch = CandidateBatch.collate(credited, vectors=config.method.utility.takes_vectors)
+    scores = torch.tensor(numbers, dtype=torch.float64)
     scores = scores.where(~batch.unknown, float("nan"))
-    lengths, group = batch.ends - batch.starts, [_group(rollout) for rollout in rollouts]
+    lengths = batch.ends - batch.starts
     views: list[dict[str, tuple[list[float], float]]] = [{} for _ in rollouts]
     for name, method in methods.items():
         candidate, shared = candidate_advantages(
-            batch.rewards, batch.mask, lengths, group, method, scores=scores
+            batch.rewards,
+            batch.mask,
+            lengths,
+            group,
+            method,
+            scores=scores,
+            shares=batch.compute_shares(method),
         )
         for view, own, other in zip(views, candidate.tolist(), shared.tolist(), strict=True):
             view[name] = own, other

@@ -298,3 +298,49 @@ def test_tokens_that_carry_more_than_the_candidate_are_not_those_that_were_sampl
         segments, note = find_segments(text, [span], ["Dune"], joined)
         assert note == ""
         assert [s.text for s in segments] == ["<candidate>", "Dune", "</candidate>"]
+
+
+def test_utilities_of_texts_have_the_recorded_shares(tmp_path):
+    run = write_run(tmp_path / "run", [0.0], shape_grpo={"utility": "oracle"})
+    write_rollouts(run, rewards=[[5.0, 4.0], [1.0, 2.0]])
+
+    def share(number, line):
+        shares = [6.0, 2.0] if number == 0 else [1.0, 3.0]
+        line["score"] = sum(shares)
+        line["shape_grpo"] = json.dumps(
+            {**json.loads(line["shape_grpo"]), "shares": shares, "value": line["score"]}
+        )
+
+    edit_rollouts(run, share)
+    step_map = map_step(run)
+    (group,) = step_map.groups
+    assert step_map.views == ["GRPO", "reweight, the run's shares", "praise, the run's shares"]
+    for response, weights in zip(group.responses, ([1.5, 0.5], [0.5, 1.5]), strict=True):
+        grpo = response.shared["GRPO"]
+        own = advantages(response, "reweight, the run's shares")
+        assert own == pytest.approx([weight * grpo for weight in weights])
+
+
+def test_normalised_rewards_are_those_of_training(tmp_path):
+    settings = {"reward_weights": {"a": 1.0, "b": 1.0}, "normalize_rewards": "group"}
+    run = write_run(tmp_path / "run", [0.0], shape_grpo=settings)
+    parts = [{"a": [0.0, 2.0], "b": [900.0, 0.0]}, {"a": [1.0, 1.0], "b": [0.0, 300.0]}]
+    write_rollouts(run, rewards=[[900.0, 2.0], [1.0, 301.0]])
+
+    def keep_parts(number, line):
+        record = {**json.loads(line["shape_grpo"]), "parts": parts[number]}
+        line["shape_grpo"] = json.dumps(record)
+
+    edit_rollouts(run, keep_parts)
+    spread = {
+        name: np.std([x for each in parts for x in each[name]], ddof=1) for name in ("a", "b")
+    }
+    scores = np.array(
+        [max(sum(each[n][k] / spread[n] for n in spread) for k in range(2)) for each in parts]
+    )
+    grpo = (scores - scores.mean()) / (scores.std(ddof=1) + 1e-6)
+    responses = map_step(run).groups[0].responses
+    assert [r.shared["GRPO"] for r in responses] == pytest.approx(grpo)
+    # Unscaled, the other candidate would be the best.
+    winner = advantages(responses[0], "winner takes all")
+    assert winner == pytest.approx([0.0, 2 * grpo[0]], rel=1e-5)
