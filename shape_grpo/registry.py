@@ -1,15 +1,18 @@
 """Registries of the names that a configuration may use, and the errors for unknown ones."""
 
 import difflib
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
+from importlib import import_module
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+EXTERNAL_MODULES = "VERL_USE_EXTERNAL_MODULES"
 CUSTOM = (
-    " A custom one is registered by a module in VERL_USE_EXTERNAL_MODULES, or with TRL by a module "
-    "that your script imports."
+    f" A custom one is registered by a module in {EXTERNAL_MODULES}, or with TRL by a module that "
+    "your script imports."
 )
 
 
@@ -43,6 +46,21 @@ def check_choice(setting: str, value: str, allowed: Iterable[str]) -> None:
         raise ValueError(
             f"{setting}={value}: unknown value.{close} Allowed: {', '.join(names)}.{hint}"
         )
+
+
+def import_external_modules() -> None:
+    """Import the modules that register custom utilities, allocators and formats, as verl does.
+
+    Raises:
+        ValueError: One of the modules cannot be imported.
+    """
+    for module in filter(None, os.environ.get(EXTERNAL_MODULES, "").split(",")):
+        try:
+            import_module(module)
+        except Exception as error:
+            raise ValueError(
+                f"{EXTERNAL_MODULES}: {module} cannot be imported ({type(error).__name__}: {error})"
+            ) from error
 
 
 class Registry(dict[str, T]):

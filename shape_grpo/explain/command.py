@@ -103,7 +103,8 @@ def main(arguments: list[str]) -> None:
     parser = command()
     options = parser.parse_intermixed_args(arguments)
     # torch, which takes seconds to import, is not needed for --help.
-    from shape_grpo.explain.settings import import_external_modules, read_options, read_settings
+    from shape_grpo.explain.settings import read_options, read_settings
+    from shape_grpo.registry import import_external_modules
 
     flags = [value for value in options.values if "=" in value]
     rewards = [value for value in options.values if "=" not in value]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ from yaml import YAMLError
 from shape_grpo.config import BLOCK, ShapeGRPOConfig
 from shape_grpo.rewards import load_reward_function
 
-EXTERNAL_MODULES = "VERL_USE_EXTERNAL_MODULES"
 _READ = ("algorithm.", "reward.custom_reward_function.", "data.apply_chat_template_kwargs.")
 OPTION_BLOCKS = ("utility_options", "allocator_options", "format_options", "reward_weights")
 _DEFAULTS = {
@@ -25,21 +22,6 @@ _DEFAULTS = {
         "reward_model": {"enable": False},
     },
 }
-
-
-def import_external_modules() -> None:
-    """Import the modules that register custom utilities, allocators and formats, as verl does.
-
-    Raises:
-        ValueError: One of the modules cannot be imported.
-    """
-    for module in filter(None, os.environ.get(EXTERNAL_MODULES, "").split(",")):
-        try:
-            import_module(module)
-        except Exception as error:
-            raise ValueError(
-                f"{EXTERNAL_MODULES}: {module} cannot be imported ({type(error).__name__}: {error})"
-            ) from error
 
 
 def read_settings(files: Sequence[Path], flags: Sequence[str]) -> DictConfig:

@@ -31,8 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 from recipe.shape_grpo.common.files import read_stamp
 from recipe.shape_grpo.common.methods import CONFIG
 from recipe.shape_grpo.runs.try_conversation import conversation_lines, scale_line
-from shape_grpo.explain.settings import import_external_modules
-from shape_grpo.registry import closest
+from shape_grpo.registry import closest, import_external_modules
 from shape_grpo.verl import cpu
 from shape_grpo.verl.checks import check_platform, check_trainer_config
 from shape_grpo.verl.files import check_files, missing_files

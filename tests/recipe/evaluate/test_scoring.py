@@ -22,6 +22,7 @@ from recipe.shape_grpo.evaluate.scoring import (
 from recipe.shape_grpo.tasks.prepared_task import load_task_folder
 from shape_grpo.advantage import CandidateRecord
 from shape_grpo.candidates import CandidateRules, CandidateSet, parse_candidates
+from shape_grpo.candidates.formats.format import FORMATS
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.rewards import RewardFunction
 from tests.recipe.film_task import make_policy
@@ -64,6 +65,25 @@ def unseen(rows, ratings):
     """Three titles that none of the prompts names."""
     seen = {title for row in rows for title in row["extra_info"]["history"]}
     return sorted({title for _, title in ratings} - seen)[:3]
+
+
+def test_a_task_imports_the_modules_that_register_custom_names(task, monkeypatch, tmp_path):
+    (tmp_path / "registers_shortest.py").write_text(
+        "from shape_grpo.candidates import Format, register_format\n\n"
+        "@register_format('shortest')\n"
+        "class Shortest(Format):\n"
+        "    def find(self, answer, *, cut):\n"
+        "        yield 0, 1, True\n\n"
+        "    def write(self, candidates):\n"
+        "        return ''.join(candidates)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("VERL_USE_EXTERNAL_MODULES", "registers_shortest")
+    try:
+        loaded = load_task_folder(task, ["+algorithm.shape_grpo.format=shortest"])
+        assert loaded.config.algorithm.shape_grpo.format == "shortest"
+    finally:
+        FORMATS.pop("shortest", None)
 
 
 def test_rewards_are_the_tasks_own_and_measures_are_means_over_answers(task, ratings):
