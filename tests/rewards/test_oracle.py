@@ -82,6 +82,21 @@ def test_larger_sets_are_estimated_within_the_limit(count):
     assert sum(record.shares) == pytest.approx(letters(texts))
 
 
+@pytest.mark.parametrize(("k", "calls"), [(1, 10), (2, 46), (8, 46), (9, 10), (20, 10)])
+def test_a_law_of_few_sizes_needs_no_estimate(k, calls):
+    texts = [*LETTERS, "other"]
+    asked = []
+
+    def utility(solutions):
+        asked.append(tuple(solutions))
+        return letters(solutions)
+
+    record, _ = score(utility, texts, allocator="best_of_k", allocator_options={"k": k})
+    law = oracles.by_sizes(lambda n: make_allocator("best_of_k", k=k).sizes(n).tolist())
+    assert record.shares == pytest.approx(law(lambda s: letters(s) if s else 0.0, texts))
+    assert len(asked) == len(set(asked)) == calls + 9 * (k > 7)
+
+
 def test_the_estimate_is_exact_for_a_sum():
     texts = [str(10**n) for n in range(9)]
     record, _ = score(lambda solutions: float(sum(map(int, solutions))), texts)
