@@ -157,6 +157,14 @@ def test_what_a_function_names_is_what_it_gets():
     assert (record.shares, record.value) == ([pytest.approx(3.0), pytest.approx(1.0)], 4.0)
 
 
+def test_fallbacks_are_counted_and_identities_are_not_read():
+    def utility(solutions):
+        return {"score": 1.0, "fallback": "b" in solutions, "identity": "same"}
+
+    record, _ = score(utility, "abc", duplicate="drop")
+    assert (record.rewards, record.problem_counts) == ([1.0] * 3, {"fallback": 1})
+
+
 async def slow_letters(solutions, **_):
     await asyncio.sleep(0)
     return letters(solutions)
