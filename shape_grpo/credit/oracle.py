@@ -27,10 +27,11 @@ class Oracle(Utility):
     """U(S) = result of the reward function ``utility(solutions, ...)`` for the texts of S.
     U(empty) = 0, without a call.
 
-    Semivalues are exact if all subsets can be asked about within ``max_calls``, as those of 6
-    candidates with 64 calls; leave-one-out needs single candidates and all but one. Others are
-    estimated from as many random orders of arrival as the calls allow. Each subset is asked about
-    once. A candidate's reward is its utility alone.
+    Semivalues are exact if the subsets that they are made of can be asked about within
+    ``max_calls``: all those of 6 candidates with 64 calls, pairs and single ones for ``best_of_k``
+    with k = 2, all but one for leave-one-out. Others are estimated from as many random orders of
+    arrival as the calls allow. Each subset is asked about once. A candidate's reward is its utility
+    alone.
 
     Attributes:
         max_calls: Number of calls per response.
@@ -59,14 +60,21 @@ class Oracle(Utility):
         needed = [(k,) for k in whole] + [whole]
         if isinstance(allocator, LeaveOneOut):
             needed += [whole[:k] + whole[k + 1 :] for k in whole]
-        elif 2**count - 1 <= self.max_calls:
-            return Plan(_distinct(map(_members, all_subsets(count).tolist())), exact_up_to=count)
-        elif not isinstance(allocator, Uniform | WinnerTakesAll):
-            return self._orders(count, needed, seed)
-        plan = Plan(_distinct(needed))
-        if len(plan.subsets) > self.max_calls:
-            raise self._too_few(count, len(plan.subsets))
-        return plan
+        if isinstance(allocator, LeaveOneOut | Uniform | WinnerTakesAll):
+            plan = Plan(_distinct(needed))
+            if len(plan.subsets) > self.max_calls:
+                raise self._too_few(count, len(plan.subsets))
+            return plan
+        law = allocator.sizes(count).tolist() if isinstance(allocator, Semivalue) else [1] * count
+        if 2**count <= max(self.max_calls + 1, 2**12):
+            subsets = map(_members, all_subsets(count).tolist())
+            # A subset is read with one of its members as the last, and with one more.
+            read = _distinct(
+                [*needed, *(s for s in subsets if any(law[max(len(s) - 1, 0) : len(s) + 1]))]
+            )
+            if len(read) <= self.max_calls:
+                return Plan(read, exact_up_to=count)
+        return self._orders(count, needed, seed)
 
     def _orders(self, count: int, needed: Sequence[Subset], seed: int) -> Plan:
         asked = {*needed}
@@ -102,7 +110,7 @@ class Plan:
 
     Attributes:
         subsets: The subsets, single candidates first.
-        exact_up_to: Number of candidates up to which all subsets are among them.
+        exact_up_to: Number of candidates up to which all subsets that count are among them.
         samples: Number of orders of arrival, where not all are.
         seed: Seed of these orders.
     """
@@ -131,7 +139,8 @@ class _Asked(SubsetUtility):
     keeps_order = True
 
     def value(self, rewards: Tensor, mask: Tensor) -> Tensor:
-        values = [self.values[_members(present)] for present in mask.tolist()]
+        # One that was not asked about has no weight.
+        values = [self.values.get(_members(present), 0.0) for present in mask.tolist()]
         return torch.tensor(values, dtype=torch.float64)
 
 

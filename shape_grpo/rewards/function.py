@@ -16,13 +16,18 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from shape_grpo.registry import did_you_mean
-from shape_grpo.rewards.arguments import PASSED, PASSED_WITH_REWARD_MODEL, arguments_of
+from shape_grpo.rewards.arguments import (
+    PASSED,
+    PASSED_WITH_REWARD_MODEL,
+    arguments_of,
+    text_argument,
+)
 
 if TYPE_CHECKING:
     from shape_grpo.config import ShapeGRPOConfig
 
 WHERE = "reward.custom_reward_function"
-SIGNATURE = "compute_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs)"
+SIGNATURE = "compute_score(data_source, {}, ground_truth, extra_info=None, **kwargs)"
 
 
 def check_reward_function(config: DictConfig) -> None:
@@ -50,8 +55,9 @@ def check_reward_function(config: DictConfig) -> None:
     except TypeError as error:
         path = config.reward.custom_reward_function.path
         raise ValueError(
-            f"{WHERE}.path={path}: verl passes {', '.join(passed)} by name to {score.__name__}"
-            f"{inspect.signature(score)}, and that fails: {error}. Write {SIGNATURE}."
+            f"{WHERE}.path={path}: verl passes {', '.join(passed)} by name to "
+            f"{getattr(score, '__name__', 'compute_score')}{inspect.signature(score)}, and that "
+            f"fails: {error}. Write {SIGNATURE.format(text_argument(score))}."
         ) from None
 
 
@@ -214,7 +220,7 @@ def _load(config: DictConfig) -> tuple[Any, Callable[..., Any]]:
         raise ValueError(_not_imported(function.path, error)) from error
     name = function.get("name") or "compute_score"
     score = getattr(module, name, None)
-    if score is None:
+    if not callable(score):
         defined = [
             other
             for other, value in vars(module).items()

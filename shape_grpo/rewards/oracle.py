@@ -35,7 +35,11 @@ async def ask_oracle(
     assert isinstance(oracle, Oracle)
     indices = indices_to_score(found)
     alone = await asyncio.gather(*(ask([index]) for index in indices))
-    scored = {index: Scored(each.reward) for index, each in zip(indices, alone, strict=True)}
+    # Without an identity: candidates that share one are told apart by their subsets.
+    scored = {
+        index: Scored(each.reward, {"fallback": each.details.get("fallback")})
+        for index, each in zip(indices, alone, strict=True)
+    }
     settled = ScoredSet.settle(found, scored, config, failures)
     players = [index for index in indices if not isinstance(scored[index].reward, Failure)]
     if not players:

@@ -94,6 +94,15 @@ def test_the_reward_function_is_told_what_a_training_tells_it(capsys):
     assert [line.split()[2] for line in lines[2:4]] == ["1", "1"]
 
 
+def test_weights_of_several_rewards_are_settings(capsys, folder):
+    (folder / "two.py").write_text(
+        "def compute_score(solution_str, **_): return {'a': len(solution_str), 'b': 1}"
+    )
+    weights = ["reward_weights.a=2", "reward_weights.b=0.5"]
+    lines, _ = explained(capsys, "--response=b.txt", "--reward=two.py", *weights)
+    assert lines[0] == "b.txt: set reward 20.5"
+
+
 def test_a_group_of_one_has_no_advantage_and_rewards_of_others_give_it_one(capsys):
     one = ["--response", "b.txt", "--reward", "reward.py"]
     lines, output = explained(capsys, *one)

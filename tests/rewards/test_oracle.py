@@ -82,6 +82,21 @@ def test_larger_sets_are_estimated_within_the_limit(count):
     assert sum(record.shares) == pytest.approx(letters(texts))
 
 
+@pytest.mark.parametrize(("k", "calls"), [(1, 10), (2, 46), (8, 46), (9, 10), (20, 10)])
+def test_a_law_of_few_sizes_needs_no_estimate(k, calls):
+    texts = [*LETTERS, "other"]
+    asked = []
+
+    def utility(solutions):
+        asked.append(tuple(solutions))
+        return letters(solutions)
+
+    record, _ = score(utility, texts, allocator="best_of_k", allocator_options={"k": k})
+    law = oracles.by_sizes(lambda n: make_allocator("best_of_k", k=k).sizes(n).tolist())
+    assert record.shares == pytest.approx(law(lambda s: letters(s) if s else 0.0, texts))
+    assert len(asked) == len(set(asked)) == calls + 9 * (k > 7)
+
+
 def test_the_estimate_is_exact_for_a_sum():
     texts = [str(10**n) for n in range(9)]
     record, _ = score(lambda solutions: float(sum(map(int, solutions))), texts)
@@ -140,6 +155,14 @@ def test_what_a_function_names_is_what_it_gets():
 
     record, _ = score(utility, ["ab", "bx"], {"scale": 2})
     assert (record.shares, record.value) == ([pytest.approx(3.0), pytest.approx(1.0)], 4.0)
+
+
+def test_fallbacks_are_counted_and_identities_are_not_read():
+    def utility(solutions):
+        return {"score": 1.0, "fallback": "b" in solutions, "identity": "same"}
+
+    record, _ = score(utility, "abc", duplicate="drop")
+    assert (record.rewards, record.problem_counts) == ([1.0] * 3, {"fallback": 1})
 
 
 async def slow_letters(solutions, **_):

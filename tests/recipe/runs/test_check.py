@@ -228,6 +228,30 @@ def test_the_check_reads_a_configuration_as_hydra_hands_it_over():
         check_reward_function(config)
 
 
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (
+            "def compute_score(solution_strs): ...",
+            r"Write compute_score\(data_source, solution_strs,",
+        ),
+        ("def compute_score(solutions, /): ...", r"Write compute_score\(data_source, solutions,"),
+        (
+            "from functools import partial\ncompute_score = partial(lambda a, solutions, /: 0, 1)",
+            "positional only",
+        ),
+        ("compute_score = 3", "it has no function compute_score"),
+    ],
+    ids=["of the set", "of subsets", "without a name", "no function"],
+)
+def test_a_function_that_cannot_be_called_is_told_how_its_kind_is_written(tmp_path, code, says):
+    (tmp_path / "reward.py").write_text(code)
+    function = {"path": str(tmp_path / "reward.py")}
+    reward = {"reward_model": {"enable": False}, "custom_reward_function": function}
+    with pytest.raises(ValueError, match=says):
+        check_reward_function(OmegaConf.create({"reward": reward}))
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_prompts_for_another_number_of_candidates_are_refused(task, tmp_path):
     write_stamp(tmp_path, {"candidates": 4})
