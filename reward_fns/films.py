@@ -1,4 +1,5 @@
-"""Reward of one suggested film: the rating that a simulated viewer would give it.
+"""Reward of one suggested film: the rating that a simulated viewer would give it, or the ratings of
+each viewer of a group.
 
 A reward function of verl, called once per candidate, for the tasks `movielens` and `netflix`. Point
 verl at it with
@@ -22,6 +23,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -204,6 +206,11 @@ def _find(path: str, text: str, threshold: float, year_tolerance: int | None) ->
     return load_catalogue(path).find(text, threshold, year_tolerance)
 
 
+def viewers_of(ground_truth: str) -> list[str]:
+    """Return the ids of the viewers that a prompt is about."""
+    return str(ground_truth).split(",")
+
+
 def compute_score(
     data_source: str,
     solution_str: str,
@@ -215,14 +222,17 @@ def compute_score(
     unknown_reward: float = 0.0,
     seen_reward: float = 0.0,
     exact: bool = False,
+    combine: str | None = None,
     **kwargs: Any,
-) -> dict[str, float | None]:
+) -> dict[str, float | list[float] | None]:
     """Return the stars that the viewer gives one film, known or predicted, and which film it is.
+
+    A group's reward is a vector with the stars of each viewer, for utilities that take vectors.
 
     Args:
         data_source: Not used; verl passes it.
         solution_str: One candidate, a film title.
-        ground_truth: The viewer's id.
+        ground_truth: The viewer's id, or those of a group, with commas between them.
         extra_info: The row's extra information; its "history" lists the films the prompt named.
         ratings: Path of the rating table.
         threshold: How alike a misspelt title must be, up to 100: 100 (1 - edits / letters of the
@@ -233,15 +243,16 @@ def compute_score(
         seen_reward: Reward of a film of the history.
         exact: Accept a title only as the table spells it, whatever the case, white space and year
             at its end; `threshold` and `year_tolerance` are then not used.
+        combine: "mean": the reward of a group is the mean over its viewers, a number.
         **kwargs: Not used; verl may pass more.
 
     Returns:
         "score", the stars; and "identity", the film's column in the rating table, None if the title
-        is none of its films.
+        is none of its films. For a group also "viewer_1", "viewer_2", ..., the stars of each.
 
     Raises:
-        ValueError: No `ratings` was given, `threshold` is not from 0 to 100, or the table does
-            not know the viewer.
+        ValueError: No `ratings` was given, `threshold` is not from 0 to 100, `combine` is unknown,
+            or the table does not know a viewer.
         FileNotFoundError: `ratings` does not exist.
     """
     if ratings is None:
@@ -251,22 +262,28 @@ def compute_score(
         )
     if not 0 < threshold <= 100:
         raise ValueError(f"reward_kwargs.threshold={threshold}: must be above 0 and at most 100")
+    if combine not in (None, "mean"):
+        raise ValueError(f"reward_kwargs.combine={combine}: must be mean, or null for a vector")
     catalogue = load_catalogue(str(ratings))
-    row = catalogue.rows.get(str(ground_truth))
-    if row is None:
-        raise ValueError(
-            f"viewer {ground_truth!r} is not in {ratings}: prompts and rating table come from "
-            f"different runs of `tasks {data_source}`; give both from one folder"
-        )
+    viewers = viewers_of(ground_truth)
+    for viewer in viewers:
+        if viewer not in catalogue.rows:
+            raise ValueError(
+                f"viewer {viewer!r} is not in {ratings}: prompts and rating table come from "
+                f"different runs of `tasks {data_source}`; give both from one folder"
+            )
     if exact:
         column = catalogue.find_exact(solution_str)
     else:
         column = _find(str(ratings), solution_str, threshold, year_tolerance)
     history = (extra_info or {}).get("history")
     if column is None:
-        stars = unknown_reward
+        stars = [float(unknown_reward)] * len(viewers)
     elif history is not None and column in {catalogue.columns.get(title) for title in history}:
-        stars = seen_reward
+        stars = [float(seen_reward)] * len(viewers)
     else:
-        stars = catalogue.ratings[row, column]
-    return {"score": float(stars), "identity": column}
+        stars = [float(catalogue.ratings[catalogue.rows[viewer], column]) for viewer in viewers]
+    if len(viewers) == 1:
+        return {"score": stars[0], "identity": column}
+    each = {f"viewer_{number}": value for number, value in enumerate(stars, start=1)}
+    return {"score": fmean(stars) if combine == "mean" else stars, "identity": column, **each}

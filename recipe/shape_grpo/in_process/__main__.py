@@ -23,13 +23,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser = CommandParser(prog="in_process", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("task", type=Path, metavar="FOLDER", help="folder of the task and policy")
     parser.add_argument("--output", type=Path, required=True, help="folder of the seeds' folders")
+    parser.add_argument(
+        "--dataset", type=str | None, metavar="NAME",
+        help="another file of config/task for the same prompts, such as movielens_group_mean",
+    )  # fmt: skip
     add_settings(parser, LanguageSettings)
     values = parser.parse_args(arguments).as_dict()
-    folder, output = values.pop("task"), values.pop("output")
+    folder, output, dataset = (values.pop(name) for name in ("task", "output", "dataset"))
     console = Console()
     with failing_in_one_line(parser.prog):
         settings = LanguageSettings(**values)
-        task = load_prepared_task(folder, settings.candidates)
+        task = load_prepared_task(folder, settings.candidates, dataset)
         train(task, settings, output, console)
     runs = [read_metrics(output / f"seed-{seed}") for seed in settings.seeds]
     print_seeds_table(f"{task.name}, {settings.method}", runs, console)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
 from rich.console import Console
 from transformers import AutoTokenizer, PrinterCallback, TrainerCallback, TrainerState
 from transformers.utils import logging as transformers_logging
@@ -187,8 +188,9 @@ def _train_seed(
         learning_rate=settings.learning_rate,
         steps=settings.steps,
     )
-    algorithm = {"shape_grpo": {**task.rules, **credit_options(settings.method)}}
-    options = ShapeGRPOConfig.from_algorithm(algorithm)
+    # Merged as Hydra merges the files of a task and a method.
+    block = OmegaConf.merge(task.rules, credit_options(settings.method))
+    options = ShapeGRPOConfig.from_algorithm({"shape_grpo": block})
     made_from = {
         "settings": {name: value for name, value in asdict(settings).items() if name != "seeds"},
         RECORD: asdict(options),

@@ -146,12 +146,14 @@ def _check_candidates(dataset: DictConfig) -> None:
     stamp = read_stamp(Path(dataset.folder))
     if stamp is None:
         return
-    prepared = stamp.get("candidates")
-    if prepared != dataset.candidates:
-        raise ValueError(
-            f"dataset.candidates={dataset.candidates}, but the prompts in {dataset.folder} ask "
-            f"for {prepared}: prepare the data with --candidates {dataset.candidates}."
-        )
+    for name, verb in (("candidates", "ask for"), ("viewers_per_prompt", "are about")):
+        configured = dataset.get(name)
+        prepared = stamp.get(name, configured)
+        if prepared != configured:
+            raise ValueError(
+                f"dataset.{name}={configured}, but the prompts in {dataset.folder} {verb} "
+                f"{prepared}: prepare the data with --{name} {configured}."
+            )
 
 
 def main(overrides: list[str]) -> None:

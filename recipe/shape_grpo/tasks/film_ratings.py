@@ -13,6 +13,8 @@ from pandas.api.types import is_numeric_dtype
 from rich.console import Console
 from rich.progress import track
 
+from reward_fns.films import viewers_of
+
 HELD_OUT = 0.1  # share of the ratings that predictions are tested on
 
 
@@ -109,6 +111,9 @@ def best_of_set_levels(
     """Compute what the best film of a set earns over prompts: of a set drawn at random, of one set
     fixed for all prompts, and of the ideal set.
 
+    Where prompts are about groups, it is the mean over their viewers of what each one's best film
+    earns; the ideal set of fewer films than viewers may earn less than is returned.
+
     Args:
         ratings: (viewers, films) stars.
         titles: Titles of the films.
@@ -117,13 +122,16 @@ def best_of_set_levels(
         candidates: Number of films in a set.
     """
     row_of = {viewer: row for row, viewer in enumerate(viewers)}
-    scores = ratings[[row_of[row["reward_model"]["ground_truth"]] for row in rows]].copy()
-    for score, row in zip(scores, rows, strict=True):
+    viewer_rows = [
+        (viewer, row) for row in rows for viewer in viewers_of(row["reward_model"]["ground_truth"])
+    ]
+    scores = ratings[[row_of[viewer] for viewer, _ in viewer_rows]].copy()
+    for score, (_, row) in zip(scores, viewer_rows, strict=True):
         score[np.isin(titles, row["extra_info"]["history"])] = 0.0
     # The mean maximum over all sets: of the ascending scores, the j-th (from 0) is the best of
     # C(j, candidates - 1) sets.
     sets = np.array([math.comb(j, candidates - 1) for j in range(len(titles))], dtype=float)
-    fixed = np.zeros(len(rows), dtype=scores.dtype)
+    fixed = np.zeros(len(scores), dtype=scores.dtype)
     for _ in range(candidates):  # greedy
         gains = np.maximum(fixed[:, None], scores)
         fixed = gains[:, gains.mean(0).argmax()]

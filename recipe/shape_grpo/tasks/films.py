@@ -3,7 +3,8 @@
 A prompt asks for K films, and names some that one real viewer has rated, or none. The simulated
 viewer gives a suggested film the real viewer's rating where there is one, else a predicted rating
 (`film_ratings.py`); a film that the prompt names earns nothing (`reward_fns/films.py`). The viewers
-of the test prompts are not those of the training prompts.
+of the test prompts are not those of the training prompts. A prompt may be about a group of viewers,
+all of the same split; the reward is then a vector.
 
 The modules `movielens` and `netflix` hold what differs: the default settings, the words of the
 prompt, and the choice of films and viewers.
@@ -36,6 +37,7 @@ from reward_fns.titles import split_title
 
 FILES = ("train.parquet", "test.parquet", "ratings.npz", "held_out.parquet", "summary.json")
 History = Sequence[tuple[str, float]]  # films that a viewer has rated, and the stars
+Histories = Sequence[History]  # one per viewer of a prompt
 
 
 @dataclass(frozen=True)
@@ -97,29 +99,43 @@ class Selection(NamedTuple):
     titles: dict[Any, str]
 
 
+def draw_group(viewer: Any, viewers: list[Any], size: int, rng: np.random.Generator) -> list[Any]:
+    """Return `viewer` and `size` - 1 others of `viewers`, which are drawn at random."""
+    if size == 1:
+        return [viewer]  # Without a draw: tasks of one viewer are the same as before groups.
+    others = [other for other in viewers if other != viewer]
+    return [viewer, *(others[place] for place in rng.permutation(len(others))[: size - 1])]
+
+
 def draw_rows(
     viewers: list[Any],
     known: dict[Any, list[tuple[str, float]]],
     split: str,
     settings: FilmSettings,
-    prompt: Callable[[History], Messages],
+    prompt: Callable[[Histories], Messages],
+    viewers_per_prompt: int,
     rng: np.random.Generator,
 ) -> list[dict[str, Any]]:
-    """Return rows in verl's columns; each prompt names a new draw of the viewer's `known` films."""
+    """Return rows in verl's columns; each prompt names a new draw of the viewer's `known` films,
+    and of the other viewers of a group.
+    """
     rows: list[dict[str, Any]] = []
     for viewer in viewers:
-        rated = known.get(viewer, [])
         for _ in range(1 if split == "test" else settings.prompts_per_viewer):
-            shown = [rated[place] for place in rng.permutation(len(rated))[: settings.history]]
+            group = draw_group(viewer, viewers, viewers_per_prompt, rng)
+            shown = []
+            for rated in (known.get(member, []) for member in group):
+                drawn = rng.permutation(len(rated))[: settings.history]
+                shown.append([rated[place] for place in drawn])
             rows.append(
                 verl_row(
                     settings.task,
                     "recommendation",
                     prompt(shown),
-                    str(viewer),
+                    ",".join(map(str, group)),
                     split=split,
                     index=len(rows),
-                    history=[title for title, _ in shown],
+                    history=[title for history in shown for title, _ in history],
                 )
             )
     return rows
@@ -128,17 +144,19 @@ def draw_rows(
 def prepare_films(
     output: Path,
     settings: FilmSettings,
-    prompt_messages: Callable[[History, int, int | None], Messages],
+    prompt_messages: Callable[[Histories, int, int | None], Messages],
     select: Callable[[FilmRatings, Any, np.random.Generator], Selection],
+    viewers_per_prompt: int = 1,
 ) -> None:
     """Write a film task into `output`, unless the same task is there already.
 
     Args:
         output: Folder of the task.
         settings: Settings of the task.
-        prompt_messages: Writes a prompt from a history, K, and the year of the newest film that can
-            be suggested (None where the titles have no year).
+        prompt_messages: Writes a prompt from a history per viewer, K, and the year of the newest
+            film that can be suggested (None where the titles have no year).
         select: Chooses what the task is made from.
+        viewers_per_prompt: Number of viewers that a prompt is about.
 
     Raises:
         FileNotFoundError: No ratings are in the folder.
@@ -146,8 +164,13 @@ def prepare_films(
         ValueError: A file is broken, or there are too few films or viewers.
     """
     samples: list[History] = [[], [("Heat", 4.0), ("Alien", 4.5)]]
-    words = [prompt_messages(history, settings.candidates, 2005) for history in samples]
+    words = [
+        prompt_messages([history] * viewers_per_prompt, settings.candidates, 2005)
+        for history in samples
+    ]
     stamp = task_stamp(settings.task, settings, *words)
+    if viewers_per_prompt == 1:
+        stamp.pop("viewers_per_prompt", None)  # Stamps from before groups have none.
     if is_prepared(output, stamp, FILES):
         return
     begin(output)
@@ -171,12 +194,12 @@ def prepare_films(
     suggested = [titles[film] for film in films]
     latest = max((year for year in (split_title(t).year for t in suggested) if year), default=None)
 
-    def prompt(history: History) -> Messages:
-        return prompt_messages(history, settings.candidates, latest)
+    def prompt(histories: Histories) -> Messages:
+        return prompt_messages(histories, settings.candidates, latest)
 
     test, train = viewers[: settings.test_viewers], viewers[settings.test_viewers :]
-    test_rows = draw_rows(test, known, "test", settings, prompt, rng)
-    train_rows = draw_rows(train, known, "train", settings, prompt, rng)
+    test_rows = draw_rows(test, known, "test", settings, prompt, viewers_per_prompt, rng)
+    train_rows = draw_rows(train, known, "train", settings, prompt, viewers_per_prompt, rng)
     names = [str(viewer) for viewer in in_order]
     levels = best_of_set_levels(table, suggested, test_rows, names, settings.candidates)
 

@@ -22,7 +22,13 @@ from recipe.shape_grpo.common.command import require_positive
 from recipe.shape_grpo.tasks.common import Examples, Messages, answers_to_prompts
 from recipe.shape_grpo.tasks.film_data import FilmRatings
 from recipe.shape_grpo.tasks.film_ratings import read_titles
-from recipe.shape_grpo.tasks.films import FilmSettings, History, Selection, prepare_films
+from recipe.shape_grpo.tasks.films import (
+    FilmSettings,
+    Histories,
+    History,
+    Selection,
+    prepare_films,
+)
 from reward_fns.titles import split_title
 
 EXAMPLE = "The Arrival of a Train (1896)"  # no film that people rate: copying it earns nothing
@@ -113,7 +119,12 @@ def select(data: FilmRatings, settings: TaskSettings, rng: np.random.Generator) 
 
 def prepare(output: Path, settings: TaskSettings) -> None:
     """Write the task into `output`, as `prepare_films` does."""
-    prepare_films(output, settings, prompt_messages, select)
+
+    def messages(histories: Histories, candidates: int, latest: int | None) -> Messages:
+        (history,) = histories
+        return prompt_messages(history, candidates, latest)
+
+    prepare_films(output, settings, messages, select)
 
 
 def example_answers(folder: Path, rng: np.random.Generator) -> Examples:

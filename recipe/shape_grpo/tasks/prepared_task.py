@@ -75,14 +75,19 @@ class PreparedTask:
         return Dataset.from_pandas(pd.read_parquet(self.folder / f"{split}.parquet"))
 
 
-def load_prepared_task(folder: Path, candidates: int) -> PreparedTask:
+def load_prepared_task(folder: Path, candidates: int, dataset: str | None = None) -> PreparedTask:
     """Load the task in ``folder``, which must have a policy.
+
+    Args:
+        folder: Folder of the prepared task.
+        candidates: Number of candidates that the prompts must ask for.
+        dataset: As for `load_task_folder`.
 
     Raises:
         FileNotFoundError: There is no task, or no policy; the message says how to make it.
         ValueError: The prompts ask for another number of candidates.
     """
-    task = load_task_folder(folder)
+    task = load_task_folder(folder, dataset=dataset)
     asked_for = task.stamp["candidates"]
     if asked_for != candidates:
         raise ValueError(
@@ -97,12 +102,15 @@ def load_prepared_task(folder: Path, candidates: int) -> PreparedTask:
     return task
 
 
-def load_task_folder(folder: Path, overrides: Sequence[str] = ()) -> PreparedTask:
+def load_task_folder(
+    folder: Path, overrides: Sequence[str] = (), dataset: str | None = None
+) -> PreparedTask:
     """Load the task in ``folder``, with or without a policy.
 
     Args:
         folder: Folder of the prepared task.
         overrides: Hydra overrides of its configuration.
+        dataset: A file of `config/task` for the same prompts; None: the one they were made for.
 
     Raises:
         FileNotFoundError: There is no task, or `config/task` has no file of its name.
@@ -111,15 +119,15 @@ def load_task_folder(folder: Path, overrides: Sequence[str] = ()) -> PreparedTas
     stamp = read_any_task(folder)
     kind = load_task(stamp["task"]).TaskSettings
     known = {field.name: stamp[field.name] for field in fields(kind) if field.name in stamp}
-    dataset = kind(**known).dataset
-    if not (CONFIG / "task" / f"{dataset}.yaml").is_file():
+    made_for = kind(**known).dataset
+    if not (CONFIG / "task" / f"{made_for}.yaml").is_file():
         raise FileNotFoundError(
-            f"the rows in {folder} have the data_source {dataset!r}, and config/task has no "
-            f"{dataset}.yaml: write one, as `python -m recipe.shape_grpo.tasks new` does"
+            f"the rows in {folder} have the data_source {made_for!r}, and config/task has no "
+            f"{made_for}.yaml: write one, as `python -m recipe.shape_grpo.tasks new` does"
         )
-    config = _compose([f"+task={dataset}", *overrides])
+    config = _compose([f"+task={dataset or made_for}", *overrides])
     config.dataset.folder = str(folder)
-    config.dataset.candidates = stamp["candidates"]
+    config.dataset.update({name: stamp[name] for name in config.dataset if name in stamp})
     function = config.reward.custom_reward_function
     if stamp["task"] == "own":
         stamp["reward"] = file_hashes([Path(function.path)])

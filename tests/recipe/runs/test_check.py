@@ -21,11 +21,13 @@ from tests.candidates.sample_tokenizers import make_tokenizer
 
 ROOT = Path(__file__).parents[3]
 JUDGE = "reward.custom_reward_function.reward_kwargs.base_url=http://localhost:8000/v1"
-COMPONENTS = "algorithm.shape_grpo.utility_options.components=3"
+BLOCK = "algorithm.shape_grpo"
+COMPONENTS = f"{BLOCK}.utility_options.components=3"
 TASKS = [
-    *("movielens", "netflix", "netflix_history", "ds1000"),
+    *("movielens", "movielens_group_mean", "netflix", "netflix_history", "ds1000"),
     *("aclsum", "aclsum_listwise", "aclsum_rouge"),
 ]
+VECTORS = "movielens_group"
 JUDGED = ("aclsum", "aclsum_listwise")
 CPU = {"VERL_PLATFORM": "cpu"}
 SCALES = {"quickstart": "movielens", "smoke": "aclsum_rouge"}
@@ -104,6 +106,43 @@ def test_what_external_modules_register_may_be_configured(monkeypatch, tmp_path)
         UTILITIES.pop("longest", None)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("order", "size"), [(1, 2), (-1, 5)])
+def test_a_task_of_vectors_tells_each_method_their_length(method, size, order):
+    overrides = [f"+task={VECTORS}", f"+method={method}"][::order]
+    if method == "best_of_k":  # A response must be one candidate there.
+        overrides += ["dataset.candidates=1", f"{BLOCK}.format=whole"]
+    config = compose_config([*overrides, f"dataset.viewers_per_prompt={size}"])
+    check_config(config)
+    credit = config.algorithm.shape_grpo
+    assert (credit.utility, credit.utility_options) == ("weightings", {"components": size})
+    chosen = {} if method == "grpo" else method_options(method)
+    for name in ("allocator", "advantage"):
+        assert name not in chosen or credit[name] == chosen[name]
+
+
+def test_the_baseline_on_the_mean_reads_the_same_prompts():
+    vectors, mean = (compose_config([f"+task={VECTORS}{end}"]) for end in ("", "_mean"))
+    assert mean.data == vectors.data
+    arguments = [config.reward.custom_reward_function.reward_kwargs for config in (vectors, mean)]
+    assert arguments[1] == {**arguments[0], "combine": "mean"}
+    assert (mean.algorithm.shape_grpo.utility, mean.algorithm.adv_estimator) == (
+        "max",
+        "shape_grpo",
+    )
+    assert mean.trainer.experiment_name != vectors.trainer.experiment_name
+
+
+@pytest.mark.parametrize("task", [VECTORS, "movielens_group_mean"])
+def test_prompts_about_another_number_of_viewers_are_refused(task, tmp_path):
+    write_stamp(tmp_path, {"candidates": 3, "viewers_per_prompt": 4})
+    overrides = [f"+task={task}", f"dataset.folder={tmp_path}"]
+    check_config(compose_config([*overrides, "dataset.viewers_per_prompt=4"]))
+    says = r"viewers_per_prompt=2, .*are about 4: .*--viewers_per_prompt 2"
+    with pytest.raises(ValueError, match=says):
+        check_config(compose_config(overrides))
+
+
 def keys_of(block, prefix=""):
     """Dotted paths of all keys."""
     for key, value in block.items():
@@ -112,14 +151,14 @@ def keys_of(block, prefix=""):
             yield from keys_of(value, f"{prefix}{key}.")
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [*TASKS, VECTORS])
 def test_a_task_sets_no_key_that_verl_does_not_know(task):
     """Hydra takes any key from a file, and only checks those of the command line."""
     task_config, plain = (
         set(keys_of(OmegaConf.to_container(compose_config(overrides))))
         for overrides in ([f"+task={task}"], [])
     )
-    own = ("dataset", "reward.custom_reward_function.reward_kwargs")
+    own = ("dataset", "reward.custom_reward_function.reward_kwargs", f"{BLOCK}.utility_options")
     added = {key for key in task_config - plain if not key.startswith(own)}
     assert added == {"data.apply_chat_template_kwargs.enable_thinking"}
 
@@ -348,7 +387,6 @@ def dry_run(tmp_path, capsys):
     return run
 
 
-BLOCK = "algorithm.shape_grpo"
 THINKING = "data.apply_chat_template_kwargs.enable_thinking=true"
 
 
