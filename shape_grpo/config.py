@@ -39,6 +39,9 @@ BLOCK = "algorithm.shape_grpo"
 NORM_BY_STD = "norm_adv_by_std_in_grpo"
 """Key of verl's ``algorithm``: whether advantages are divided by the standard deviation."""
 
+_MANY = CandidateRules.max_candidates
+"""Default of ``max_candidates``, which says nothing about the prompts."""
+
 _RENAMED = {
     "ignore_thoughts": "write thoughts=none for ignore_thoughts=false, and leave it out for true",
 }
@@ -124,6 +127,8 @@ class ShapeGRPOConfig(CandidateRules):
         check_choice("advantage", self.advantage, ADVANTAGES)
         utility = self.method.utility
         self._check_reward_weights()
+        if isinstance(utility, Oracle) and self.max_candidates not in (None, _MANY):
+            utility.plan(self.max_candidates, self.method.allocator)
         check_choice("on_error", self.on_error, ("skip", "raise"))
         check_choice("reward_calls", self.reward_calls, ("threads", "processes"))
         if not 0 <= self.max_error_share <= 1:

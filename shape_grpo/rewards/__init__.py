@@ -1,7 +1,11 @@
 """Reward functions, asked about candidates in time, with their failures caught. Needs no verl."""
 
 from shape_grpo.rewards.answers import AnswerWatch
-from shape_grpo.rewards.arguments import candidate_arguments
+from shape_grpo.rewards.arguments import (
+    candidate_arguments,
+    check_text_argument,
+    text_argument,
+)
 from shape_grpo.rewards.calls import EveryThreadHangs, RewardCalls, background_loop
 from shape_grpo.rewards.failures import ErrorBudget, Failure, FailureLog, failure_in_one_line
 from shape_grpo.rewards.function import (
@@ -37,6 +41,7 @@ __all__ = [
     "candidate_arguments",
     "check_details",
     "check_reward_function",
+    "check_text_argument",
     "failure_in_one_line",
     "indices_to_score",
     "load_reward_function",
@@ -46,5 +51,6 @@ __all__ = [
     "read_results",
     "read_row",
     "reward_kwargs",
+    "text_argument",
     "weighted_sum",
 ]

@@ -25,10 +25,12 @@ from shape_grpo.rewards import (
     ScoredSet,
     background_loop,
     check_details,
+    check_text_argument,
     indices_to_score,
     more_to_score,
     no_score,
     read_results,
+    text_argument,
     weighted_sum,
 )
 
@@ -144,6 +146,15 @@ class CandidateRewards:
                     f"utility=oracle takes one function, not {len(functions)}, of the weight 1"
                 )
             self.oracle = RewardFunction(self.calls[0].function, options)
+            return
+        for function in functions:
+            check_text_argument(function, options)
+            if text_argument(function) == "solution_strs":
+                raise ValueError(
+                    "The reward function takes solution_strs, which verl passes. TRL passes "
+                    "completions: write reward(completions, **columns), and per_response=true for "
+                    "the candidates of one response at a time."
+                )
 
     def __call__(
         self,

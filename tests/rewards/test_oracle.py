@@ -271,3 +271,15 @@ def test_a_plan_near_all_subsets_has_no_more_orders_than_calls():
     """The last subsets come late: orders are not drawn until all have come."""
     plan = make_utility("oracle", max_calls=2**10 - 2).plan(10, make_allocator("shapley"))
     assert (len(plan.subsets), plan.samples) == (pytest.approx(1020, abs=3), 1022)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "options", "says"),
+    [
+        (30, {}, "max_calls=64 is too few for 30 candidates"),
+        (8, {"max_calls": 5}, "max_calls=5 is too few for 8 candidates"),
+    ],
+)
+def test_a_limit_that_the_candidates_exceed_is_a_wrong_configuration(candidates, options, says):
+    with pytest.raises(ValueError, match=says):
+        ShapeGRPOConfig(utility="oracle", max_candidates=candidates, utility_options=options)

@@ -143,3 +143,19 @@ def test_several_functions_have_curves_and_are_normalised(tmp_path):
         "shape_grpo/reward/lengths/best": [pytest.approx(8 / 3)],
         "shape_grpo/reward/lengths/mean": [pytest.approx(2.4)],
     }
+
+
+def of_lists(solution_strs, **columns):
+    return [1.0 for _ in solution_strs]
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (letters, "takes solutions.* write utility=oracle"),
+        (of_lists, "takes solution_strs, which verl passes.*per_response=true"),
+    ],
+)
+def test_a_function_of_verls_arguments_is_refused_at_once(tmp_path, function, message):
+    with pytest.raises(ValueError, match=message):
+        make_trainer(tmp_path, function, RESPONSES)
