@@ -147,8 +147,7 @@ def _check_candidates(dataset: DictConfig) -> None:
     if stamp is None:
         return
     for name, verb in (("candidates", "ask for"), ("viewers_per_prompt", "are about")):
-        configured = dataset.get(name)
-        prepared = stamp.get(name, configured)
+        configured, prepared = dataset.get(name, 1), stamp.get(name, 1)
         if prepared != configured:
             raise ValueError(
                 f"dataset.{name}={configured}, but the prompts in {dataset.folder} {verb} "

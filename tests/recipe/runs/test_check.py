@@ -141,6 +141,11 @@ def test_prompts_about_another_number_of_viewers_are_refused(task, tmp_path):
     says = r"viewers_per_prompt=2, .*are about 4: .*--viewers_per_prompt 2"
     with pytest.raises(ValueError, match=says):
         check_config(compose_config(overrides))
+    with pytest.raises(ValueError, match=r"viewers_per_prompt=1, .*are about 4"):
+        check_config(compose_config(["+task=movielens", *overrides[1:]]))
+    write_stamp(tmp_path, {"candidates": 3})  # For one viewer.
+    with pytest.raises(ValueError, match=r"viewers_per_prompt=2, .*are about 1"):
+        check_config(compose_config(overrides))
 
 
 def keys_of(block, prefix=""):
@@ -293,7 +298,8 @@ def test_a_function_that_cannot_be_called_is_told_how_its_kind_is_written(tmp_pa
 
 @pytest.mark.parametrize("task", TASKS)
 def test_prompts_for_another_number_of_candidates_are_refused(task, tmp_path):
-    write_stamp(tmp_path, {"candidates": 4})
+    viewers = {"viewers_per_prompt": 2} if task == "movielens_group_mean" else {}
+    write_stamp(tmp_path, {"candidates": 4, **viewers})
     overrides = [f"+task={task}", f"dataset.folder={tmp_path}"]
     overrides += [JUDGE] if task in JUDGED else []
     check_config(compose_config([*overrides, "dataset.candidates=4"]))
