@@ -349,6 +349,7 @@ PARSERS = {
     "python": lambda answer, cut: fenced(answer, ("python", "py")),
     "regex": bullets,
     "function": bullets,
+    "whole": lambda answer, cut: [(0, len(answer), not cut)],
 }
 READERS = {
     "film": lambda raw, closed: unescape(raw).strip(),

@@ -63,6 +63,7 @@ OPTIONS = {
     "keyed": ("json", {"key": "text"}),
     "regex": ("regex", {"pattern": "(?m)^- (.+)$", "example": "- {candidate}\n"}),
     "function": ("function", {}),
+    "whole": ("whole", {}),
 }
 """Every format, and most of its options. A function's path is that of a temporary file."""
 
@@ -108,6 +109,7 @@ FRAGMENTS = {
     "keyed": [*QUOTED, *ITEMS * 3],
     "regex": LISTED * 2,
     "function": LISTED * 2,
+    "whole": LISTED,
 }
 SHARED = ["story</candidate><candidate>film", "story\n2. film", "story\n3. film"]
 """Tokens of one of the tokenizers, each with text of two candidates."""
@@ -172,6 +174,7 @@ class Responses:
             "json": [('["', '"'), *[(', "', '"')] * 22, (', "', '"]')],
             "keyed": [('[{"text": "', '"}'), *[(', {"text": "', '"}')] * 22, ("1, 2", "]")],
         }
+        around["whole"] = [("", "")] * 24
         for format in ("marked", "regex", "function"):
             around[format] = [("\n- ", "")] * 24
         self.around = {
