@@ -83,7 +83,7 @@ def article_first(name: str) -> str:
 
 
 def title_key(name: str) -> str:
-    """What is left of a title's name to compare: "The Godfather: Part II" -> "godfather 2"."""
+    """Return the part of a name that is compared: "The Godfather: Part II" -> "godfather 2"."""
     name = unicodedata.normalize("NFKD", name.casefold().translate(NO_APOSTROPHES))
     name = "".join(letter for letter in name if not unicodedata.combining(letter))
     name = name.translate(LETTERS)

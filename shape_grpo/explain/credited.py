@@ -64,7 +64,7 @@ class CreditedCandidate:
         reward: Its reward.
         rule: Problem and rule, such as "duplicate: floor"; empty for an ordinary candidate.
         counts: Whether it belongs to the set.
-        best_for: Of a vector, the number of components at which it is the best of its set.
+        best_for: Number of components at which a vector is the best of its set.
         share: Its share of the set's reward.
         weight: Credit weight under ``reweight``.
         advantages: Name of a view to the advantage of its tokens.

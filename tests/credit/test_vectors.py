@@ -1,4 +1,4 @@
-"""Utilities of vectors: ragged sets of any size, projections, and utilities of one's own."""
+"""Utilities of vectors: ragged sets of any size, projections, and custom utilities."""
 
 import itertools
 from statistics import fmean
@@ -236,7 +236,7 @@ def test_vectors_that_are_not_projected(vector):
         utility.project(vector, 0)
 
 
-# Utilities of one's own.
+# Custom utilities.
 
 
 def test_an_own_utility_ranks_by_the_utility_alone_and_says_what_it_takes():
@@ -253,7 +253,7 @@ def test_an_own_utility_ranks_by_the_utility_alone_and_says_what_it_takes():
 
 
 def test_an_own_utility_is_shown_candidates_in_their_order():
-    """What stands beside the rewards, as a text, stays with its candidate."""
+    """A column beside the rewards, such as a text, stays with its candidate."""
     seen = []
 
     class Order(OwnSubsets):

@@ -1,4 +1,4 @@
-"""What a judge's server says under the status 200, and whose fault a refusal is."""
+"""Errors of a judge's server under the status 200, and the causes of refusals."""
 
 import asyncio
 import html
@@ -171,7 +171,7 @@ def test_an_error_in_the_list_of_models_is_retried():
     assert asyncio.run(main()) == GOOD
 
 
-# --- whose fault a refusal is ---
+# --- causes of refusals ---
 
 
 def http(status, text="", **fields):

@@ -38,7 +38,7 @@ def compute_score(data_source, solution_str, ground_truth, extra_info, scale=1):
 
 
 def score(config, *candidates):
-    """What a reward worker of verl makes of a response: reward, further information, record."""
+    """Return what a reward worker of verl returns for a response: reward, details, record."""
     tokenizer = byte_tokenizer()
     manager = load_reward_manager(config, tokenizer)
     text = "".join(f"<candidate>{each}</candidate>" for each in candidates)

@@ -69,4 +69,4 @@ REWARD_KINDS = {
     ("set", False): RewardKind(of_all, "max"),
     ("subset", False): RewardKind(utility, "oracle"),
 }
-"""What a function is asked about, and whether rewards are vectors, to the kind."""
+"""Kind of reward by the subject of a call, and by whether rewards are vectors."""
