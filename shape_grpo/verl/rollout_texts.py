@@ -33,12 +33,13 @@ class RolloutShares:
     """Splits the utility of the rollouts of each prompt. Each has one candidate, its answer.
 
     Args:
-        config: verl's configuration, with a utility that reads texts. The reward function is asked
-            about subsets of a prompt's rollouts under the utility ``oracle``.
+        config: verl's configuration. Its reward function is asked about subsets of a prompt's
+            rollouts under the utility ``oracle``.
+        options: Its block of this package, with a utility that reads texts.
     """
 
-    def __init__(self, config: DictConfig) -> None:
-        self.config = ShapeGRPOConfig.from_algorithm(config.algorithm)
+    def __init__(self, config: DictConfig, options: ShapeGRPOConfig) -> None:
+        self.config = options
         function = load_reward_function(config)
         assert function is not None
         self.function = RewardFunction(function, self.config, reward_kwargs(config))

@@ -99,7 +99,7 @@ class CandidateTrainerMixin:
         answers = {key: _record(key, of_answer) for key, of_answer in fields.items()}
         rollout_shares = None
         if self._rollout_shares is not None:
-            groups = [key.rsplit("_", 2)[0] for key in batch.keys]
+            groups = _prompts(batch.keys)
             rollout_shares = self._rollout_shares(batch.keys, groups, answers, fields)
         self._error_budget.spend(answers.values(), "in training")
         context = self._context(batch.keys, answers)
@@ -134,7 +134,7 @@ class CandidateTrainerMixin:
         """Return the context of a batch for the estimators; keys without a record hold none."""
         config = self.shape_grpo_config
         records = [answers.get(key, CandidateRecord()) for key in keys]
-        credited = config.training_records(records, [key.rsplit("_", 2)[0] for key in keys])
+        credited = config.training_records(records, _prompts(keys))
         scores = None
         if credited is not records:
             scores = torch.tensor([config.score(record) for record in credited])
@@ -148,7 +148,7 @@ class CandidateTrainerMixin:
         if not self.shape_grpo_config.method.utility.takes_texts:
             return None
         is_of_rollouts = self.config.algorithm.adv_estimator == ROLLOUTS_ESTIMATOR
-        return RolloutShares(self.config) if is_of_rollouts else None
+        return RolloutShares(self.config, self.shape_grpo_config) if is_of_rollouts else None
 
     @property
     def _is_sampling(self) -> bool:
@@ -263,6 +263,11 @@ def _final_rows(keys: Sequence[str]) -> torch.Tensor:
         rollout, _, output = key.rpartition("_")
         last[rollout] = max(last.get(rollout, (-1, -1)), (int(output), row))
     return torch.tensor([last[key.rpartition("_")[0]][1] for key in keys])
+
+
+def _prompts(keys: Sequence[str]) -> list[str]:
+    """Return verl's uid of the prompt of each key."""
+    return [key.rsplit("_", 2)[0] for key in keys]
 
 
 def _answers(keys: Sequence[str], tags: Sequence[Mapping[str, Any]]) -> list[str]:
