@@ -42,6 +42,9 @@ NORM_BY_STD = "norm_adv_by_std_in_grpo"
 _MANY = CandidateRules.max_candidates
 """Default of ``max_candidates``, which says nothing about the prompts."""
 
+NO_NUMBERS = ("score", "identity", "fallback")
+"""Keys of a reward function's dict that have a meaning of their own; others may be rewards."""
+
 _RENAMED = {
     "ignore_thoughts": "write thoughts=none for ignore_thoughts=false, and leave it out for true",
 }
@@ -161,7 +164,7 @@ class ShapeGRPOConfig(CandidateRules):
         utility, weights = self.method.utility, self.reward_weights
         if not all(map(math.isfinite, weights.values())) or (weights and not any(weights.values())):
             raise ValueError(f"reward_weights={weights}: must be finite numbers, not all 0.")
-        if taken := {"score", "identity", "fallback"} & weights.keys():
+        if taken := weights.keys() & NO_NUMBERS:
             raise ValueError(
                 f"reward_weights names {', '.join(taken)}, which has another meaning in a reward "
                 "function's dict: return the number under another name."

@@ -32,7 +32,8 @@ _LISTS = {
 
 def text_argument(function: Callable[..., Any]) -> str:
     """Return the name of a reward function's argument for text, one of `TEXTS`."""
-    return next((name for name in TEXTS if name in _parameters(function)), TEXTS[0])
+    parameters = _parameters(function)
+    return next((name for name in TEXTS if name in parameters), TEXTS[0])
 
 
 def check_text_argument(function: Callable[..., Any], config: ShapeGRPOConfig) -> None:
@@ -111,37 +112,40 @@ def candidate_arguments(
 
 
 def arguments_of(
-    function: Callable[..., Any], calls: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Return the arguments of one call about candidates of a response.
+    function: Callable[..., Any],
+) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]:
+    """Return what makes the arguments of one call of ``function`` about candidates of a response.
+
+    It takes the arguments of each candidate's own call, one or more. The signature is read here,
+    once, because a step has thousands of calls.
 
     A function of one candidate gets those of the candidate's own call. For others, ``extra_info``
     has the list ``candidate_indices`` in place of ``candidate_index``. A function that names
     ``data_sources``, ``ground_truths`` or ``extra_infos``, as verl's own batch functions do, gets
     lists with one entry per candidate instead. A function of ``solutions`` gets only what it names,
     unless it takes ``**kwargs``.
-
-    Args:
-        function: The reward function.
-        calls: Arguments of each candidate's own call: one or more.
     """
-    texts = text_argument(function)
+    texts, parameters = text_argument(function), _parameters(function)
     if texts == TEXTS[0]:
-        return dict(calls[0])
-    given = _of_all(calls)
-    given[texts] = [call["solution_str"] for call in calls]
-    del given["solution_str"]
-    if isinstance(given.get("extra_info"), dict):
-        given["extra_info"] = _of_all([call["extra_info"] for call in calls])
-    parameters = _parameters(function)
-    for name, of_one in _LISTS.items():
-        if name in parameters and of_one in given:
-            given[name] = [call[of_one] for call in calls]
-            del given[of_one]
+        return lambda calls: dict(calls[0])
+    lists = {name: of_one for name, of_one in _LISTS.items() if name in parameters}
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    if texts == "solutions" and not takes_any:
-        given = {name: value for name, value in given.items() if name in parameters}
-    return given
+
+    def join(calls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        given = _of_all(calls)
+        given[texts] = [call["solution_str"] for call in calls]
+        del given["solution_str"]
+        if isinstance(given.get("extra_info"), dict):
+            given["extra_info"] = _of_all([call["extra_info"] for call in calls])
+        for name, of_one in lists.items():
+            if of_one in given:
+                given[name] = [call[of_one] for call in calls]
+                del given[of_one]
+        if texts == "solutions" and not takes_any:
+            given = {name: value for name, value in given.items() if name in parameters}
+        return given
+
+    return join
 
 
 def _of_all(calls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

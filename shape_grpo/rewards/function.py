@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from shape_grpo.config import NO_NUMBERS
 from shape_grpo.registry import did_you_mean
 from shape_grpo.rewards.arguments import (
     PASSED,
@@ -49,7 +50,7 @@ def check_reward_function(config: DictConfig) -> None:
     else:
         _check_keywords(given, score)
     calls = [dict.fromkeys(PASSED)]
-    passed = [*arguments_of(score, calls), *(PASSED_WITH_REWARD_MODEL if has_reward_model else ())]
+    passed = [*arguments_of(score)(calls), *(PASSED_WITH_REWARD_MODEL if has_reward_model else ())]
     try:
         inspect.signature(score).bind(**{**dict.fromkeys(passed), **given})
     except TypeError as error:
@@ -166,7 +167,7 @@ def further_numbers(details: Mapping[str, Any]) -> dict[str, float]:
     """Return the finite numbers beside ``score`` in a reward function's result, by name."""
     numbers = {}
     for name, value in details.items():
-        if name in ("score", "identity", "fallback") or isinstance(value, str):
+        if name in NO_NUMBERS or isinstance(value, str):
             continue
         try:
             number = float(value)

@@ -60,6 +60,7 @@ class RewardFunction:
         self.call = RewardCalls(function, config.reward_timeout, threads, processes=in_processes)
         self.failures = FailureLog(config.on_error if log_failures else None)
         self.text_argument = text_argument(function)
+        self._join = arguments_of(function)
         check_text_argument(function, config)
 
     async def score_set(
@@ -135,7 +136,7 @@ class RewardFunction:
     async def ask(self, texts: Sequence[str], arguments: Arguments, places: Sequence[Place]) -> Any:
         """Return the function's result for candidates of one response; as `score_texts`."""
         calls = [arguments(text, *place) for text, place in zip(texts, places, strict=True)]
-        return await self.call(**{**arguments_of(self.call.function, calls), **self.keywords})
+        return await self.call(**{**self._join(calls), **self.keywords})
 
     def _read(self, result: Any, text: str) -> Scored:
         try:
