@@ -11,11 +11,11 @@ from hashlib import sha256
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from shape_grpo.config import NO_NUMBERS
+from shape_grpo.config import NO_NUMBERS, ShapeGRPOConfig
 from shape_grpo.registry import did_you_mean
 from shape_grpo.rewards.arguments import (
     PASSED,
@@ -23,9 +23,6 @@ from shape_grpo.rewards.arguments import (
     arguments_of,
     text_argument,
 )
-
-if TYPE_CHECKING:
-    from shape_grpo.config import ShapeGRPOConfig
 
 WHERE = "reward.custom_reward_function"
 SIGNATURE = "compute_score(data_source, {}, ground_truth, extra_info=None, **kwargs)"
