@@ -1,6 +1,6 @@
 # One cell of the paper's tables; the run_*.sh scripts name the TASK and source this.
 #   ./run_scripts/run_TASK.sh METHOD [--dry-run | --verbose] [hydra overrides]
-# METHOD: grpo, winner_takes_all, shape_grpo, or another file of recipe/shape_grpo/config/method.
+# METHOD: grpo, winner_takes_all, shape_grpo, or another file of shape_grpo/methods.
 # Environment variables: MODEL, N_GPUS (per node), NNODES; RUN, the run's folder.
 # CPU=1: two steps of a tiny policy (from python -m recipe.shape_grpo.policies) without a GPU.
 set -euo pipefail
@@ -10,7 +10,7 @@ usage() {
     echo "usage: [MODEL=...] [N_GPUS=2] [NNODES=1] [CPU=1] [RUN=outputs/$TASK-METHOD] $0 METHOD [--dry-run | --verbose] [hydra overrides]"
     echo "Metrics, verl's output and checkpoints go into the folder RUN. An interrupted run resumes from its"
     echo "last checkpoint. --verbose shows verl's output; --dry-run only checks the configuration."
-    echo "METHOD is one of: $(basename -s .yaml recipe/shape_grpo/config/method/*.yaml | paste -sd ' ')"
+    echo "METHOD is one of: $(basename -s .yaml shape_grpo/methods/*.yaml | paste -sd ' ')"
     echo "Candidates per response: dataset.candidates=5; prepare the data with --candidates 5 first."
 }
 
@@ -29,7 +29,7 @@ for argument in "$@"; do
     esac
 done
 METHOD=${arguments[0]:-}
-if [ ! -f "recipe/shape_grpo/config/method/$METHOD.yaml" ]; then
+if [ ! -f "shape_grpo/methods/$METHOD.yaml" ]; then
     usage >&2
     exit 2
 fi

@@ -31,6 +31,7 @@ from shape_grpo.credit import (
     make_utility,
     set_utility,
 )
+from shape_grpo.methods import method_options
 from shape_grpo.registry import check_choice, did_you_mean
 
 BLOCK = "algorithm.shape_grpo"
@@ -207,6 +208,28 @@ class ShapeGRPOConfig(CandidateRules):
             return cls(**block, norm_by_std=algorithm.get(NORM_BY_STD, True))
         except ValueError as error:
             raise ValueError(f"{BLOCK}.{error}") from error
+
+    @classmethod
+    def from_method(cls, name: str, **settings: Any) -> ShapeGRPOConfig:
+        """Return the settings of a named method, as ``+method=NAME`` sets them in verl.
+
+        Args:
+            name: One of `shape_grpo.methods.METHODS`; ``grpo`` is the allocator ``uniform``.
+            **settings: Further settings, which win over the method's. The entries of options
+                (``utility_options``, for instance) are added to the method's.
+
+        Raises:
+            ValueError: There is no such method or setting, or a value is not allowed.
+        """
+        known = [*cls.block_keys(), "norm_by_std"]
+        for key in settings:
+            if key not in known:
+                raise ValueError(f"{key}: unknown setting.{did_you_mean(key, known)}")
+        options = method_options(name)
+        for key, value in settings.items():
+            is_added = isinstance(value, Mapping) and isinstance(options.get(key), dict)
+            options[key] = {**options[key], **value} if is_added else value
+        return cls(**options)
 
     @classmethod
     def block_keys(cls) -> list[str]:

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from recipe.shape_grpo.runs.check import compose_config
 from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.methods import METHODS
 
 
 def read(**block):
@@ -177,3 +178,25 @@ def test_an_option_of_a_wrong_type_is_refused(block, message):
     """Hydra reads no and off as texts, which Python takes for true."""
     with pytest.raises(ValueError, match=message):
         ShapeGRPOConfig(**block)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_named_method_has_the_settings_of_verls_flag(name):
+    more = ["+algorithm.shape_grpo.utility_options.components=3"] if "vpo" in name else []
+    options = {"utility_options": {"components": 3}} if more else {}
+    algorithm = compose_config([f"+method={name}", *more]).algorithm
+    if algorithm.adv_estimator == "grpo":
+        algorithm.shape_grpo.allocator = "uniform"
+    expected = ShapeGRPOConfig.from_algorithm(algorithm)
+    assert ShapeGRPOConfig.from_method(name, **options) == expected
+
+
+def test_a_named_method_takes_further_settings():
+    found = ShapeGRPOConfig.from_method("praise", allocator_options={"alpha": 2}, epsilon="1e-4")
+    expected = {"allocator_options": {"alpha": 2, "beta": 1.0}, "epsilon": 1e-4}
+    assert {name: getattr(found, name) for name in expected} == expected
+    assert found.advantage == "praise"
+    with pytest.raises(ValueError, match=r"method=prase: unknown value\. Did you mean praise\?"):
+        ShapeGRPOConfig.from_method("prase")
+    with pytest.raises(ValueError, match=r"dublicate: unknown setting\. Did you mean duplicate\?"):
+        ShapeGRPOConfig.from_method("praise", dublicate="drop")

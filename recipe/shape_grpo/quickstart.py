@@ -18,7 +18,6 @@ import pandas as pd
 from rich.console import Console
 
 from recipe.shape_grpo.common.command import CommandParser, failing_in_one_line
-from recipe.shape_grpo.common.methods import METHODS
 from recipe.shape_grpo.common.run_folder import ROLLOUTS, SAMPLES
 from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings
 from recipe.shape_grpo.policies.warm_start import train_policy
@@ -29,6 +28,7 @@ from recipe.shape_grpo.report.statistics import mean_over_seeds
 from recipe.shape_grpo.report.tables import Table
 from recipe.shape_grpo.runs.launch import train
 from recipe.shape_grpo.tasks.movielens import TaskSettings, prepare
+from shape_grpo.methods import METHODS
 
 STUDY = Path(__file__).parent / "results/quickstart"
 """Archive of the quickstart's runs with more seeds."""

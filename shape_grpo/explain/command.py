@@ -18,17 +18,19 @@ Show the credit of each candidate.
 
 With rewards, of one set of candidates:
 
+    python -m shape_grpo explain 5 4 3 method=praise
     python -m shape_grpo explain 5 4 3 allocator=beta_shapley allocator_options.alpha=3 \\
-        allocator_options.beta=1 advantage=praise
+        allocator_options.beta=1
     python -m shape_grpo explain 1,1,0 0,1,1 utility=coverage
 
 With responses to one prompt: their candidates, the rule that applies to each, its reward by your
 verl reward function, and the advantage of its tokens:
 
     python -m shape_grpo explain --response a.txt --response b.txt --reward my_reward.py \\
-        --row train.parquet:3 duplicate=floor advantage=praise --html credit.html
+        --row train.parquet:3 method=praise --html credit.html
 
-Settings are keys of algorithm.shape_grpo, as key=value; they override those of --config.
+Settings are keys of algorithm.shape_grpo, as key=value; they override those of --config and of
+method=NAME. Without a method the defaults hold, which are those of the paper (shape_grpo).
 Modules with custom allocators are named in VERL_USE_EXTERNAL_MODULES, as in training."""
 # Formulas that need no more of the other responses than their rewards.
 _NEED_SCORES_ALONE = ("reweight", "reweight_positive", "normalize")
@@ -46,7 +48,8 @@ def command() -> argparse.ArgumentParser:
         "values",
         nargs="*",
         metavar="REWARD or KEY=VALUE",
-        help="a candidate's reward, as 5, or 1,0,1 for a utility of vectors; or a setting",
+        help="a candidate's reward, as 5, or 1,0,1 for a utility of vectors; or a setting, as "
+        "method=praise",
     )
     add("--texts", nargs="+", metavar="TEXT", help="the candidates that the rewards are of")
     add(
@@ -80,8 +83,7 @@ def command() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="FILE",
-        help="YAML of a training, as RUN/hydra/.hydra/config.yaml or a file of config/method; of "
-        "several the last wins",
+        help="YAML of a training, as RUN/hydra/.hydra/config.yaml; of several the last wins",
     )
     add("--tokenizer", metavar="PATH", help="of the policy: credit by its tokens, not characters")
     add("--cut", action="store_true", help="the responses ended at their length limit")

@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from shape_grpo.config import BLOCK, ShapeGRPOConfig
+from shape_grpo.methods import method_options
 from shape_grpo.rewards import load_reward_function
 
 _READ = ("algorithm.", "reward.custom_reward_function.", "data.apply_chat_template_kwargs.")
@@ -30,15 +31,20 @@ def read_settings(files: Sequence[Path], flags: Sequence[str]) -> DictConfig:
     Args:
         files: YAML files with keys of verl's configuration; the last one wins. A run's own is
             ``hydra/.hydra/config.yaml`` in its folder.
-        flags: ``key=value``, as for a training; a key without a block is one of
-            ``algorithm.shape_grpo``.
+        flags: ``key=value``, as for a training; ``method=NAME`` too. A key without a block is one
+            of ``algorithm.shape_grpo``. They win over the method, and that over the files.
 
     Raises:
-        ValueError: A file or a flag cannot be read, or a flag's key is not used here.
+        ValueError: A file or a flag cannot be read, a flag's key is not used here, or there is no
+            such method.
     """
     dotlist = []
+    methods = []
     for flag in flags:
         key, _, value = flag.lstrip("+").partition("=")
+        if key == "method":
+            methods.append({"algorithm": {"shape_grpo": method_options(value)}})
+            continue
         if "." not in key or key.split(".")[0] in OPTION_BLOCKS:
             key = f"{BLOCK}.{key}"
         if not key.startswith(_READ):
@@ -49,7 +55,7 @@ def read_settings(files: Sequence[Path], flags: Sequence[str]) -> DictConfig:
         dotlist.append(f"{key}={value}")
     try:
         loaded = [OmegaConf.load(file) for file in files]
-        config = OmegaConf.merge(_DEFAULTS, *loaded, OmegaConf.from_dotlist(dotlist))
+        config = OmegaConf.merge(_DEFAULTS, *loaded, *methods, OmegaConf.from_dotlist(dotlist))
     except (OSError, YAMLError, OmegaConfBaseException) as error:
         raise ValueError(f"the configuration cannot be read: {error}") from error
     if not isinstance(config, DictConfig):

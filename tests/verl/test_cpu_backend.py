@@ -127,11 +127,11 @@ def test_a_trainer_starts_the_cpu_form_of_the_worker_that_verl_starts(mode, work
     assert f"CPU{worker}" in process.stdout.splitlines()[-1]
 
 
-def test_one_flag_of_verls_own_entry_point_sets_all_that_the_backend_needs(tmp_path):
+def test_verls_own_entry_point_knows_the_backend_and_the_methods(tmp_path):
     """From an empty folder, with verl's own configuration and no search path."""
     code = (
         "import os, runpy, sys\n"
-        "sys.argv = ['main_ppo', '+backend=cpu', '--cfg', 'job']\n"
+        "sys.argv = ['main_ppo', '+backend=cpu', '+method=praise', '--cfg', 'job']\n"
         "runpy.run_module('verl.trainer.main_ppo', run_name='__main__')\n"
         "print([os.environ[name] for name in ('VERL_PLATFORM', 'VLLM_CPU_KVCACHE_SPACE')])"
     )
@@ -146,6 +146,7 @@ def test_one_flag_of_verls_own_entry_point_sets_all_that_the_backend_needs(tmp_p
     )
     assert "worker_extension_cls: shape_grpo.verl.cpu.vllm_worker" in process.stdout
     assert "  device: cpu\n" in process.stdout
+    assert "    allocator: beta_shapley\n" in process.stdout
     assert process.stdout.splitlines()[-1] == "['cpu', '1']"
 
 

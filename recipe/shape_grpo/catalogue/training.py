@@ -42,9 +42,9 @@ class CatalogueSettings:
 
     Attributes:
         task: Name of the world.
-        method: Name of the method. On the command line, a file of `config/method`, which then sets
-            the defaults of utility, allocator, advantage and length_correction. Without it, the
-            name is made of these.
+        method: Name of the method. On the command line, one of `shape_grpo.methods`, which then
+            sets the defaults of utility, allocator, advantage and length_correction. Without it,
+            the name is made of these.
         utility: The set's score from its candidates' rewards.
         utility_options: Options of the utility.
         allocator: How the set's score is split; ``uniform`` is GRPO.
@@ -151,7 +151,7 @@ class Training:
         self.settings = settings
         self.updates = 0
         options = settings.utility_options
-        if options.get("components") == "???":  # of a file of `config/method`
+        if options.get("components") == "???":  # of a file of `shape_grpo/methods`
             options = {**options, "components": settings.modes}
         self.method = ShapeGRPOConfig(
             utility=settings.utility,

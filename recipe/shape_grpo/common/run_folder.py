@@ -48,7 +48,7 @@ class RunSettings:
     Attributes:
         trainer: ``verl``, ``trl`` or ``catalogue``.
         task: The dataset's name.
-        method: A file of `config/method`.
+        method: A file of `shape_grpo/methods`.
         candidates: K.
         seed: Seed of all random numbers in the run.
         learning_rate: Learning rate of the policy.

@@ -20,7 +20,7 @@ from trl import GRPOConfig
 
 from recipe.shape_grpo.common.command import require_positive, require_seeds
 from recipe.shape_grpo.common.files import read_stamp
-from recipe.shape_grpo.common.methods import METHODS, credit_options
+from recipe.shape_grpo.common.methods import credit_options
 from recipe.shape_grpo.common.progress import progress_bar
 from recipe.shape_grpo.common.run_folder import (
     ROLLOUTS,
@@ -32,6 +32,7 @@ from recipe.shape_grpo.common.run_folder import (
 )
 from recipe.shape_grpo.tasks.prepared_task import PreparedTask
 from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.methods import METHODS
 from shape_grpo.registry import check_choice
 from shape_grpo.trl import ShapEGRPOTrainer
 
@@ -57,7 +58,7 @@ class LanguageSettings:
     """Settings of a method and its training.
 
     Attributes:
-        method: A file of `config/method`.
+        method: A file of `shape_grpo/methods`.
         candidates: K, for which the prompts must have been prepared.
         learning_rate: Constant learning rate of AdamW.
         kl_coefficient: Weight of the divergence from the policy before training (TRL's ``beta``).

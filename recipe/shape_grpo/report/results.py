@@ -19,10 +19,10 @@ from typing import Any
 import pandas as pd
 
 from recipe.shape_grpo.common.files import STAMP
-from recipe.shape_grpo.common.methods import METHODS, method_options
 from recipe.shape_grpo.common.run_folder import METRICS, held_out_reward, read_metrics
 from recipe.shape_grpo.report.archive import FACTS, read_archive
 from recipe.shape_grpo.report.rates import at_best_rates
+from shape_grpo.methods import METHODS, method_options
 
 BASELINE = "grpo"
 """Method that the others are compared with."""
@@ -225,7 +225,7 @@ def credit_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """Return a run's settings of ``algorithm.shape_grpo``.
 
     They come from the block ``shape_grpo`` or single keys of its ``settings.json``, and else from
-    the method's file in `config/method`.
+    the method's file in `shape_grpo/methods`.
     """
     method = settings.get("method")
     defaults = method_options(method) if method in METHODS else {}

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
-from recipe.shape_grpo.common.methods import METHODS
 from recipe.shape_grpo.report.results import BASELINE
+from shape_grpo.methods import METHODS
 
 INK = "#1b1c1e"
 """Colour of text and axes only; a page replaces it by the colour of its text."""

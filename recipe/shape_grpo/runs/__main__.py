@@ -6,9 +6,9 @@ from pathlib import Path
 from rich.console import Console
 
 from recipe.shape_grpo.common.command import CommandParser, failing_in_one_line
-from recipe.shape_grpo.common.methods import METHODS
 from recipe.shape_grpo.runs.launch import BACKENDS, train
 from recipe.shape_grpo.runs.summary import print_summary
+from shape_grpo.methods import METHODS
 
 EPILOG = """\
 The run takes the overrides of main_shape_grpo, such as +task=netflix data.seed=1. Its metrics, log

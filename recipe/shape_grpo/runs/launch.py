@@ -90,7 +90,7 @@ def train(
     """Train by a method through `main_shape_grpo`, unless the folder holds the same finished run.
 
     Args:
-        method: A file of `config/method`.
+        method: A file of `shape_grpo/methods`.
         overrides: Hydra overrides, in addition to those for the method, the backend and logging.
         run: The run's folder.
         console: Console for progress.

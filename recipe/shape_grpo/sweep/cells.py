@@ -16,8 +16,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recipe.shape_grpo.common.files import STAMP, read_stamp
-from recipe.shape_grpo.common.methods import CONFIG, METHODS
+from recipe.shape_grpo.common.methods import CONFIG
 from recipe.shape_grpo.runs.launch import BACKENDS
+from shape_grpo.methods import METHODS
 
 SPECIFICATIONS = tuple(sorted(path.stem for path in (CONFIG / "sweep").glob("*.yaml")))
 TRAINERS = ("verl", "trl", "catalogue")
@@ -32,7 +33,7 @@ class Sweep:
         trainer: ``verl``, ``trl`` (in one process, without Ray and vLLM) or ``catalogue`` (a
             simulated world).
         tasks: Files of `config/task`; for ``catalogue``, names of the world.
-        methods: Files of `config/method`.
+        methods: Files of `shape_grpo/methods`.
         candidates: Values of K.
         learning_rates: Learning rates of the policy.
         seeds: Seeds, one run each.

@@ -12,9 +12,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from recipe.shape_grpo.common.files import write_stamp
-from recipe.shape_grpo.common.methods import METHODS, method_options
 from recipe.shape_grpo.runs.check import check_config, check_run, compose_config, main
 from shape_grpo.credit.utilities import UTILITIES
+from shape_grpo.methods import METHODS, method_options
 from shape_grpo.rewards import check_reward_function
 from shape_grpo.verl.files import missing_files
 from tests.candidates.sample_tokenizers import make_tokenizer

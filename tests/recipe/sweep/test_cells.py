@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from recipe.shape_grpo.common.methods import METHODS
 from recipe.shape_grpo.runs.check import check_config, compose_config
 from recipe.shape_grpo.sweep.cells import SPECIFICATIONS, cells, preparations, read_sweep
+from shape_grpo.methods import METHODS
 
 SMALL = """
 trainer: verl

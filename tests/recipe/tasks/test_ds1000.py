@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 import torch
 
-from recipe.shape_grpo.common.methods import METHODS, method_options
 from recipe.shape_grpo.runs.check import compose_config
 from recipe.shape_grpo.tasks import ds1000
 from recipe.shape_grpo.tasks.__main__ import main
@@ -24,6 +23,7 @@ from reward_fns.ds1000 import run_tests
 from shape_grpo.advantage import candidate_advantages
 from shape_grpo.candidates import parse_candidates
 from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.methods import METHODS, method_options
 from shape_grpo.sandbox import Sandbox, SandboxError
 from tests.reward_fns.ds1000_problems import PROBLEMS
 
