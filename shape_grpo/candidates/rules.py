@@ -50,7 +50,7 @@ class CandidateRules:
         duplicate: Rule for a candidate that equals an earlier one that was not dropped: by the
             ``identity`` that the reward function returned for them, or else by text
             (`comparable_text`). Under ``score`` both take part, and by symmetry they share what one
-            would get.
+            would get; a policy may then learn to repeat its best candidate.
         surplus: Rule for candidates beyond ``max_candidates``. Under ``score`` and ``floor`` they
             take part up to `MOST_CANDIDATES` in all; those beyond are dropped under any rule.
 
@@ -65,7 +65,7 @@ class CandidateRules:
     max_candidates: int | None = 64
     truncated: str = "drop"
     empty: str = "drop"
-    duplicate: str = "score"
+    duplicate: str = "floor"
     surplus: str = "drop"
 
     def __post_init__(self) -> None:

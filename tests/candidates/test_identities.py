@@ -23,10 +23,15 @@ def decided(found):
 
 BY_TEXT = [
     ("a b", {}, "S S", "nothing is wrong"),
-    ("a A a", {}, "S Sd Sd", "both are scored"),
-    ("a A b", {"duplicate": "floor"}, "S Fd S", "floor"),
+    ("a A a", {"duplicate": "score"}, "S Sd Sd", "both are scored"),
+    ("a A b", {}, "S Fd S", "floor, the default"),
     ("a A b", {"duplicate": "drop"}, "S -d S", "drop"),
-    ("x.t x.T a b c", {"max_candidates": 3}, "S Sd S -s -s", "scored duplicates take room"),
+    (
+        "x.t x.T a b c",
+        {"max_candidates": 3, "duplicate": "score"},
+        "S Sd S -s -s",
+        "scored take room",
+    ),
     ("x.t x.T a b c", {"max_candidates": 3, "duplicate": "floor"}, "S Fd S -s -s", "floor, too"),
     ("x.t x.T a b c", {"max_candidates": 3, "duplicate": "drop"}, "S -d S S -s", "dropped do not"),
     ("a b a", {"max_candidates": 2}, "S S -s", "a surplus repeat is surplus"),
@@ -50,7 +55,7 @@ def test_an_empty_candidate_that_was_dropped_has_no_duplicates():
 # texts, identity of each that was scored (None: the function returned none), rules, what is decided
 BY_IDENTITY = [
     ("x.t x.T", {0: 1, 1: 2}, {}, "S S", "of one text by case, but two identities"),
-    ("heat ran heat95", {0: 1, 1: 2, 2: 1}, {}, "S S Sd", "two texts of one identity"),
+    ("heat ran heat95", {0: 1, 1: 2, 2: 1}, {}, "S S Fd", "two texts of one identity"),
     ("heat ran heat95", {0: 1, 1: 2, 2: 1}, {"duplicate": "floor"}, "S S Fd", "floor"),
     ("heat ran heat95", {0: 1, 1: 2, 2: 1}, {"duplicate": "drop"}, "S S -d", "drop"),
     ("x.t x.T", {0: 1, 1: 2}, {"duplicate": "drop"}, "S S", "a dropped duplicate comes back"),

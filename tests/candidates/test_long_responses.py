@@ -262,7 +262,7 @@ def test_many_turns(turns):
     tokenizer = CountingTokenizer(tokenizer_with("<|im_start|>"))
     turn = encode(tokenizer.tokenizer, "<candidate>a</candidate>")
     tool = encode(tokenizer.tokenizer, "<|im_start|>tool\nb\n<|im_start|>assistant\n")
-    rules = CandidateRules(turns=turns, max_candidates=1000)
+    rules = CandidateRules(turns=turns, max_candidates=1000, duplicate="score")
 
     def work(count):
         places = [n * len(turn + tool) for n in range(count)]

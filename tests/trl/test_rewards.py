@@ -148,8 +148,8 @@ def test_a_run_ends_where_more_than_half_of_the_rewards_fail(tmp_path):
     responses = [answer("a", "bb", "a")] * 4
     reason = r"(?s)8 of the last 12 .*\(67%\) in training; max_error_share=0\.5\..*returned nan"
     with pytest.raises(RuntimeError, match=reason):
-        rewards(tmp_path, returns_nan, responses)
-    assert rewards(tmp_path, returns_nan, responses, max_error_share=0.7)
+        rewards(tmp_path, returns_nan, responses, duplicate="score")
+    assert rewards(tmp_path, returns_nan, responses, max_error_share=0.7, duplicate="score")
 
 
 def test_candidates_with_the_fixed_reward_are_not_asked_about(tmp_path):

@@ -222,7 +222,7 @@ def test_a_response_whose_rewards_all_failed_trains_nothing_and_moves_no_statist
 
 def test_metrics_of_candidates_are_in_the_logs_of_training_and_evaluation(tmp_path):
     responses = [answer("five", "five", "three"), answer("four"), "nothing", answer("three")]
-    trainer = make_trainer(tmp_path, stars, responses)
+    trainer = make_trainer(tmp_path, stars, responses, duplicate="score")
     trainer.train()
     trainer.evaluate()
     train, test = trainer.state.log_history[0], trainer.state.log_history[-1]

@@ -24,7 +24,7 @@ def of_rollouts(completions, **columns):
 
 
 TRAINERS = {
-    "candidates": (stars, {"advantage": "normalize"}),
+    "candidates": (stars, {"advantage": "normalize", "duplicate": "score"}),
     "rollouts": (of_rollouts, {"base": RecitedRollouts, "allocator": "best_of_k",
                  "allocator_options": {"k": 2}}),
 }  # fmt: skip

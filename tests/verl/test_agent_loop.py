@@ -197,7 +197,7 @@ THREE_TURNS = [
 
 
 def test_of_all_turns_every_candidate_of_the_policy_makes_the_set(through_verl, tokenizer):
-    scored, output = through_verl([THREE_TURNS], turns="all")
+    scored, output = through_verl([THREE_TURNS], turns="all", duplicate="score")
     assert sorted(scored) == ["ALIEN", "Alien", "Dune", "Emma"]
     assert words_of(tokenizer, output) == record_of(output).texts
     assert record_of(output).texts == ["Alien", "Dune", "Emma", "ALIEN"]

@@ -188,7 +188,7 @@ def test_a_candidate_whose_reward_function_hangs_is_a_reward_error(score, caplog
         return release.wait() if solution_str == "five" else 4.0
 
     text = FIVE_FOUR + "<candidate>five</candidate>"
-    reward, info, record = score(text, function, reward_timeout=1.0)
+    reward, info, record = score(text, function, reward_timeout=1.0, duplicate="score")
     release.set()
     assert (reward, record.rewards, info["reward_errors"]) == (4.0, [None, 4.0, None], 2)
     assert "reward_timeout=1 seconds" in record.error and "'five'" in record.error
