@@ -216,7 +216,8 @@ class ShapeGRPOConfig(CandidateRules):
         Args:
             name: One of `shape_grpo.methods.METHODS`; ``grpo`` is the allocator ``uniform``.
             **settings: Further settings, which win over the method's. The entries of options
-                (``utility_options``, for instance) are added to the method's.
+                (``utility_options``, for instance) are added to the method's, if the utility or
+                allocator is the method's.
 
         Raises:
             ValueError: There is no such method or setting, or a value is not allowed.
@@ -226,6 +227,9 @@ class ShapeGRPOConfig(CandidateRules):
             if key not in known:
                 raise ValueError(f"{key}: unknown setting.{did_you_mean(key, known)}")
         options = method_options(name)
+        for kind in ("utility", "allocator"):
+            if settings.get(kind, options.get(kind)) != options.get(kind):
+                options.pop(f"{kind}_options", None)
         for key, value in settings.items():
             is_added = isinstance(value, Mapping) and isinstance(options.get(key), dict)
             options[key] = {**options[key], **value} if is_added else value

@@ -196,6 +196,7 @@ def test_a_named_method_takes_further_settings():
     expected = {"allocator_options": {"alpha": 2, "beta": 1.0}, "epsilon": 1e-4}
     assert {name: getattr(found, name) for name in expected} == expected
     assert found.advantage == "praise"
+    assert ShapeGRPOConfig.from_method("praise", allocator="shapley").allocator_options == {}
     with pytest.raises(ValueError, match=r"method=prase: unknown value\. Did you mean praise\?"):
         ShapeGRPOConfig.from_method("prase")
     with pytest.raises(ValueError, match=r"dublicate: unknown setting\. Did you mean duplicate\?"):

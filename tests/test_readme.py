@@ -94,8 +94,8 @@ def flags_of(marker):
 
 
 def test_the_command_for_gpus_is_right_as_it_stands(own_task):
-    command = flags_of("recipe.shape_grpo.main_shape_grpo +task=own")
-    config = compose_config(command[3:])
+    command = flags_of("recipe.shape_grpo.runs praise outputs/first")
+    config = compose_config(["+method=praise", *command[command.index("+task=own") :][:1]])
     check_run(config)
     # Neither an account nor a key is asked for.
     assert list(config.trainer.logger) == ["console", "file"]
@@ -103,7 +103,7 @@ def test_the_command_for_gpus_is_right_as_it_stands(own_task):
 
 
 def test_verls_own_entry_point_runs_the_same_settings(own_task):
-    command = flags_of("\n    +task=own +method=shape_grpo")
+    command = flags_of("\n    +task=own +method=praise")
     result = subprocess.run(
         [sys.executable, *command[1:], "--cfg", "job", "--resolve"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -112,12 +112,12 @@ def test_verls_own_entry_point_runs_the_same_settings(own_task):
         check=True,
     )
     shown = result.stdout[result.stdout.index("model_engine:") :]
-    ours = compose_config(flags_of("recipe.shape_grpo.main_shape_grpo +task=own")[3:])
+    ours = compose_config(["+task=own", "+method=praise"])
     assert OmegaConf.create(shown) == ours
 
 
 def test_four_flags_are_enough_for_a_command_of_verl(own_task):
-    four = flags_of("    algorithm.adv_estimator=shape_grpo")
+    four = flags_of("    +method=praise \\\n")
     assert len(four) == 4
     theirs = [
         *("data.train_files=train.parquet", "data.val_files=test.parquet"),
@@ -128,7 +128,7 @@ def test_four_flags_are_enough_for_a_command_of_verl(own_task):
     with initialize_config_module("verl.trainer.config", version_base=None):
         config = compose("ppo_trainer", overrides=[*four, *theirs])
     validate_config(config, need_reference_policy(config), need_critic(config))
-    assert check_trainer_config(config) == ShapeGRPOConfig()
+    assert check_trainer_config(config) == ShapeGRPOConfig.from_method("praise")
 
 
 def test_an_allocator_of_ones_own_is_found_by_verl_and_by_the_config(tmp_path):

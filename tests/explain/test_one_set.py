@@ -43,8 +43,6 @@ def test_a_named_method(method, monkeypatch, capsys):
     """Beta(3, 1) of two: a quarter of what each is worth alone, three of what it adds."""
     run(monkeypatch, f"shape_grpo explain 2 1 {method}")
     assert [row[1] for row in rows(capsys.readouterr().out)] == [1.25, 0.25]
-    run(monkeypatch, f"shape_grpo explain 2 1 {method} allocator=shapley allocator_options={{}}")
-    assert [row[1] for row in rows(capsys.readouterr().out)] == [1.5, 0.5]
 
 
 def test_vectors_and_texts_that_look_like_markup(capsys):
