@@ -17,7 +17,7 @@ from shape_grpo.advantage import (
     CandidateRecord,
     GroupIndex,
     Method,
-    Reward,
+    lower_floors,
     scale_rewards,
     stack_rewards,
 )
@@ -42,6 +42,9 @@ NORM_BY_STD = "norm_adv_by_std_in_grpo"
 
 _MANY = CandidateRules.max_candidates
 """Default of ``max_candidates``, which says nothing about the prompts."""
+
+LOWEST = "lowest"
+"""Value of ``floor_reward``: as low as what was seen."""
 
 NO_NUMBERS = ("score", "identity", "fallback")
 """Keys of a reward function's dict that have a meaning of their own; others may be rewards."""
@@ -74,7 +77,9 @@ class ShapeGRPOConfig(CandidateRules):
             its scale alone (GDPO, arXiv 2601.05242, which also subtracts the mean); a number that
             does not differ within the group counts 0. ``none``: they are summed as they are.
         floor_reward: Reward under the rule ``floor``, and the score of a response without
-            candidates.
+            candidates: a number, or ``lowest``, the lowest that this process has seen, and at most
+            0. With rewards of 0 and more that is 0, and below 0 an empty or repeated answer is
+            never worth more than what was seen.
         on_error: ``skip``: a candidate whose reward function raised, or returned no finite number,
             leaves the set, and its tokens count as shared. ``raise``: the run ends, as if
             ``max_error_share`` were 0.
@@ -112,7 +117,7 @@ class ShapeGRPOConfig(CandidateRules):
     epsilon: float = 1e-6
     reward_weights: dict[str, float] = field(default_factory=dict)
     normalize_rewards: str = "none"
-    floor_reward: float = 0.0
+    floor_reward: int | float | str = LOWEST
     on_error: str = "skip"
     max_error_share: float = 0.5
     error_window: int = 3
@@ -139,11 +144,7 @@ class ShapeGRPOConfig(CandidateRules):
             raise ValueError(f"max_error_share={self.max_error_share}: must be from 0 to 1.")
         if self.error_window < 1:
             raise ValueError(f"error_window={self.error_window}: must be 1 step or more.")
-        floor = torch.tensor(self.floor_reward)
-        if not utility.takes_vectors and not utility.allows(floor).all():
-            raise ValueError(
-                f"floor_reward={self.floor_reward}: utility {self.utility} takes {utility.domain}."
-            )
+        self._check_floor_reward()
         if not 0 < self.reward_timeout < math.inf:
             raise ValueError(
                 f"reward_timeout={self.reward_timeout}: must be a number of seconds above 0. A "
@@ -158,6 +159,23 @@ class ShapeGRPOConfig(CandidateRules):
             raise ValueError(
                 f"log_samples={self.log_samples}: must be 1 or more; for none write "
                 "log_samples_every=0."
+            )
+
+    def _check_floor_reward(self) -> None:
+        utility = self.method.utility
+        try:
+            floor = self.fixed_floor
+        except ValueError:
+            raise ValueError(
+                f"floor_reward={self.floor_reward}: must be a number, or {LOWEST}, the lowest "
+                "reward so far and at most 0."
+            ) from None
+        if floor is None:
+            return
+        object.__setattr__(self, "floor_reward", floor)
+        if not utility.takes_vectors and not utility.allows(torch.tensor(floor)).all():
+            raise ValueError(
+                f"floor_reward={self.floor_reward}: utility {self.utility} takes {utility.domain}."
             )
 
     def _check_reward_weights(self) -> None:
@@ -276,9 +294,9 @@ class ShapeGRPOConfig(CandidateRules):
         return 0.0 if self.on_error == "raise" else self.max_error_share
 
     @property
-    def floor(self) -> Reward:
-        """Reward under the rule ``floor``; an empty vector where the utility takes vectors."""
-        return [] if self.method.utility.takes_vectors else self.floor_reward
+    def fixed_floor(self) -> float | None:
+        """``floor_reward`` as a number; None under ``lowest``."""
+        return None if self.floor_reward == LOWEST else float(self.floor_reward)
 
     def checked_reward(self, result: Any, text: str) -> float | list[float]:
         """Check the result of a reward function for the candidate ``text``; return it as floats.
@@ -305,12 +323,15 @@ class ShapeGRPOConfig(CandidateRules):
         return reward
 
     def score(self, record: CandidateRecord) -> float:
-        """Return a response's score; `floor_reward` without a candidate that has a reward."""
+        """Return a response's score; its record's floor without a candidate that has a reward."""
         if record.value is not None:
             return record.value
+        utility = self.method.utility
         # Under a utility that reads texts there is no score without the record's.
-        known = [] if self.method.utility.takes_texts else record.known_rewards
-        return self.set_score(known)
+        if utility.takes_texts or not record.known_rewards:
+            return (self.fixed_floor or 0.0) if record.floor is None else record.floor
+        stacked = stack_rewards([record.known_rewards], vectors=utility.takes_vectors)
+        return set_utility(stacked, utility=utility).item()
 
     def training_records(
         self, records: Sequence[CandidateRecord], index: GroupIndex
@@ -323,15 +344,8 @@ class ShapeGRPOConfig(CandidateRules):
         """
         if self.normalize_rewards == "none":
             return records
-        return scale_rewards(records, index, self.reward_weights)
-
-    def set_score(self, rewards: Sequence[Reward]) -> float:
-        """Return a response's score from its candidates' rewards; `floor_reward` without any."""
-        if not rewards:
-            return self.floor_reward
-        utility = self.method.utility
-        stacked = stack_rewards([rewards], vectors=utility.takes_vectors)
-        return set_utility(stacked, utility=utility).item()
+        scaled = scale_rewards(records, index, self.reward_weights)
+        return scaled if self.fixed_floor is not None else lower_floors(scaled, index, self.score)
 
     def check_rollouts(self, count: int, where: str) -> None:
         """Check that the settings fit sets of rollouts (`rollout_advantages`).

@@ -37,13 +37,14 @@ class CandidateRecord:
         error: First failure of the reward function, with its traceback; None without one.
         distinct: Number of different texts among the candidates that were scored; None where it is
             unknown.
-        num_floor_rewards: Number of rewards that the rule ``floor`` gave, without a call of the
+        floor_places: Indices of the rewards that the rule ``floor`` gave, without a call of the
             reward function.
         texts: Text of each candidate, as the reward function gets it.
         written: Each candidate as the response has it, with escapes; empty where none has any.
         shares: Share of each candidate, None where there is no reward, under a utility that reads
             texts; empty under others, whose shares are computed for the whole batch.
         value: Utility of the set under such a utility.
+        floor: Score of a response without a candidate that has a reward; None for others.
         parts: Further numbers that the reward function returned, by name: one per candidate, None
             where there is none.
     """
@@ -54,11 +55,12 @@ class CandidateRecord:
     problem_counts: dict[str, int] = field(default_factory=dict)
     error: str | None = None
     distinct: int | None = None
-    num_floor_rewards: int = 0
+    floor_places: list[int] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
     shares: list[float | None] = field(default_factory=list)
     value: float | None = None
+    floor: float | None = None
     parts: dict[str, list[float | None]] = field(default_factory=dict)
 
     @classmethod
@@ -91,7 +93,7 @@ class CandidateRecord:
             problem_counts=dict(problem_counts),
             error=failures[0] if failures else None,
             distinct=found.num_distinct,
-            num_floor_rewards=sum(text is None for text in found.texts),
+            floor_places=[place for place, text in enumerate(found.texts) if text is None],
             texts=[candidate.text for candidate in found.candidates],
             written=[candidate.written for candidate in found.candidates]
             if any(candidate.escaped for candidate in found.candidates)
@@ -101,7 +103,7 @@ class CandidateRecord:
     @property
     def num_asked(self) -> int:
         """Number of candidates that a reward function was called for."""
-        return len(self.rewards) - self.num_floor_rewards
+        return len(self.rewards) - len(self.floor_places)
 
     @property
     def num_errors(self) -> int:
@@ -112,6 +114,12 @@ class CandidateRecord:
     def known_rewards(self) -> list[Reward]:
         """Rewards that the set is scored by."""
         return [reward for reward in self.rewards if reward is not None]
+
+    @property
+    def returned_rewards(self) -> list[Reward]:
+        """Rewards that a reward function returned."""
+        floors = set(self.floor_places)
+        return [r for k, r in enumerate(self.rewards) if r is not None and k not in floors]
 
     @property
     def is_unknown(self) -> bool:
@@ -130,9 +138,10 @@ class CandidateRecord:
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> CandidateRecord:
-        """Build a record from parsed JSON of `to_json`."""
+        """Build a record from parsed JSON of `to_json`, also of another version of this package."""
         rewards = [_unpack(r) if isinstance(r, str) else r for r in fields["rewards"]]
-        return cls(**{**fields, "rewards": rewards})
+        known = {name: value for name, value in fields.items() if name in cls.__dataclass_fields__}
+        return cls(**{**known, "rewards": rewards})
 
 
 _DIGITS_TO_BITS = bytes.maketrans(b"01", b"\0\1")

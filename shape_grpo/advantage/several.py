@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from statistics import stdev
 
@@ -48,3 +48,30 @@ def scale_rewards(
         return replace(record, rewards=rewards)
 
     return [scaled(*each) for each in zip(records, groups, strict=True)]
+
+
+def lower_floors(
+    records: Sequence[CandidateRecord],
+    index: GroupIndex,
+    score: Callable[[CandidateRecord], float],
+) -> list[CandidateRecord]:
+    """Return records whose floors are the lowest of their group, and at most 0.
+
+    Args:
+        records: (N,) records with scaled rewards.
+        index: (N,) group ids.
+        score: Returns the score of a record's set.
+    """
+    groups = group_numbers(index).tolist()
+    rewards, scores = dict.fromkeys(groups, 0.0), dict.fromkeys(groups, 0.0)
+    for record, group in zip(records, groups, strict=True):
+        if returned := record.returned_rewards:
+            rewards[group] = min(rewards[group], *returned)  # type: ignore[assignment]
+            scores[group] = min(scores[group], rewards[group], score(record))
+
+    def lowered(record: CandidateRecord, group: int) -> CandidateRecord:
+        places = set(record.floor_places)
+        paid = [rewards[group] if k in places else r for k, r in enumerate(record.rewards)]
+        return replace(record, rewards=paid, floor=None if record.known_rewards else scores[group])
+
+    return [lowered(*each) for each in zip(records, groups, strict=True)]

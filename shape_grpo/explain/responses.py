@@ -65,11 +65,13 @@ def score_responses(
         for candidate, result in zip(each.found.candidates, each.results, strict=True)
         if isinstance(result.reward, Failure)
     ]
+    records = [each.record for each in scored]
+    function.floor.settle(records)
     settled = [
         replace(response, found=each.found)
         for response, each in zip(responses, scored, strict=True)
     ]
-    return settled, [each.record for each in scored], failures
+    return settled, records, failures
 
 
 def credit_group(

@@ -8,6 +8,7 @@ from shape_grpo.rewards.arguments import (
 )
 from shape_grpo.rewards.calls import EveryThreadHangs, RewardCalls, background_loop
 from shape_grpo.rewards.failures import ErrorBudget, Failure, FailureLog, failure_in_one_line
+from shape_grpo.rewards.floor import Floor
 from shape_grpo.rewards.function import (
     BrokenFunction,
     check_details,
@@ -23,20 +24,24 @@ from shape_grpo.rewards.processes import RewardCrash, RewardTimeout
 from shape_grpo.rewards.rows import read_row
 from shape_grpo.rewards.scored import Scored, ScoredSet, indices_to_score, more_to_score
 from shape_grpo.rewards.scoring import RewardFunction
+from shape_grpo.rewards.step_metrics import DroppedGroups, StepMetrics
 
 __all__ = [
     "AnswerWatch",
     "BrokenFunction",
+    "DroppedGroups",
     "ErrorBudget",
     "EveryThreadHangs",
     "Failure",
     "FailureLog",
+    "Floor",
     "RewardCalls",
     "RewardCrash",
     "RewardFunction",
     "RewardTimeout",
     "Scored",
     "ScoredSet",
+    "StepMetrics",
     "background_loop",
     "candidate_arguments",
     "check_details",

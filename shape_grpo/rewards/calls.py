@@ -22,12 +22,21 @@ _Outcome = tuple[Any, BaseException | None]
 IDLE_SECONDS = 600.0
 """Seconds after which a process that is asked nothing ends."""
 
+MOST_HANGING = 256
+"""Threads that may be left behind. Each holds about 0.1 MB; a machine allows thousands."""
+
 _OF_THREADS = ("main thread", "event loop in thread", "n't pickle", "not pickle", "process pool")
 """Parts of the messages of what works in processes and not in threads."""
 
 
+_LEFT_BEHIND = (
+    "Its thread is left behind, because no thread can be stopped; with reward_calls=processes a "
+    "process that hangs is killed."
+)
+
+
 class EveryThreadHangs(RewardTimeout):
-    """The reward function was not called: calls that hang hold all threads."""
+    """The reward function was not called: too many calls hang."""
 
 
 def background_loop(name: str) -> asyncio.AbstractEventLoop:
@@ -44,8 +53,8 @@ class RewardCalls:
     stops neither the loop nor the end of the process.
 
     - A sync function runs in at most ``threads`` threads, and its time begins when it has one. No
-      thread can be stopped, so a thread that hangs is left behind and replaced. While ``threads``
-      of them hang, further calls fail at once. There are never more than twice ``threads``.
+      thread can be stopped, so a thread that hangs is left behind and replaced. While
+      ``most_hanging`` of them hang, further calls fail at once.
     - An async function runs on an event loop in its own thread, all its calls at once. It is
       cancelled at its timeout, which includes time that it spends in its own queues. If it blocks
       its loop instead of awaiting, the calls beside it time out too.
@@ -60,6 +69,7 @@ class RewardCalls:
         threads: Number of threads; None: that of asyncio's default executor, or one process per CPU
             core.
         processes: Whether each thread has a process, where the function is called.
+        most_hanging: Number of threads that may be left behind, beside ``threads``.
     """
 
     def __init__(
@@ -69,10 +79,12 @@ class RewardCalls:
         threads: int | None = None,
         *,
         processes: bool = False,
+        most_hanging: int = MOST_HANGING,
     ) -> None:
         self.function = function
         self.timeout = timeout
         self.processes = processes
+        self.most_hanging = most_hanging
         cores = os.cpu_count() or 1
         self.threads = threads or (cores if processes else min(32, cores + 4))
         self._is_async = inspect.iscoroutinefunction(function) and not processes
@@ -99,7 +111,7 @@ class RewardCalls:
         if self._is_async:
             return await self._awaited(self.function(**arguments), loop.time() + self.timeout)
         async with self._free_threads.setdefault(loop, asyncio.Semaphore(self.threads)):
-            if len(self._hanging) >= self.threads:
+            if len(self._hanging) >= self.most_hanging:
                 raise EveryThreadHangs(
                     f"{len(self._hanging)} calls of the reward function did not return in "
                     f"reward_timeout={self.timeout:g} seconds and hold their threads; no further "
@@ -128,6 +140,7 @@ class RewardCalls:
                 self._leave_behind(call)
             raise RewardTimeout(
                 f"The reward function did not return in reward_timeout={self.timeout:g} seconds."
+                + ("" if call is None else f" {_LEFT_BEHIND}")
             )
         result, error = waiting.result()
         if error is None:

@@ -25,6 +25,8 @@ from shape_grpo.rewards.arguments import (
 )
 
 WHERE = "reward.custom_reward_function"
+_TEXTS: dict[str, bytes] = {}
+"""Name of a module to the text of the file that it was loaded from."""
 SIGNATURE = "compute_score(data_source, {}, ground_truth, extra_info=None, **kwargs)"
 
 
@@ -230,7 +232,10 @@ def _load(config: DictConfig) -> tuple[Any, Callable[..., Any]]:
 
 
 def load_module(path: str) -> Any:
-    """Load a module as ``verl.utils.import_utils.load_module`` does, without importing verl."""
+    """Load a module as ``verl.utils.import_utils.load_module`` does, without importing verl.
+
+    A file is executed once per process, and again only after a change of its text.
+    """
     if path.startswith("pkg://"):
         return import_module(path.removeprefix("pkg://").replace("/", "."))
     file = Path(path.removeprefix("file://"))
@@ -238,11 +243,14 @@ def load_module(path: str) -> Any:
         raise FileNotFoundError(file)
     digest = sha256(os.fsencode(file.absolute())).hexdigest()
     name = f"reward_function_{file.stem}_{digest[:8]}"
+    text = file.read_bytes()
+    before = sys.modules.get(name)
+    if before is not None and _TEXTS.get(name) == text:
+        return before
     spec = spec_from_file_location(name, file.absolute())
     if spec is None or spec.loader is None:
         raise ImportError("its name does not end in .py")
     module = module_from_spec(spec)
-    before = sys.modules.get(name)
     # Where pickle and dataclasses look for it.
     sys.modules[name] = module
     try:
@@ -252,6 +260,7 @@ def load_module(path: str) -> Any:
         if before is not None:
             sys.modules[name] = before
         raise
+    _TEXTS[name] = text
     return module
 
 

@@ -11,6 +11,7 @@ from shape_grpo.candidates import CandidateSet
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.credit import Oracle
 from shape_grpo.rewards.failures import Failure, FailureLog
+from shape_grpo.rewards.floor import Floor
 from shape_grpo.rewards.scored import Scored, ScoredSet, indices_to_score
 
 Ask = Callable[[Sequence[int]], Awaitable[Scored]]
@@ -18,7 +19,7 @@ Ask = Callable[[Sequence[int]], Awaitable[Scored]]
 
 
 async def ask_oracle(
-    found: CandidateSet, ask: Ask, config: ShapeGRPOConfig, failures: FailureLog
+    found: CandidateSet, ask: Ask, config: ShapeGRPOConfig, failures: FailureLog, floor: Floor
 ) -> ScoredSet:
     """Score the candidates of a response, and split the utility of subsets of them.
 
@@ -28,8 +29,9 @@ async def ask_oracle(
     Args:
         found: The candidates.
         ask: Asks about one subset.
-        config: The utility ``oracle`` with its options, the allocator and the floor reward.
+        config: The utility ``oracle`` with its options, and the allocator.
         failures: Log of failures.
+        floor: The floor reward.
     """
     oracle, allocator = config.method.utility, config.method.allocator
     assert isinstance(oracle, Oracle)
@@ -40,7 +42,7 @@ async def ask_oracle(
         index: Scored(each.reward, {"fallback": each.details.get("fallback")})
         for index, each in zip(indices, alone, strict=True)
     }
-    settled = ScoredSet.settle(found, scored, config, failures)
+    settled = ScoredSet.settle(found, scored, config, failures, floor)
     players = [index for index in indices if not isinstance(scored[index].reward, Failure)]
     if not players:
         return settled.with_shares(oracle, [], config)

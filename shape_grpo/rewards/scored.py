@@ -11,6 +11,7 @@ from shape_grpo.candidates import CandidateSet
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.credit import TextUtility, Utility, allocate, set_utility
 from shape_grpo.rewards.failures import Failure, FailureLog
+from shape_grpo.rewards.floor import Floor
 from shape_grpo.rewards.function import further_numbers, read_identity
 
 Details = Mapping[str, Any]
@@ -76,6 +77,7 @@ class ScoredSet:
         scored: Mapping[int, Scored],
         config: ShapeGRPOConfig,
         failures: FailureLog,
+        floor: Floor,
         draw: str = "",
     ) -> ScoredSet:
         """Apply the rule ``duplicate`` by the identities that the reward function returned, project
@@ -86,22 +88,21 @@ class ScoredSet:
         Args:
             found: The candidates, with duplicates by text.
             scored: Index in ``found.checked`` to the result.
-            config: Reward under the rule ``floor``, utility and allocator.
+            config: Utility and allocator.
             failures: Log of failures.
+            floor: Reward under the rule ``floor``; it is told the other rewards first.
             draw: As for `shape_grpo.credit.Utility.project`.
         """
         found = found.with_identities({n: each.identity for n, each in scored.items()})
         utility = config.method.utility
-        settled = cls(
-            found,
-            [
-                scored[index].projected(utility, draw)
-                if each.rule == "score"
-                else Scored(config.floor)
-                for index, each in enumerate(found.checked)
-                if each.counts
-            ],
-        )
+        own = {
+            index: scored[index].projected(utility, draw)
+            for index, each in enumerate(found.checked)
+            if each.counts and each.rule == "score"
+        }
+        floor.see(each.reward for each in own.values() if not isinstance(each.reward, Failure))
+        counting = (index for index, each in enumerate(found.checked) if each.counts)
+        settled = cls(found, [own.get(index) or Scored(floor.reward) for index in counting])
         if not isinstance(utility, TextUtility):
             return settled
         texts = [candidate.text for candidate in found.candidates]

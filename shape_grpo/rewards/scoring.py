@@ -13,6 +13,7 @@ from shape_grpo.credit import Oracle
 from shape_grpo.rewards.arguments import arguments_of, check_text_argument, text_argument
 from shape_grpo.rewards.calls import RewardCalls
 from shape_grpo.rewards.failures import Failure, FailureLog
+from shape_grpo.rewards.floor import Floor
 from shape_grpo.rewards.function import read_result, read_results
 from shape_grpo.rewards.oracle import ask_oracle
 from shape_grpo.rewards.processes import RewardTimeout
@@ -36,7 +37,7 @@ class RewardFunction:
 
     Args:
         function: verl's ``compute_score``, sync or async.
-        config: Which rewards are allowed, the reward under the rule ``floor``, and the timeout.
+        config: Which rewards are allowed, the floor reward, and the timeout.
         keywords: Further keywords of every call.
         log_failures: Whether the first failure of each kind is logged.
         threads: As for `RewardCalls`.
@@ -55,6 +56,7 @@ class RewardFunction:
         threads: int | None = None,
     ) -> None:
         self.config = config
+        self.floor = Floor(config)
         self.keywords = keywords or {}
         in_processes = config.reward_calls == "processes"
         self.call = RewardCalls(function, config.reward_timeout, threads, processes=in_processes)
@@ -81,7 +83,7 @@ class RewardFunction:
                 places = [*map(found.place, indices)]
                 return await self._score_one(found.texts_at(indices), arguments, places)
 
-            return await ask_oracle(found, ask, self.config, self.failures)
+            return await ask_oracle(found, ask, self.config, self.failures, self.floor)
         first = indices_to_score(found)
         scored = await self._score_some(found, first, arguments)
         more = more_to_score(found, scored)
@@ -89,7 +91,8 @@ class RewardFunction:
             # Candidates that a function compares must be seen together.
             indices = sorted(first + more) if self.text_argument == "solution_strs" else more
             scored |= await self._score_some(found, indices, arguments)
-        settle = partial(ScoredSet.settle, found, scored, self.config, self.failures, draw)
+        log, floor = self.failures, self.floor
+        settle = partial(ScoredSet.settle, found, scored, self.config, log, floor, draw)
         # A utility of texts may take its time, and other responses wait on this loop.
         reads_texts = self.config.method.utility.takes_texts
         return await asyncio.to_thread(settle) if reads_texts else settle()

@@ -19,6 +19,7 @@ from shape_grpo.rewards import (
     BrokenFunction,
     Failure,
     FailureLog,
+    Floor,
     RewardCalls,
     RewardFunction,
     Scored,
@@ -111,8 +112,7 @@ class CandidateRewards:
     Args:
         functions: As TRL takes them, sync or async; `RewardCalls` calls them.
         weights: One weight per function.
-        options: Which rewards are allowed, how functions are called, and the reward under the rule
-            ``floor``.
+        options: Which rewards are allowed, how functions are called, and the floor reward.
     """
 
     def __init__(
@@ -139,6 +139,7 @@ class CandidateRewards:
         self.weights = weights
         self.options = options
         self.failures = FailureLog(options.on_error)
+        self.floor = Floor(options)
         self.oracle: RewardFunction | None = None
         if isinstance(options.method.utility, Oracle):
             if list(weights) != [1.0]:
@@ -146,6 +147,7 @@ class CandidateRewards:
                     f"utility=oracle takes one function, not {len(functions)}, of the weight 1"
                 )
             self.oracle = RewardFunction(self.calls[0].function, options)
+            self.floor = self.oracle.floor
             return
         for function in functions:
             check_text_argument(function, options)
@@ -176,8 +178,7 @@ class CandidateRewards:
         """
         sets = [CandidateSet() if isinstance(each, Exception) else each for each in found]
         if self.oracle is not None:
-            settled = _wait(self._ask_oracle(self.oracle, sets, examples))
-            return [self._record(*each) for each in zip(found, settled, strict=True)]
+            return self._records(found, _wait(self._ask_oracle(self.oracle, sets, examples)))
         asked = [indices_to_score(each) for each in sets]
         scored = self._score(sets, asked, examples, shared)
         more = [more_to_score(*each) for each in zip(sets, scored, strict=True)]
@@ -186,14 +187,27 @@ class CandidateRewards:
             again = [sorted(each + of) if of else [] for each, of in zip(asked, more, strict=True)]
             further = self._score(sets, again, examples, shared)
             scored = [{**first, **rest} for first, rest in zip(scored, further, strict=True)]
+        if not self.options.method.utility.takes_vectors:
+            # All of them before any floor is paid.
+            returned = (each.reward for of_answer in scored for each in of_answer.values())
+            self.floor.see(reward for reward in returned if not isinstance(reward, Failure))
         settled = [
-            ScoredSet.settle(each, of_answer, self.options, self.failures, f"{draw} {prompt}")
+            ScoredSet.settle(
+                each, of_answer, self.options, self.failures, self.floor, f"{draw} {prompt}"
+            )
             for each, of_answer, (_, prompt, *_) in zip(sets, scored, examples, strict=True)
         ]
-        return [self._record(*each) for each in zip(found, settled, strict=True)]
+        return self._records(found, settled)
 
-    def _record(self, found: CandidateSet | Exception, settled: ScoredSet) -> CandidateRecord:
-        return self.failures.unread(found) if isinstance(found, Exception) else settled.record
+    def _records(
+        self, found: Sequence[CandidateSet | Exception], settled: Sequence[ScoredSet]
+    ) -> list[CandidateRecord]:
+        records = [
+            self.failures.unread(each) if isinstance(each, Exception) else of_answer.record
+            for each, of_answer in zip(found, settled, strict=True)
+        ]
+        self.floor.settle(records)
+        return records
 
     async def _ask_oracle(
         self, oracle: RewardFunction, sets: Sequence[CandidateSet], examples: Sequence[Example]

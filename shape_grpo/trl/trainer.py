@@ -15,13 +15,12 @@ from trl import GRPOConfig, GRPOTrainer
 from shape_grpo.advantage import (
     CandidateBatch,
     CandidateRecord,
-    candidate_metrics,
     token_advantages,
 )
 from shape_grpo.candidates import CandidateSet, find_candidates, turns_of
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.credit import Shares
-from shape_grpo.rewards import AnswerWatch, ErrorBudget
+from shape_grpo.rewards import AnswerWatch, ErrorBudget, StepMetrics
 from shape_grpo.trl.checks import check_options
 from shape_grpo.trl.rewards import CandidateRewards
 
@@ -43,7 +42,7 @@ class ShapEGRPOTrainer(GRPOTrainer):
     reward is the sum of the functions, weighted by ``reward_weights``. A response's reward, in
     TRL's logs too, is the utility of its set.
 
-    The metrics of `shape_grpo.advantage.candidate_metrics` are in TRL's logs. Its tables of
+    The metrics of `shape_grpo.rewards.StepMetrics` are in TRL's logs. Its tables of
     completions show TRL's own advantages of responses.
 
     Args:
@@ -106,6 +105,11 @@ class ShapEGRPOTrainer(GRPOTrainer):
             "GRPOConfig(log_completions=True) prints some.",
             logger.warning,
         )
+        self._step_metrics = StepMetrics(
+            self.shape_grpo,
+            "num_generations",
+            logger.warning if self.accelerator.is_main_process else logger.debug,
+        )
         self._error_budgets = {
             mode: ErrorBudget(
                 self.shape_grpo.allowed_error_share,
@@ -151,7 +155,14 @@ class ShapEGRPOTrainer(GRPOTrainer):
             self._credited, vectors=method.utility.takes_vectors
         ).to(self.accelerator.device)
         self._shares = self._candidates.compute_shares(method)
-        metrics = candidate_metrics(self.records, lengths, self._candidates, self._shares, method)
+        metrics = self._step_metrics(
+            self.records,
+            self._groups,
+            lengths,
+            self._candidates,
+            self._shares,
+            in_training=self._mode == "train",
+        )
         for name, value in metrics.items():
             self._metrics[self._mode][name].append(value)
         return self._scores(self.records).unsqueeze(1)

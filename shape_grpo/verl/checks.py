@@ -87,6 +87,7 @@ def check_trainer_config(config: DictConfig) -> ShapeGRPOConfig:
         _check_reward_model(config)
     _check_batch_sizes(config)
     _check_group_filter(config)
+    _warn_of_single_responses(config)
     check_reward_function(config)
     _warn_of_short_responses(config, block)
     return block
@@ -243,6 +244,17 @@ def _check_group_filter(config: DictConfig) -> None:
         raise ValueError(
             f"algorithm.filter_groups.metric={metric}: responses have no number of that name; "
             "for the set's score write algorithm.filter_groups.metric=reward."
+        )
+
+
+def _warn_of_single_responses(config: DictConfig) -> None:
+    n, estimator = config.actor_rollout_ref.rollout.n, config.algorithm.adv_estimator
+    if n == 1 and estimator in (ESTIMATOR, "grpo"):
+        warnings.warn(
+            f"actor_rollout_ref.rollout.n={n}: {estimator} compares the responses to one prompt, "
+            "and with one there is nothing to compare: its advantage is its raw reward. Write "
+            "actor_rollout_ref.rollout.n=8, or any number from 2 on.",
+            stacklevel=3,
         )
 
 

@@ -46,8 +46,9 @@ class MultiCandidateRewardManager(RewardManagerBase):
     ``naive``. They are those of the best candidate, the one that a user takes: a mean would
     describe no answer at all. verl ends a run where one response lacks the key of
     ``filter_groups.metric``, so that key, and ``acc``, are the response's score where the best
-    candidate has none. ``score`` is always the response's. Keys of this manager win over the
-    function's, and ``reward`` is left out, because verl's validation writes it itself.
+    candidate has no such number; without candidates, the lowest that was seen and at most 0.
+    ``score`` is always the response's. Keys of this manager win over the function's, and ``reward``
+    is left out, because verl's validation writes it itself.
 
     A dict's ``identity`` says which candidates of a response are the same: the rule ``duplicate``
     goes by it.
@@ -57,7 +58,7 @@ class MultiCandidateRewardManager(RewardManagerBase):
     (`shape_grpo.verl.agent_loop`).
 
     ``algorithm.shape_grpo`` (``ShapeGRPOConfig``) says what counts as a candidate, and what a
-    failure costs. If every reward of a response fails, verl gets ``floor_reward`` as its score,
+    failure costs. If every reward of a response fails, verl gets the floor (`Floor`) as its score,
     which only a stock estimator reads: ``shape_grpo`` leaves such a response out.
     """
 
@@ -100,6 +101,7 @@ class MultiCandidateRewardManager(RewardManagerBase):
             if loaded := load_reward_function(config):
                 # Without verl's wrapper, which would import verl in each process.
                 function, keywords = loaded, {**keywords, **reward_kwargs(config)}
+        self._lowest: dict[str, float] = {}
         self.reward_function = RewardFunction(function, self.options, keywords, threads=threads)
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
@@ -136,6 +138,7 @@ class MultiCandidateRewardManager(RewardManagerBase):
             arguments = partial(self._arguments, fields)
             scored = await self.reward_function.score_set(found, arguments, draw)
             record = scored.record
+        self.reward_function.floor.settle([record])
         score = self.options.score(record)
         return {
             "reward_score": score,
@@ -194,11 +197,16 @@ class MultiCandidateRewardManager(RewardManagerBase):
         rewards = stack_rewards([record.known_rewards], vectors=utility.takes_vectors)
         ranking = utility.ranking(rewards)[0].tolist()
         beside = _numbers_and_strings(details[int(np.argmax(ranking))]) if ranking else {}
+        # verl calculates with these, and needs them of each response.
+        for key in {"acc", self.filter_metric or "acc"}:
+            value = beside.get(key)
+            if isinstance(value, Real):
+                self._lowest[key] = min(self._lowest.get(key, 0.0), float(value))
+            else:
+                beside[key] = score if ranking else self._lowest.get(key, score)
         # A response without candidates is in verl's averages too.
-        ranking = ranking or [self.options.floor_reward]
+        ranking = ranking or [score]
         info = {
-            "acc": score,
-            self.filter_metric or "acc": score,
             **beside,
             "score": score,
             RECORD_KEY: record.to_json(),

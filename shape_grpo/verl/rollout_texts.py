@@ -53,7 +53,7 @@ class RolloutShares:
     ) -> Tensor:
         """Return the shares (B,), float64; NaN for a rollout without a share.
 
-        A response without a candidate adds ``floor_reward``.
+        A response without a candidate adds its floor.
 
         Args:
             keys: (B,) keys of the rollouts.
@@ -71,8 +71,9 @@ class RolloutShares:
                 *(self._share([records[key] for key in of], rows[of[0]]) for of in sets.values())
             )
 
-        empty = (key for key, record in records.items() if not record.rewards)
-        shares: dict[str, float | None] = dict.fromkeys(empty, self.config.floor_reward)
+        shares: dict[str, float | None] = {
+            key: self.config.score(record) for key, record in records.items() if not record.rewards
+        }
         for of_group, settled in zip(sets.values(), asyncio.run(share_all()), strict=True):
             # After a failure there are none.
             shares.update(zip(of_group, settled.shares, strict=False))
@@ -93,4 +94,5 @@ class RolloutShares:
         if isinstance(self.config.method.utility, Oracle):
             return await self.function.score_set(found, partial(candidate_arguments, row))
         scored = {k: Scored(record.known_rewards[0]) for k, record in enumerate(records)}
-        return ScoredSet.settle(found, scored, self.config, self.function.failures)
+        function = self.function
+        return ScoredSet.settle(found, scored, self.config, function.failures, function.floor)

@@ -19,9 +19,9 @@ from omegaconf import DictConfig, open_dict
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1 import get_trainer_cls, register_trainer
 
-from shape_grpo.advantage import CandidateBatch, CandidateRecord, candidate_metrics
+from shape_grpo.advantage import GROUP_COUNTS, CandidateBatch, CandidateRecord
 from shape_grpo.advantage.metrics import COUNTS
-from shape_grpo.rewards import AnswerWatch, ErrorBudget
+from shape_grpo.rewards import AnswerWatch, DroppedGroups, ErrorBudget, StepMetrics
 from shape_grpo.verl import cpu, trainers_logger
 from shape_grpo.verl.checks import (
     RECORD_KEY,
@@ -64,6 +64,11 @@ class CandidateTrainerMixin:
             f"Some of them are in {self._sample_log.path}.",
             logger.warning,
         )
+        group_filter = config.algorithm.get("filter_groups") or {}
+        self._drops = DroppedGroups(
+            config.data.train_batch_size, group_filter.get("max_num_gen_batches") or 0
+        )
+        self._step_metrics = StepMetrics(options, "actor_rollout_ref.rollout.n", logger.warning)
         with open_dict(config):
             # For verl's trackers, because verl's own trainer logs the same mode.
             config.trainer.v1.registered_trainer = config.trainer.v1.trainer_mode
@@ -89,6 +94,7 @@ class CandidateTrainerMixin:
         return batch
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
+        self._drops.clear()
         compute_advantage = super()._compute_advantage  # type: ignore[misc]
         if not self._has_records:
             with candidates_in_context(self._context(batch.keys, {})):
@@ -109,15 +115,16 @@ class CandidateTrainerMixin:
         with candidates_in_context(context):
             batch = compute_advantage(batch, metrics)
         lengths = dict(zip(batch.keys, (tag["response_len"] for tag in batch.tags), strict=True))
-        measured = candidate_metrics(
+        measured = self._step_metrics(
             list(answers.values()),
+            _prompts(list(answers)),
             [lengths[key] for key in answers],
             context.candidates.select(rows),
             context.shares.select(rows),
-            context.method,
         )
         self._answers.see([lengths[key] for key in answers], list(answers.values()))
-        counts = {name: measured[name] for name in COUNTS} | self._count_responses(len(answers))
+        counts = {name: measured[name] for name in (*COUNTS, *GROUP_COUNTS) if name in measured}
+        counts |= self._count_responses(len(answers))
         metrics.update(measured | counts)
         self._counts.update(counts)
         for name in measured:
@@ -190,7 +197,8 @@ class CandidateTrainerMixin:
         """Build verl's buffer, and count failures in the groups that it drops before a step.
 
         With ``filter_groups`` it replaces groups of equal rewards by others. Rewards that all fail
-        are equal: it would replace them for ever.
+        are equal, and so are those of a function that does not tell answers apart: it would replace
+        them for ever.
         """
         buffer = super()._build_replay_buffer()  # type: ignore[misc]
         # A custom sampler need not have it.
@@ -205,6 +213,8 @@ class CandidateTrainerMixin:
                     (_record(key, of_answer) for key, of_answer in fields.items()),
                     "in training, counting groups that verl dropped",
                 )
+                equal = buffer._dapo_classification_cache[partition]
+                self._drops.see(value for uid in uids if (value := equal.get(uid)) is not None)
                 clear_groups(partition, uids)
 
             buffer._clear_groups = count_and_clear_groups

@@ -24,7 +24,7 @@ def record(*parts, floor=()):
         starts=[0] * (len(parts) + len(floor)),
         ends=[1] * (len(parts) + len(floor)),
         parts={name: [*values, *[None] * len(floor)] for name, values in numbers.items()},
-        num_floor_rewards=len(floor),
+        floor_places=list(range(len(parts), len(parts) + len(floor))),
     )
 
 

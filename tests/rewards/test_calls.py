@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 
 from shape_grpo.rewards import EveryThreadHangs, RewardCalls, RewardTimeout
+from shape_grpo.rewards.calls import MOST_HANGING
 
 
 @pytest.fixture
@@ -62,14 +63,14 @@ def test_calls_may_come_from_one_event_loop_after_another():
     assert outcomes(calls, *"def") == list("def")
 
 
-def test_where_every_thread_hangs_further_calls_fail_at_once_and_a_late_return_heals(release):
+def test_where_too_many_threads_hang_further_calls_fail_at_once_and_a_late_return_heals(release):
     called = []
 
     def function(text):
         called.append(text)
         return text if release.is_set() else release.wait()
 
-    calls = RewardCalls(function, 0.3, threads=2)
+    calls = RewardCalls(function, 0.3, threads=2, most_hanging=2)
 
     async def main():
         first = await asyncio.gather(
@@ -88,7 +89,7 @@ def test_where_every_thread_hangs_further_calls_fail_at_once_and_a_late_return_h
     assert asyncio.run(main()) == list("ghij")
 
 
-def test_threads_are_no_more_than_twice_the_pool_however_often_calls_hang(release):
+def test_threads_are_no_more_than_the_pool_and_those_left_behind_however_often_calls_hang(release):
     before = threading.active_count()
     peak = 0
 
@@ -105,9 +106,21 @@ def test_threads_are_no_more_than_twice_the_pool_however_often_calls_hang(releas
             while calls._hanging:
                 await asyncio.sleep(0.01)
 
-    calls = RewardCalls(None, 0.1, threads=3)
+    calls = RewardCalls(None, 0.1, threads=3, most_hanging=3)
     asyncio.run(main())
     assert peak <= 6
+
+
+def test_many_more_calls_may_hang_than_there_are_threads(release):
+    """A judge that hangs once in twenty calls had ended a run on 8 threads in its second step."""
+    calls = RewardCalls(
+        lambda text: release.wait() if text == "hangs" else text, 0.1, threads=2, most_hanging=30
+    )
+    hung = outcomes(calls, *["hangs"] * 20)
+    assert {type(error) for error in hung} == {RewardTimeout}
+    assert all("reward_calls=processes" in str(error) for error in hung)
+    assert outcomes(calls, *"abc") == list("abc")
+    assert MOST_HANGING >= 200
 
 
 def test_an_async_call_that_hangs_is_cancelled():

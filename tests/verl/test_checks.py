@@ -272,3 +272,10 @@ def test_the_trainer_itself_refuses_what_the_checks_refuse(changed, tmp_path, ad
     ):
         with pytest.raises(ValueError, match=message):
             CandidateTrainerMixin(changed({**estimator, **change}))
+
+
+@pytest.mark.parametrize("estimator", ["shape_grpo", "grpo"])
+def test_one_response_per_prompt_is_warned_of(changed, estimator):
+    config = changed({"actor_rollout_ref.rollout.n": 1, "algorithm.adv_estimator": estimator})
+    with pytest.warns(UserWarning, match=r"rollout\.n=1: .* raw reward\. Write .*rollout\.n=8"):
+        check_trainer_config(config)

@@ -103,7 +103,7 @@ def test_the_share_that_may_fail_is_a_setting(make_trainer, run_step, options, r
 def test_floor_rewards_do_not_hide_a_reward_that_always_fails(make_trainer, run_step):
     """A policy that repeats itself, under ``duplicate=floor``: one call of four fails in each."""
     record = scored(None, 0.0, 0.0, 0.0)
-    record.num_floor_rewards = 3
+    record.floor_places = [1, 2, 3]
     with pytest.raises(RuntimeError, match=r"8 of the last 8 candidates \(100%\) in training"):
         run_step(make_trainer(), [record] * 8)
 
@@ -130,10 +130,10 @@ def test_a_validation_counts_by_itself(make_trainer, records, ends):
 def test_lost_responses_are_counted_and_said_once(make_trainer, run_step, caplog):
     trainer = make_trainer()
     with caplog.at_level(logging.WARNING, "verl"):
-        _, whole = run_step(trainer, [FINE] * 8)
+        _, whole = run_step(trainer, [FINE, scored(3.0)] * 4)
         assert not caplog.records
         for _ in range(2):
-            _, short = run_step(trainer, [FINE] * 5)
+            _, short = run_step(trainer, [FINE, scored(3.0), FINE, scored(3.0), FINE])
     assert whole["shape_grpo/responses"] == whole["shape_grpo/responses_expected"] == 8
     assert (short["shape_grpo/responses"], short["shape_grpo/responses_expected"]) == (5, 8)
     assert [record.getMessage()[:25] for record in caplog.records] == ["Step 1 has 5 responses of"]
@@ -204,3 +204,31 @@ def test_what_verl_logs_of_its_configuration_tells_our_trainer_from_its_own(make
     assert config.trainer.v1.trainer_mode == mode.removeprefix("shape_grpo_").replace(
         "shape_grpo", "sync"
     )
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_filter_groups_does_not_ask_for_ever_where_rewards_are_equal(make_trainer, queue, mode):
+    trainer = make_trainer(mode, filter_groups=True)
+    trainer._drops.batches = 3
+    asked = itertools.count()
+
+    def answer(prompts):
+        for _ in range(prompts):
+            number = next(asked)
+            assert number < 100 * PROMPTS, "it never ends"
+            queue.add_group(f"again{number}", [scored(2.0)] * SIZE)
+
+    trainer.replay_buffer.refill_fn = answer
+    answer(PROMPTS)
+    reason = r"dropped \d+ groups of equal rewards .* values: 2 in \d+\. Does the reward function"
+    with pytest.raises(RuntimeError, match=reason):
+        trainer.replay_buffer.sample(global_steps=1, partition_id="train", batch_size=PROMPTS)
+
+
+def test_groups_without_spread_are_counted_in_a_step(make_trainer, run_step, caplog):
+    trainer = make_trainer()
+    with caplog.at_level(logging.WARNING, "verl"):
+        _, metrics = run_step(trainer, [scored(1.0), scored(2.0), *[FINE] * 6], updates=2)
+    assert metrics["shape_grpo/groups_without_spread"] == 3
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert said.startswith("2 of 2 groups of a step have no spread") and "2 in 2" in said

@@ -78,10 +78,10 @@ class Scored:
         return found
 
     def _numbers(self, record: CandidateRecord) -> list[float]:
-        """Return one number per candidate; `floor_reward` for an empty set."""
+        """Return one number per candidate; the floor for an empty set."""
         known = record.known_rewards
         if not known:
-            return [self.options.floor_reward]
+            return [self.options.score(record)]
         utility = self.options.method.utility
         stacked = stack_rewards([known], vectors=utility.takes_vectors)
         numbers: list[float] = utility.ranking(stacked)[0].tolist()
@@ -146,6 +146,7 @@ def _score(
     options = task.reward_function.config
     records = asyncio.run(_ask(task, rows, sets))
     flat = [record for prompt in records for record in prompt]
+    task.reward_function.floor.settle(flat)
     ErrorBudget(options.allowed_error_share, len(flat)).spend(flat, "of the answers")
     return Scored(records, options, task.config.dataset.candidates)
 

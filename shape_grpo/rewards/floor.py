@@ -1,0 +1,53 @@
+"""What a candidate under the rule ``floor``, and a response without candidates, are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
+
+from shape_grpo.advantage import CandidateRecord, Reward
+from shape_grpo.config import ShapeGRPOConfig
+
+
+class Floor:
+    """The floor reward: a fixed number, or the lowest that was seen so far, and at most 0.
+
+    A utility may make a set worth less than each of its candidates (``sum`` of negative rewards),
+    so the lowest score of a set is remembered beside the lowest reward.
+
+    Attributes:
+        reward: Reward under the rule ``floor``. Where the utility takes vectors, an empty one, or
+            under ``lowest`` the lowest of each component if one was below 0.
+        score: Score of a response without a candidate that has a reward.
+
+    Args:
+        config: Says which, and what a set is worth.
+    """
+
+    def __init__(self, config: ShapeGRPOConfig) -> None:
+        self.config = config
+        self.score = config.fixed_floor or 0.0
+        self.reward: Reward = [] if config.method.utility.takes_vectors else self.score
+
+    def see(self, rewards: Iterable[Reward]) -> None:
+        """Remember rewards that the reward function returned."""
+        if self.config.fixed_floor is not None:
+            return
+        for reward in rewards:
+            if isinstance(reward, int | float):
+                self.reward = min(self.reward, reward)
+                self.score = min(self.score, reward)
+            elif min(reward, default=0.0) < 0:
+                pairs = zip_longest(self.reward, reward, fillvalue=0.0)  # type: ignore[arg-type]
+                self.reward = [min(0.0, *pair) for pair in pairs]
+
+    def settle(self, records: Sequence[CandidateRecord]) -> None:
+        """Remember the scores of responses, and give those without one the floor."""
+        without = [each.value is None and not each.known_rewards for each in records]
+        pairs = list(zip(records, without, strict=True))
+        if self.config.fixed_floor is None:
+            scores = [self.config.score(record) for record, is_without in pairs if not is_without]
+            self.score = min([self.score, *scores])
+        for record, is_without in pairs:
+            if is_without:
+                record.floor = self.score

@@ -1,0 +1,163 @@
+"""The floor reward ``lowest``: an empty or repeated answer is worth no more than what was seen."""
+
+import asyncio
+from functools import partial
+
+import pytest
+
+from shape_grpo.advantage import CandidateRecord, candidate_advantages
+from shape_grpo.candidates import Candidate, CandidateSet
+from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.rewards import RewardFunction, candidate_arguments
+from tests.verl.fake_queue import scored
+
+ROW = {"data_source": "", "reward_model": {"ground_truth": ""}, "extra_info": {}}
+
+
+def numbers(solution_str, **kwargs):
+    return float(solution_str)
+
+
+def score_all(answers, function=numbers, **block):
+    """The records and scores of answers, each a list of candidates, scored one after the other."""
+    config = ShapeGRPOConfig(**block)
+    asked = RewardFunction(function, config)
+
+    async def score():
+        records = []
+        for texts in answers:
+            written = [Candidate(text, 0, len(text)) for text in texts]
+            found = CandidateSet.from_candidates(written, [(0, 1)] * len(texts), config)
+            settled = await asked.score_set(found, partial(candidate_arguments, ROW))
+            records.append(settled.record)
+            asked.floor.settle(records[-1:])
+        return records
+
+    records = asyncio.run(score())
+    return records, [config.score(record) for record in records]
+
+
+SEEN = {
+    # rewards of the answers before an empty one, what that is worth
+    "negative": ([["-4", "-1"], ["-2"]], -4.0),
+    "of both signs": ([["-1", "3"]], -1.0),
+    "0 and more": ([["2", "5"]], 0.0),
+    "nothing": ([], 0.0),
+    "a failure says nothing": ([["-2"], ["many"]], -2.0),
+}
+
+
+@pytest.mark.parametrize(("answers", "worth"), SEEN.values(), ids=SEEN)
+def test_an_empty_answer_is_worth_the_lowest_reward_so_far(answers, worth):
+    records, scores = score_all([*answers, []])
+    assert (scores[-1], records[-1].floor) == (worth, worth)
+
+
+def test_it_is_known_to_whoever_reads_the_record():
+    records, scores = score_all([["-3"], []])
+    read = CandidateRecord.from_json(records[-1].to_json())
+    assert ShapeGRPOConfig().score(read) == scores[-1] == -3.0
+
+
+@pytest.mark.parametrize("rule", ["duplicate", "empty"])
+def test_a_candidate_under_the_rule_floor_gets_it_too(rule):
+    repeat = "-2" if rule == "duplicate" else ""
+    records, _ = score_all([["-4"], ["-2", repeat]], **{rule: "floor"})
+    assert records[1].rewards == [-2.0, -4.0]
+    # Its own response is seen first.
+    records, _ = score_all([["-5", "-5"]], duplicate="floor")
+    assert records[0].rewards == [-5.0, -5.0]
+
+
+@pytest.mark.parametrize("utility", ["max", "sum", "mean"])
+def test_no_set_is_worth_less_than_an_empty_one(utility):
+    _, scores = score_all([["-4", "-3"], ["-1"], []], utility=utility)
+    assert scores[-1] == min(scores)
+
+
+def test_a_set_whose_rewards_all_failed_is_worth_the_same():
+    """Stock estimators and verl's validation read its score."""
+    _, scores = score_all([["-4"], ["many"]])
+    assert scores == [-4.0, -4.0]
+
+
+def test_a_number_is_what_was_written():
+    _, scores = score_all([["-4"], []], floor_reward=-0.5)
+    assert scores == [-4.0, -0.5]
+
+
+def vectors(solution_str, **kwargs):
+    return [float(number) for number in solution_str.split()]
+
+
+def test_of_vectors_it_is_the_lowest_of_each_component():
+    block = {
+        "utility": "custom",
+        "utility_options": {"function": _sum_of_bests, "components": 2},
+        "duplicate": "floor",
+    }
+    records, scores = score_all([["-1 2", "-3 -2"], ["5 -4", "5 -4"], []], vectors, **block)
+    assert records[1].rewards == [[5.0, -4.0], [-3.0, -4.0]]
+    assert scores == [1.0, 1.0, 0.0]
+    passed, _ = score_all([["1 0", "1 0"]], vectors, utility="coverage", duplicate="floor")
+    assert passed[0].rewards == [[1.0, 0.0], []]
+
+
+def _sum_of_bests(rewards, mask):
+    best = rewards.masked_fill(~mask.unsqueeze(2), -1e9).amax(dim=1).sum(dim=1)
+    return best.masked_fill(~mask.any(dim=1), 0.0)
+
+
+def oracle(solutions, **kwargs):
+    return float(sum(map(float, solutions)))
+
+
+def test_under_an_oracle_it_is_the_lowest_utility():
+    _, scores = score_all(
+        [["-4", "-3"], ["-1", "-1"], []], oracle, utility="oracle", duplicate="floor"
+    )
+    assert scores == [-7.0, -5.0, -7.0]
+
+
+def test_of_normalised_rewards_it_is_the_lowest_of_the_group():
+    block = {"reward_weights": {"a": 1.0}, "normalize_rewards": "group", "duplicate": "floor"}
+    config = ShapeGRPOConfig(**block)
+    records = [
+        CandidateRecord([-0.1, -0.2], [0, 1], [1, 2], parts={"a": [-0.1, -0.2]}),
+        CandidateRecord([-0.3, -0.3], [0, 1], [1, 2], floor_places=[1], parts={"a": [-0.3, None]}),
+        CandidateRecord(floor=-0.3),
+    ]
+    credited = config.training_records(records, ["p"] * 3)
+    # The standard deviation of -0.1, -0.2, -0.3 is 0.1.
+    assert credited[0].rewards == pytest.approx([-1, -2])
+    assert credited[1].rewards == pytest.approx([-3, -3])
+    assert config.score(credited[2]) == pytest.approx(-3)
+    fixed = ShapeGRPOConfig(**block, floor_reward=-9)
+    assert fixed.training_records(records, ["p"] * 3)[1].rewards == pytest.approx([-3, -0.3])
+
+
+def test_an_empty_answer_is_not_praised_in_a_group_of_negative_rewards():
+    """With a floor of 0 its advantage was the highest of the group."""
+    config = ShapeGRPOConfig()
+    _, scores = score_all([["-4", "-1"], ["-2"], []])
+    _, shared = candidate_advantages(
+        [[-4.0, -1.0], [-2.0, 0.0], [0.0, 0.0]],
+        [[True, True], [True, False], [False, False]],
+        [[1, 1]] * 3,
+        ["p"] * 3,
+        config.method,
+        scores=scores,
+    )
+    assert shared.argmin() == 2 and shared[2] < 0
+
+
+@pytest.mark.parametrize("value", ["lowst", True, None, float("nan"), float("inf")])
+def test_another_value_is_refused_in_words(value):
+    with pytest.raises(ValueError, match="floor_reward"):
+        ShapeGRPOConfig(floor_reward=value)
+
+
+def test_a_record_of_an_earlier_version_is_read():
+    old = scored(1.0).to_json().replace('"floor_places":[]', '"num_floor_rewards":0')
+    assert "num_floor_rewards" in old
+    assert CandidateRecord.from_json(old) == scored(1.0)
