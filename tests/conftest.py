@@ -17,5 +17,5 @@ if not torch.cuda.is_available():
 
 @pytest.fixture(autouse=True)
 def logged_from_warnings_up(caplog):
-    """Let `caplog` see warnings: vLLM's imports set the root logger to ERROR in the whole process."""
+    """Let `caplog` see warnings: vLLM's imports set the root logger of a process to ERROR."""
     caplog.set_level(logging.WARNING)
