@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -32,6 +32,7 @@ from shape_grpo.credit import (
     set_utility,
 )
 from shape_grpo.methods import method_options
+from shape_grpo.modules import import_extensions, import_external_modules
 from shape_grpo.registry import check_choice, did_you_mean
 
 BLOCK = "algorithm.shape_grpo"
@@ -60,6 +61,10 @@ class ShapeGRPOConfig(CandidateRules):
     """All settings of this package: the rules for candidates (`CandidateRules`), and these.
 
     Attributes:
+        extensions: Paths of .py files, or names of modules, that register utilities, allocators,
+            advantages and formats of your own. They are imported before any name is checked.
+            Relative paths become absolute ones. `shape_grpo.modules.EXTERNAL_MODULES` names
+            modules too, and verl imports these in each of its processes.
         utility: How the set's score U follows from its candidates' rewards; a name in
             `shape_grpo.credit.UTILITIES`.
         utility_options: Options of the utility (``m`` of ``top_m``, for instance).
@@ -108,6 +113,7 @@ class ShapeGRPOConfig(CandidateRules):
         ValueError: A value is not allowed; the message names the setting and the allowed values.
     """
 
+    extensions: list[str] = field(default_factory=list)
     utility: str = "max"
     utility_options: dict[str, Any] = field(default_factory=dict)
     allocator: str = "shapley"
@@ -129,7 +135,11 @@ class ShapeGRPOConfig(CandidateRules):
     norm_by_std: bool = True
 
     def __post_init__(self) -> None:
+        if isinstance(self.extensions, str):
+            object.__setattr__(self, "extensions", [self.extensions])
         self._convert_types()
+        import_external_modules()
+        object.__setattr__(self, "extensions", import_extensions(self.extensions))
         super().__post_init__()
         check_choice("utility", self.utility, UTILITIES)
         check_choice("allocator", self.allocator, ALLOCATORS)
@@ -222,6 +232,8 @@ class ShapeGRPOConfig(CandidateRules):
                     f"{BLOCK}.{key}: unknown key.{did_you_mean(key, known)} "
                     f"Allowed: {', '.join(known)}."
                 )
+        # Named without the block, because it is no key.
+        import_external_modules()
         try:
             return cls(**block, norm_by_std=algorithm.get(NORM_BY_STD, True))
         except ValueError as error:
@@ -261,8 +273,14 @@ class ShapeGRPOConfig(CandidateRules):
     @classmethod
     def block_defaults(cls) -> dict[str, Any]:
         """Return the keys of the block with their defaults."""
-        defaults = vars(cls())
-        return {name: defaults[name] for name in cls.block_keys()}
+        # Without an instance, which would import what the environment names.
+        return {
+            entry.name: entry.default
+            if entry.default_factory is MISSING
+            else entry.default_factory()
+            for entry in fields(cls)
+            if entry.name in cls.block_keys()
+        }
 
     @cached_property
     def method(self) -> Method:

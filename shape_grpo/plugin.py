@@ -89,7 +89,7 @@ def _load_files_as_modules(loading: ModuleType) -> None:
         is_named = len(args) > 1 or kwargs.get("module_name")
         if not path or is_named or not os.path.isfile(path.removeprefix("file://")):
             return load(*args, **kwargs)
-        from shape_grpo.rewards.function import load_module
+        from shape_grpo.modules import load_module
 
         try:
             return load_module(path)

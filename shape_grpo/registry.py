@@ -1,18 +1,16 @@
 """Registries of the names that a configuration may use, and the errors for unknown ones."""
 
 import difflib
-import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
-from importlib import import_module
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-EXTERNAL_MODULES = "VERL_USE_EXTERNAL_MODULES"
 CUSTOM = (
-    f" A custom one is registered by a module in {EXTERNAL_MODULES}, or with TRL by a module that "
-    "your script imports."
+    " A custom one is registered by a file or module that extensions names, as in "
+    "extensions=[my_credit.py]."
 )
 
 
@@ -48,21 +46,6 @@ def check_choice(setting: str, value: str, allowed: Iterable[str]) -> None:
         )
 
 
-def import_external_modules() -> None:
-    """Import the modules that register custom utilities, allocators and formats, as verl does.
-
-    Raises:
-        ValueError: One of the modules cannot be imported.
-    """
-    for module in filter(None, os.environ.get(EXTERNAL_MODULES, "").split(",")):
-        try:
-            import_module(module)
-        except Exception as error:
-            raise ValueError(
-                f"{EXTERNAL_MODULES}: {module} cannot be imported ({type(error).__name__}: {error})"
-            ) from error
-
-
 class Registry(dict[str, T]):
     """Dict from name to implementation, filled by ``@registry.register(name)``.
 
@@ -77,13 +60,20 @@ class Registry(dict[str, T]):
     def register(self, name: str) -> Callable[[T], T]:
         """Return a decorator that binds ``name``.
 
+        An entry that is defined anew replaces itself: a file that is imported under two names, or
+        again after an error, and a cell of a notebook.
+
         Raises:
             ValueError: ``name`` is already bound to another entry.
         """
 
         def decorator(entry: T) -> T:
-            if self.setdefault(name, entry) is not entry:
-                raise ValueError(f"{self.kind} {name!r} is already registered: {self[name]!r}")
+            bound = self.setdefault(name, entry)
+            if bound is not entry and _origin(bound) != _origin(entry):
+                raise ValueError(
+                    f"{self.kind} {name!r} is already registered: {bound!r}; take another name"
+                )
+            self[name] = entry
             return entry
 
         return decorator
@@ -100,6 +90,13 @@ class Registry(dict[str, T]):
                 f"{did_you_mean(name, self)}"
             )
         return self[name]
+
+
+def _origin(entry: object) -> tuple[object, object]:
+    """Return the file (or module) and the name that a class or function was defined under."""
+    module = getattr(entry, "__module__", None)
+    file = getattr(sys.modules.get(str(module)), "__file__", None)
+    return file or module, getattr(entry, "__qualname__", entry)
 
 
 def build(registry: Registry[type[T]], name: str, options: Mapping[str, Any]) -> T:

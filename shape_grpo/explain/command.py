@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -31,7 +32,7 @@ verl reward function, and the advantage of its tokens:
 
 Settings are keys of algorithm.shape_grpo, as key=value; they override those of --config and of
 method=NAME. Without a method the defaults hold, which are those of the paper (shape_grpo).
-Modules with custom allocators are named in VERL_USE_EXTERNAL_MODULES, as in training."""
+--extensions names files with allocators, advantages, utilities or formats of your own."""
 # Formulas that need no more of the other responses than their rewards.
 _NEED_SCORES_ALONE = ("reweight", "reweight_positive", "normalize")
 
@@ -85,6 +86,13 @@ def command() -> argparse.ArgumentParser:
         metavar="FILE",
         help="YAML of a training, as RUN/hydra/.hydra/config.yaml; of several the last wins",
     )
+    add(
+        "--extensions",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a file, or a module, with an allocator, advantage, utility or format of your own",
+    )
     add("--tokenizer", metavar="PATH", help="of the policy: credit by its tokens, not characters")
     add("--cut", action="store_true", help="the responses ended at their length limit")
     add(
@@ -106,7 +114,6 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_intermixed_args(arguments)
     # torch, which takes seconds to import, is not needed for --help.
     from shape_grpo.explain.settings import read_options, read_settings
-    from shape_grpo.registry import import_external_modules
 
     flags = [value for value in options.values if "=" in value]
     rewards = [value for value in options.values if "=" not in value]
@@ -115,9 +122,10 @@ def main(arguments: list[str]) -> None:
         where = "reward.custom_reward_function"
         flags += [f"{where}.path={path}.py", f"{where}.name={name}"] if name else []
         flags += [] if name else [f"{where}.path={options.reward}"]
+    if options.extensions:
+        flags.append(f"extensions={json.dumps(options.extensions)}")
     failure = None
     try:
-        import_external_modules()
         settings = read_settings(options.config, flags)
         if options.response:
             if rewards or options.texts:

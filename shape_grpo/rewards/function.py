@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import inspect
 import math
-import os
-import sys
 from collections.abc import Callable, Mapping, Set
-from hashlib import sha256
-from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from shape_grpo.config import NO_NUMBERS, ShapeGRPOConfig
+from shape_grpo.modules import load_module
 from shape_grpo.registry import did_you_mean
 from shape_grpo.rewards.arguments import (
     PASSED,
@@ -25,8 +21,6 @@ from shape_grpo.rewards.arguments import (
 )
 
 WHERE = "reward.custom_reward_function"
-_TEXTS: dict[str, bytes] = {}
-"""Name of a module to the text of the file that it was loaded from."""
 SIGNATURE = "compute_score(data_source, {}, ground_truth, extra_info=None, **kwargs)"
 
 
@@ -229,39 +223,6 @@ def _load(config: DictConfig) -> tuple[Any, Callable[..., Any]]:
         hint = f" Write {WHERE}.name=NAME; it has: {', '.join(defined)}." if defined else ""
         raise ValueError(f"{WHERE}.path={function.path}: it has no function {name}.{hint}")
     return module, score
-
-
-def load_module(path: str) -> Any:
-    """Load a module as ``verl.utils.import_utils.load_module`` does, without importing verl.
-
-    A file is executed once per process, and again only after a change of its text.
-    """
-    if path.startswith("pkg://"):
-        return import_module(path.removeprefix("pkg://").replace("/", "."))
-    file = Path(path.removeprefix("file://"))
-    if not file.exists():
-        raise FileNotFoundError(file)
-    digest = sha256(os.fsencode(file.absolute())).hexdigest()
-    name = f"reward_function_{file.stem}_{digest[:8]}"
-    text = file.read_bytes()
-    before = sys.modules.get(name)
-    if before is not None and _TEXTS.get(name) == text:
-        return before
-    spec = spec_from_file_location(name, file.absolute())
-    if spec is None or spec.loader is None:
-        raise ImportError("its name does not end in .py")
-    module = module_from_spec(spec)
-    # Where pickle and dataclasses look for it.
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        sys.modules.pop(name)
-        if before is not None:
-            sys.modules[name] = before
-        raise
-    _TEXTS[name] = text
-    return module
 
 
 def _not_imported(path: str, error: Exception) -> str:

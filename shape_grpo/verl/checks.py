@@ -94,12 +94,15 @@ def check_trainer_config(config: DictConfig) -> ShapeGRPOConfig:
 
 
 def check_before_ray(config: DictConfig) -> None:
-    """Check all that can be checked before verl starts Ray.
+    """Check all that can be checked before verl starts Ray, and make ``extensions`` absolute.
 
     Raises:
         ValueError: A setting or file is wrong; the message says what to write instead.
     """
-    check_trainer_config(config)
+    block = check_trainer_config(config)
+    if block.extensions:
+        # Ray's processes may have another working directory.
+        config.algorithm.shape_grpo.extensions = block.extensions
     check_platform(config)
     check_files(config)
 

@@ -201,7 +201,7 @@ def test_no_objective_is_claimed_for_a_custom_allocator(capsys):
         ("5 4 advantage=shapley", "advantage=shapley: unknown value"),
         ("5 4 allocator=beta_shapley", "allocator 'beta_shapley' needs the option 'alpha'"),
         ("5 4 allocator_options.m=2", "allocator 'shapley' has no option 'm'; it takes none"),
-        ("5 4 allocator=mine", "registered by a module in VERL_USE_EXTERNAL_MODULES"),
+        ("5 4 allocator=mine", "registered by a file or module that extensions names"),
         ("5 4 allocator=sharpley", "allocator=sharpley: unknown value. Did you mean shapley?"),
         (
             "5 4 utility=best_less_redundancy utility_options.similarity=sim.py:jaccard",

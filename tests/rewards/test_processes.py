@@ -217,7 +217,7 @@ def test_a_file_that_cannot_be_imported_leaves_the_one_before(tmp_path):
     assert sys.modules[before.__module__].compute_score is before
     with pytest.raises(ValueError, match="cannot be imported"):
         load(tmp_path, "1 / 0", file="other.py")
-    assert not any("reward_function_other" in name for name in sys.modules)
+    assert not any("own_file_other" in name for name in sys.modules)
 
 
 def test_arguments_and_results_may_hold_arrays():

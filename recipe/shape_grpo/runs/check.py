@@ -31,7 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 from recipe.shape_grpo.common.files import read_stamp
 from recipe.shape_grpo.common.methods import CONFIG
 from recipe.shape_grpo.runs.try_conversation import conversation_lines, scale_line
-from shape_grpo.registry import closest, import_external_modules
+from shape_grpo.registry import closest
 from shape_grpo.verl import cpu
 from shape_grpo.verl.checks import check_platform, check_trainer_config
 from shape_grpo.verl.files import check_files, missing_files
@@ -120,7 +120,6 @@ def check_run(config: DictConfig, environment: Mapping[str, str] = os.environ) -
 
 
 def _check_without_verl(config: DictConfig, environment: Mapping[str, str]) -> None:
-    import_external_modules()
     check_trainer_config(config)
     check_platform(config, environment)
     if "dataset" in config:

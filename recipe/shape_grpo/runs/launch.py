@@ -169,6 +169,7 @@ def _causes(config: DictConfig) -> dict[str, Any]:
     return {
         "config": hashlib.sha256(text.encode()).hexdigest(),
         "data": read_stamp(Path(config.dataset.folder)) or _custom_files(config),
+        "extensions": _files(config.algorithm.shape_grpo.extensions),
         "made_policy": read_stamp(Path(policy)),
         "shape_grpo": OmegaConf.to_container(config.algorithm.shape_grpo),
         "norm_by_std": config.algorithm.norm_adv_by_std_in_grpo,
@@ -179,8 +180,13 @@ def _causes(config: DictConfig) -> dict[str, Any]:
 def _custom_files(config: DictConfig) -> dict[str, str]:
     """Return hashes of a custom task's data and reward function."""
     paths = (config.data.train_files, config.data.val_files)
-    files = [*map(str, paths), str(config.reward.custom_reward_function.path)]
-    return file_hashes(path for path in map(Path, files) if path.is_file())
+    return _files([*paths, config.reward.custom_reward_function.path])
+
+
+def _files(names: str | Sequence[Any]) -> dict[str, str]:
+    """Return hashes of those names that are files."""
+    names = [names] if isinstance(names, str) else names
+    return file_hashes(path for path in map(Path, map(str, names)) if path.is_file())
 
 
 def command_overrides(overrides: Sequence[str], run: Path, backend: str) -> list[str]:

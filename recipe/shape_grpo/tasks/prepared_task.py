@@ -19,7 +19,6 @@ from recipe.shape_grpo.common.methods import CONFIG
 from recipe.shape_grpo.tasks import load_task
 from recipe.shape_grpo.tasks.own import read_any_task
 from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.registry import import_external_modules
 from shape_grpo.rewards import (
     Failure,
     RewardFunction,
@@ -136,7 +135,6 @@ def load_task_folder(
         function.path = "pkg://" + ".".join(Path(function.path).with_suffix("").parts)
     score = load_reward_function(config)
     assert score is not None
-    import_external_modules()
     block = ShapeGRPOConfig.from_algorithm(config.algorithm)
     reward_function = RewardFunction(score, block, reward_kwargs(config))
     return PreparedTask(folder, stamp, config, reward_function)

@@ -67,7 +67,7 @@ def unseen(rows, ratings):
     return sorted({title for _, title in ratings} - seen)[:3]
 
 
-def test_a_task_imports_the_modules_that_register_custom_names(task, monkeypatch, tmp_path):
+def test_a_task_imports_the_files_that_register_custom_names(task, monkeypatch, tmp_path):
     (tmp_path / "registers_shortest.py").write_text(
         "from shape_grpo.candidates import Format, register_format\n\n"
         "@register_format('shortest')\n"
@@ -77,10 +77,11 @@ def test_a_task_imports_the_modules_that_register_custom_names(task, monkeypatch
         "    def write(self, candidates):\n"
         "        return ''.join(candidates)\n"
     )
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("VERL_USE_EXTERNAL_MODULES", "registers_shortest")
+    monkeypatch.chdir(tmp_path)
+    block = "+algorithm.shape_grpo"
+    overrides = [f"{block}.extensions=[registers_shortest.py]", f"{block}.format=shortest"]
     try:
-        loaded = load_task_folder(task, ["+algorithm.shape_grpo.format=shortest"])
+        loaded = load_task_folder(task, overrides)
         assert loaded.config.algorithm.shape_grpo.format == "shortest"
     finally:
         FORMATS.pop("shortest", None)

@@ -97,7 +97,7 @@ def test_what_external_modules_register_may_be_configured(monkeypatch, tmp_path)
         ["+task=movielens", "+method=praise", "algorithm.shape_grpo.utility=longest"]
     )
     monkeypatch.delenv("VERL_USE_EXTERNAL_MODULES", raising=False)
-    with pytest.raises(ValueError, match="registered by a module in VERL_USE_EXTERNAL_MODULES"):
+    with pytest.raises(ValueError, match="registered by a file or module that extensions names"):
         check_config(config)
     monkeypatch.setenv("VERL_USE_EXTERNAL_MODULES", "registers_longest")
     try:

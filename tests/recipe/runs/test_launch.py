@@ -70,6 +70,14 @@ def test_another_configuration_is_another_run(task, started, change):
     assert len(started) == 2
 
 
+def test_another_content_of_an_extension_is_another_run(task, started):
+    file = task.parent / "mine.py"
+    for content in ("", "", "changed = True\n"):
+        file.write_text(content)
+        train(task, f"algorithm.shape_grpo.extensions={file}")
+    assert len(started) == 2
+
+
 @pytest.mark.parametrize("folder", ["task", "task/policy"])
 def test_other_words_or_another_policy_make_another_run(task, started, folder):
     train(task)

@@ -23,10 +23,13 @@ REWARDS = {
     "**more):\n    return len(solution_str)\n",
     "trl_reward.py": "def compute_score(completions, prompts, **columns):\n    return [1.0]\n",
     "broken_reward.py": "import no_such_package\n",
+    "taken.py": "from shape_grpo.credit import Max, register_utility\n"
+    "@register_utility('max')\nclass Better(Max): pass\n",
 }
 LOSS = "actor_rollout_ref.actor.policy_loss.loss_mode"
 REWARD = "reward.custom_reward_function"
 FILTER = "algorithm.filter_groups"
+EXTENSIONS = "algorithm.shape_grpo.extensions"
 ROLLOUTS = "algorithm.adv_estimator=shape_grpo_rollouts"
 K = "+algorithm.shape_grpo.allocator_options.k"
 # A row of the table: overrides, and what the message must say. HERE is the folder of the data.
@@ -157,6 +160,18 @@ MISTAKES = {
     "a secret in the configuration": (
         ["+ray_kwargs.ray_init.runtime_env.env_vars.JUDGE_KEY=abc123"],
         "env_vars.JUDGE_KEY: verl prints its whole configuration",
+    ),
+    "a file of extensions that does not exist": (
+        [f"{EXTENSIONS}=[HERE/no.py]"],
+        "there is no file .*/no.py. Write its path, from the folder",
+    ),
+    "a file of extensions that cannot be imported": (
+        [f"{EXTENSIONS}=[HERE/broken_reward.py]"],
+        "ModuleNotFoundError in line 1: No module named 'no_such_package'",
+    ),
+    "an extension that registers a name that is taken": (
+        [f"{EXTENSIONS}=[HERE/taken.py]"],
+        "in line 2: utility 'max' is already registered: .* take another name",
     ),
 }
 # What Hydra itself refuses, or what a prepared task knows: not known to verl's entry point.
