@@ -32,6 +32,7 @@ from shape_grpo.verl.checks import (
 )
 from shape_grpo.verl.context import CandidatesInContext, candidates_in_context
 from shape_grpo.verl.details import one_type_per_key
+from shape_grpo.verl.floors import CommonFloor
 from shape_grpo.verl.lost_workers import explain_missing_responses, stopping_when_workers_die
 from shape_grpo.verl.rollout_texts import ROW, RolloutShares
 from shape_grpo.verl.samples import SampleLog, choose_samples, make_samples
@@ -70,6 +71,7 @@ class CandidateTrainerMixin:
         self._drops = DroppedGroups(
             config.data.train_batch_size, group_filter.get("max_num_gen_batches") or 0
         )
+        self._common_floor = CommonFloor(options)
         self._step_metrics = StepMetrics(options, "actor_rollout_ref.rollout.n", logger.warning)
         with open_dict(config):
             # For verl's trackers, because verl's own trainer logs the same mode.
@@ -96,7 +98,6 @@ class CandidateTrainerMixin:
         return batch
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
-        self._drops.clear()
         compute_advantage = super()._compute_advantage  # type: ignore[misc]
         if not self._has_records:
             with candidates_in_context(self._context(batch.keys, {})):
@@ -105,6 +106,8 @@ class CandidateTrainerMixin:
         columns = sampled if self._rollout_shares is None else (*sampled, *ROW)
         fields = _read_answers(batch.keys, batch.tags, batch.partition_id, *columns)
         answers = {key: _record(key, of_answer) for key, of_answer in fields.items()}
+        self._drops.clear()
+        self._common_floor(answers, batch.partition_id)
         rollout_shares = None
         if self._rollout_shares is not None:
             groups = _prompts(batch.keys)

@@ -73,7 +73,7 @@ WITHOUT = "shape_grpo/responses_without_candidates"
 def test_what_negative_rewards_teach(tmp_path, floor, ends):
     first, *_, last = train(tmp_path, 0, 40, floor_reward=floor)
     assert 0.0 < first[WITHOUT] < 0.4
-    assert last[WITHOUT] > 0.9 if ends == "empty" else last[WITHOUT] < 0.02
+    assert last[WITHOUT] > 0.7 if ends == "empty" else last[WITHOUT] < 0.02
     assert (last["shape_grpo/floor_above_reward"] > 0) == (ends == "empty")
 
 
