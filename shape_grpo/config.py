@@ -47,6 +47,9 @@ _MANY = CandidateRules.max_candidates
 LOWEST = "lowest"
 """Value of ``floor_reward``: as low as what was seen."""
 
+LARGEST = 1e12
+"""Largest magnitude of a reward: sums and squares of such rewards are finite in float32."""
+
 NO_NUMBERS = ("score", "identity", "fallback")
 """Keys of a reward function's dict that have a meaning of their own; others may be rewards."""
 
@@ -187,12 +190,16 @@ class ShapeGRPOConfig(CandidateRules):
             raise ValueError(
                 f"floor_reward={self.floor_reward}: utility {self.utility} takes {utility.domain}."
             )
+        if abs(floor) > LARGEST:
+            raise ValueError(f"floor_reward={floor}: must be from {-LARGEST:g} to {LARGEST:g}.")
 
     def _check_reward_weights(self) -> None:
         check_choice("normalize_rewards", self.normalize_rewards, ("none", "group"))
         utility, weights = self.method.utility, self.reward_weights
         if not all(map(math.isfinite, weights.values())) or (weights and not any(weights.values())):
             raise ValueError(f"reward_weights={weights}: must be finite numbers, not all 0.")
+        if any(abs(weight) > LARGEST for weight in weights.values()):
+            raise ValueError(f"reward_weights={weights}: must be from {-LARGEST:g} to {LARGEST:g}.")
         if taken := weights.keys() & NO_NUMBERS:
             raise ValueError(
                 f"reward_weights names {', '.join(taken)}, which has another meaning in a reward "
@@ -320,7 +327,8 @@ class ShapeGRPOConfig(CandidateRules):
         """Check the result of a reward function for the candidate ``text``; return it as floats.
 
         Raises:
-            ValueError: The utility does not allow it; no utility allows NaN or infinity.
+            ValueError: The utility does not allow it, as none allows NaN or infinity, or its
+                magnitude is above `LARGEST`.
             TypeError: It is no number, or no list of numbers where the utility takes vectors.
         """
         utility = self.method.utility
@@ -328,11 +336,20 @@ class ShapeGRPOConfig(CandidateRules):
             raise TypeError(f"The reward function returned the text {result[:200]!r}.")
         try:
             reward = [float(value) for value in result] if utility.takes_vectors else float(result)
+        except OverflowError:
+            reward = math.inf  # of a whole number of hundreds of digits
         except (TypeError, ValueError) as error:
             raise TypeError(
                 f"The reward function returned {result!r:.200} for {text[:200]!r}; utility "
                 f"{self.utility} takes {utility.domain}."
             ) from error
+        numbers = reward if isinstance(reward, list) else [reward]
+        if any(abs(number) > LARGEST for number in numbers):
+            raise ValueError(
+                f"The reward function returned {reward!r:.200} for {text[:200]!r}; a reward must "
+                f"be from {-LARGEST:g} to {LARGEST:g}, so that sums and squares of rewards are "
+                "finite."
+            )
         if reward == [] or not utility.accepts(torch.tensor(reward)):
             raise ValueError(
                 f"The reward function returned {reward} for {text[:200]!r}; utility "

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from shape_grpo.config import NO_NUMBERS, ShapeGRPOConfig
+from shape_grpo.config import LARGEST, NO_NUMBERS, ShapeGRPOConfig
 from shape_grpo.modules import load_module
 from shape_grpo.registry import did_you_mean
 from shape_grpo.rewards.arguments import (
@@ -110,7 +110,7 @@ def weighted_sum(details: Mapping[str, Any], weights: Mapping[str, float], text:
         if any(isinstance(details[name], str | bytes) for name in weights):
             raise TypeError("text is no number")
         return sum(weight * float(details[name]) for name, weight in weights.items())
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(f"The reward function returned {details!r:.200}: {error}.") from error
 
 
@@ -157,16 +157,16 @@ def check_details(details: Mapping[str, Any]) -> None:
 
 
 def further_numbers(details: Mapping[str, Any]) -> dict[str, float]:
-    """Return the finite numbers beside ``score`` in a reward function's result, by name."""
+    """Return the numbers up to `LARGEST` beside ``score`` in a function's result, by name."""
     numbers = {}
     for name, value in details.items():
         if name in NO_NUMBERS or isinstance(value, str):
             continue
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             continue
-        if math.isfinite(number):
+        if abs(number) <= LARGEST:
             numbers[str(name)] = number
     return numbers
 

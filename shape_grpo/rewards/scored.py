@@ -8,7 +8,7 @@ from typing import Any
 
 from shape_grpo.advantage import CandidateRecord, Reward, stack_rewards
 from shape_grpo.candidates import CandidateSet
-from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.config import LARGEST, ShapeGRPOConfig
 from shape_grpo.credit import TextUtility, Utility, allocate, set_utility
 from shape_grpo.rewards.failures import Failure, FailureLog
 from shape_grpo.rewards.floor import Floor
@@ -121,6 +121,7 @@ class ScoredSet:
         Any other candidate that has a reward adds it to the set, and its share is its reward.
 
         Raises:
+            ValueError: A number of the result is above `LARGEST`.
             Exception: What the utility or the allocator raises.
         """
         shares: list[Any] = [
@@ -135,6 +136,11 @@ class ScoredSet:
             value += set_utility(rewards, utility=utility).item()
             for k, share in zip(players, split[0].tolist(), strict=True):
                 shares[k] = share
+        if not all(abs(number) <= LARGEST for number in (value, *shares) if number is not None):
+            raise ValueError(
+                f"utility {config.utility} made a set worth {value:g}; a utility and its shares "
+                f"must be from {-LARGEST:g} to {LARGEST:g}"
+            )
         return ScoredSet(self.found, self.results, shares, value)
 
     def failed(self, failure: Failure) -> ScoredSet:

@@ -104,7 +104,7 @@ class StepMetrics:
         self._say(
             f"{number} of {counts.groups} groups of a step have no spread: in each of them all "
             f"answers with candidates are worth the same ({values}). Such a group teaches nothing, "
-            "or only to write candidates at all. Does the reward function tell "
+            "or only whether to write candidates. Does the reward function tell "
             f"answers apart? Other remedies are more responses per prompt ({self.responses}), and "
             "prompts that are neither too easy nor too hard. shape_grpo/groups_without_spread "
             "counts such groups.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -10,8 +11,10 @@ from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
 from shape_grpo.advantage import rollout_advantages
-from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.config import LARGEST, ShapeGRPOConfig
 from shape_grpo.trl.checks import check_settings
+
+logger = logging.getLogger(__name__)
 
 
 class RolloutsTrainer(GRPOTrainer):
@@ -20,7 +23,8 @@ class RolloutsTrainer(GRPOTrainer):
     Reward functions, reward models, losses and all else are TRL's. An advantage is one number per
     completion, as TRL's own: its share in the utility of its group's rewards, less the mean of the
     shares, over the standard deviation of the rewards (`shape_grpo.advantage.rollout_advantages`).
-    A completion for which every reward function returns None leaves its set.
+    A completion for which every reward function returns None leaves its set, and so does one whose
+    reward is of a magnitude above `shape_grpo.config.LARGEST`.
 
     TRL's tables of completions show TRL's own advantages.
 
@@ -70,12 +74,18 @@ class RolloutsTrainer(GRPOTrainer):
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         # As in TRL: NaN is a function that does not apply.
         rewards = (self._rewards * self.reward_weights.to(self._rewards.device)).nansum(dim=1)
+        if int((rewards.abs() > LARGEST).sum()):
+            logger.warning(
+                "Rewards of a magnitude above %g: their completions leave their sets, and have the "
+                "advantage 0.",
+                LARGEST,
+            )
         size = self.num_generations if self.model.training else self.num_generations_eval
         advantages = rollout_advantages(
             rewards,
             torch.arange(len(rewards)) // size,
             self.shape_grpo.method,
-            known=~self._rewards.isnan().all(dim=1),
+            known=~self._rewards.isnan().all(dim=1) & (rewards.abs() <= LARGEST),
         )
         count = len(output["advantages"])
         first = self.accelerator.process_index * count

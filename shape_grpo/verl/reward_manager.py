@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import partial
-from numbers import Real
 from statistics import fmean
 from typing import Any
 
@@ -19,7 +18,7 @@ from verl.utils.reward_score import default_compute_score
 
 from shape_grpo.advantage import CandidateRecord, stack_rewards
 from shape_grpo.candidates import end_of_turn_ids, find_candidates
-from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.config import LARGEST, ShapeGRPOConfig
 from shape_grpo.rewards import (
     Failure,
     RewardFunction,
@@ -198,15 +197,17 @@ class MultiCandidateRewardManager(RewardManagerBase):
         ranking = utility.ranking(rewards)[0].tolist()
         beside = _numbers_and_strings(details[int(np.argmax(ranking))]) if ranking else {}
         # verl calculates with these, and needs them of each response.
-        for key in {"acc", self.filter_metric or "acc"}:
-            value = beside.get(key)
-            if isinstance(value, Real):
-                self._lowest[key] = min(self._lowest.get(key, 0.0), float(value))
+        needed: dict[str, Any] = {}
+        for key in dict.fromkeys(("acc", self.filter_metric or "acc")):
+            needed[key] = beside.pop(key, None)
+            if isinstance(needed[key], int | float):
+                self._lowest[key] = min(self._lowest.get(key, 0.0), float(needed[key]))
             else:
-                beside[key] = score if ranking else self._lowest.get(key, score)
+                needed[key] = score if ranking else self._lowest.get(key, score)
         # A response without candidates is in verl's averages too.
         ranking = ranking or [score]
         info = {
+            **needed,
             **beside,
             "score": score,
             RECORD_KEY: record.to_json(),
@@ -250,4 +251,8 @@ def _numbers_and_strings(details: Mapping[str, Any]) -> dict[str, Any]:
         else value
         for key, value in details.items()
     }
-    return {key: value for key, value in plain.items() if isinstance(value, str | Real)}
+    return {
+        key: value
+        for key, value in plain.items()
+        if isinstance(value, str) or (isinstance(value, int | float) and abs(value) <= LARGEST)
+    }

@@ -15,7 +15,7 @@ from torch import Tensor
 from verl.trainer.ppo.core_algos import register_adv_est
 
 from shape_grpo.advantage import rollout_advantages
-from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.config import LARGEST, ShapeGRPOConfig
 from shape_grpo.verl import trainers_logger
 from shape_grpo.verl.checks import ROLLOUTS_ESTIMATOR
 from shape_grpo.verl.context import current_candidates
@@ -59,13 +59,16 @@ def compute_rollout_advantage(
             # A response is one candidate, or has none.
             rewards = context.candidates.rewards.sum(dim=1)
     rows = torch.unique(final_rows)
+    rewards = rewards.masked_fill(rewards.abs() > LARGEST, float("nan"))
     lost = int(rewards[rows].isnan().sum())
     if lost:
         logger.warning(
-            "%d of %d rollouts have the reward NaN. They are left out of their sets, and their "
-            "advantages are 0: let the reward function return a number.",
+            "%d of %d rollouts have the reward NaN, or one of a magnitude above %g. They are left "
+            "out of their sets, and their advantages are 0: let the reward function return a "
+            "smaller number.",
             lost,
             len(rows),
+            LARGEST,
         )
     advantages = rollout_advantages(
         rewards[rows],

@@ -31,6 +31,8 @@ from shape_grpo.verl.checks import (
     check_trainer_config,
 )
 from shape_grpo.verl.context import CandidatesInContext, candidates_in_context
+from shape_grpo.verl.details import one_type_per_key
+from shape_grpo.verl.floors import CommonFloor
 from shape_grpo.verl.lost_workers import explain_missing_responses, stopping_when_workers_die
 from shape_grpo.verl.rollout_texts import ROW, RolloutShares
 from shape_grpo.verl.samples import SampleLog, choose_samples, make_samples
@@ -49,6 +51,7 @@ class CandidateTrainerMixin:
     _records: Mapping[str, CandidateRecord] = {}
     _records_to_write: Mapping[str, CandidateRecord] = {}
     _lost_responses: bool = False
+    _details_left_out: bool = False
 
     def __init__(self, config: DictConfig) -> None:
         options = self.shape_grpo_config = check_trainer_config(config)
@@ -68,6 +71,7 @@ class CandidateTrainerMixin:
         self._drops = DroppedGroups(
             config.data.train_batch_size, group_filter.get("max_num_gen_batches") or 0
         )
+        self._common_floor = CommonFloor(options)
         self._step_metrics = StepMetrics(options, "actor_rollout_ref.rollout.n", logger.warning)
         with open_dict(config):
             # For verl's trackers, because verl's own trainer logs the same mode.
@@ -94,7 +98,6 @@ class CandidateTrainerMixin:
         return batch
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
-        self._drops.clear()
         compute_advantage = super()._compute_advantage  # type: ignore[misc]
         if not self._has_records:
             with candidates_in_context(self._context(batch.keys, {})):
@@ -103,6 +106,8 @@ class CandidateTrainerMixin:
         columns = sampled if self._rollout_shares is None else (*sampled, *ROW)
         fields = _read_answers(batch.keys, batch.tags, batch.partition_id, *columns)
         answers = {key: _record(key, of_answer) for key, of_answer in fields.items()}
+        self._drops.clear()
+        self._common_floor(answers, batch.partition_id)
         rollout_shares = None
         if self._rollout_shares is not None:
             groups = _prompts(batch.keys)
@@ -237,10 +242,30 @@ class CandidateTrainerMixin:
         texts = [text for text in reward_extra_infos_dict.get(RECORD_KEY, ()) if text is not None]
         budget = ErrorBudget(self.shape_grpo_config.allowed_error_share, len(texts))
         budget.spend(map(CandidateRecord.from_json, texts), "in validation")
+        # A record is no detail, and later versions of verl average what it holds.
+        details = {k: of for k, of in reward_extra_infos_dict.items() if k != RECORD_KEY}
+        details, left_out = one_type_per_key(details)
+        if left_out:
+            self._say_left_out(left_out)
+        if min((x for x in details.get("acc", ()) if isinstance(x, int | float)), default=0) < 0:
+            # verl counts a session that was lost as 0, which is more than those that were not.
+            options["expected_acc_counts"] = None
         metrics: dict[str, float] = super()._val_metrics_update(  # type: ignore[misc]
-            data_sources, sample_uids, reward_extra_infos_dict, *more, **options
+            data_sources, sample_uids, details, *more, **options
         )
+        if left_out:
+            metrics["val-aux/shape_grpo/details_left_out"] = float(left_out.total())
         return metrics
+
+    def _say_left_out(self, left_out: Mapping[str, int]) -> None:
+        if not self._details_left_out:
+            self._details_left_out = True
+            logger.warning(
+                "Details of the reward function are left out of the averages of a validation: %s. "
+                "verl averages finite numbers, and a name is for numbers or for texts. This is "
+                "said once; val-aux/shape_grpo/details_left_out counts them.",
+                ", ".join(f"{number} of {key}" for key, number in left_out.items()),
+            )
 
     def _log_rollout_data(
         self, batch: KVBatchMeta, timing_raw: dict[str, float], rollout_data_dir: str

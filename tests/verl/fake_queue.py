@@ -61,7 +61,9 @@ class Queue:
                 "prompts": torch.tensor([1]),
                 "responses": torch.tensor([1, 2, 3, 4]),
                 "response_mask": torch.ones(4, dtype=torch.long),
-                "rm_scores": torch.tensor([0.0, 0.0, 0.0, max(rewards, default=0.0)]),
+                "rm_scores": torch.tensor(
+                    [0.0, 0.0, 0.0, max(rewards, default=record.floor or 0.0)]
+                ),
                 "data_source": "",
                 "reward_model": {"ground_truth": "abc"},
                 "extra_info": {},

@@ -19,7 +19,7 @@ from verl.trainer.ppo.ray_trainer import compute_advantage
 
 from shape_grpo.advantage import CandidateBatch, CandidateRecord
 from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.rewards import ErrorBudget
+from shape_grpo.rewards import ErrorBudget, Scored, ScoredSet
 from shape_grpo.verl.checks import RECORD_KEY
 from shape_grpo.verl.context import CandidatesInContext, candidates_in_context
 
@@ -593,3 +593,26 @@ def test_formats_that_fail_too_often_end_the_run(score, own_format):
     records = [score(text, stars, **own_format)[2] for text in ("five", "boom", "boom")]
     with pytest.raises(RuntimeError, match=r"(?s)failed for 2 of the last 3.*no candidate in it"):
         ErrorBudget(0.5, responses=3).spend(records, "in training")
+
+
+@pytest.mark.parametrize("value", ["none", float("nan"), None, [1], 10**400])
+@pytest.mark.parametrize("key", ["acc", "depth"])
+def test_what_verl_calculates_with_is_a_number(score, key, value):
+    """verl ends the run where the metric of `filter_groups` or `acc` is none."""
+    function = lambda solution_str, **kwargs: {"score": 3.0, key: value}  # noqa: E731
+    _, info, _ = score(FIVE_FOUR, function, filter_metric="depth")
+    assert info["acc"] == info["depth"] == 3.0
+
+
+@pytest.mark.parametrize(("accs", "worth"), [([0, 1], 0.0), ([-1, -2], -2.0), ([None], -4.0)])
+def test_without_candidates_acc_is_the_lowest_that_the_function_gave(accs, worth):
+    """A score of -4 says nothing about an accuracy from 0 to 1."""
+    manager = object.__new__(get_reward_manager_cls("multi_candidate"))
+    manager.options, manager.filter_metric, manager._lowest = ShapeGRPOConfig(), None, {}
+    for acc in accs:
+        details = {"score": -4.0} if acc is None else {"score": -4.0, "acc": acc}
+        manager._extra_info(
+            CandidateRecord([-4.0]), ScoredSet(results=[Scored(-4.0, details)]), -4.0
+        )
+    info = manager._extra_info(CandidateRecord(floor=-4.0), ScoredSet(), -4.0)
+    assert (info["acc"], info["score"], info["best_candidate"]) == (worth, -4.0, -4.0)

@@ -14,6 +14,7 @@ from shape_grpo.advantage import CandidateRecord
 from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.verl.checks import RECORD_KEY
 from shape_grpo.verl.trainer import _read_answers, _record
+from tests.verl.fake_queue import scored
 
 KEYS = ["b_1_0", "a_0_0", "b_0_0", "b_0_1", "padding_0_0"]
 """In the order of the queue; b_0 gave two outputs, of which the last is scored."""
@@ -84,3 +85,25 @@ def test_a_response_that_its_agent_loop_scored_ends_the_run_with_what_to_do(
     trainer.shape_grpo_config, trainer.global_steps = ShapeGRPOConfig(log_samples_every=0), 1
     with pytest.raises(RuntimeError, match="Leave reward_score unset"):
         trainer._compute_advantage(batch, {})
+
+
+@pytest.mark.parametrize("estimator", ["shape_grpo", "grpo"])
+@pytest.mark.parametrize("floor", ["lowest", -1.0])
+def test_empty_answers_have_one_floor_whichever_worker_scored_them(
+    make_trainer, run_step, queue, estimator, floor
+):
+    """Each worker knows its own lowest reward: the first empty answer here knew none."""
+    trainer = make_trainer(floor_reward=floor)
+    trainer.config.algorithm.adv_estimator = estimator
+    own = [0.0, -2.0, -1.0] if floor == "lowest" else [-1.0] * 3
+    first, second, third = (CandidateRecord(floor=each) for each in own)
+    records = [first, scored(-3.0), second, third, *[scored(-2.0), scored(-1.0)] * 2]
+    _, metrics = run_step(trainer, records)
+    keys = list(queue.fields)[:4]
+    worth = -3.0 if floor == "lowest" else -1.0
+    assert [queue.fields[key]["rm_scores"][-1] for key in keys] == [worth, -3.0, worth, worth]
+    assert [trainer._records[key].floor for key in keys] == [worth, None, worth, worth]
+    assert metrics["shape_grpo/floor_above_reward"] == (0 if floor == "lowest" else 1)
+    # Equal scores teach nothing; the empty answer above a score of its group is praised.
+    praise = [queue.fields[key]["advantages"].max().item() for key in keys]
+    assert praise[2:] == [0, 0] and (praise[0] > 0) == (floor != "lowest")
