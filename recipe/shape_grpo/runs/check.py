@@ -30,7 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recipe.shape_grpo.common.files import read_stamp
 from recipe.shape_grpo.common.methods import CONFIG
-from recipe.shape_grpo.runs.overrides import check_groups, what_is_wrong
+from recipe.shape_grpo.runs.hydra_errors import check_groups, what_is_wrong
 from shape_grpo.verl import cpu
 from shape_grpo.verl.checks import check_machine, check_trainer_config
 from shape_grpo.verl.files import check_files, missing_files

@@ -294,6 +294,33 @@ def test_a_function_that_cannot_be_called_is_told_how_its_kind_is_written(tmp_pa
         check_reward_function(OmegaConf.create({"reward": reward}))
 
 
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("class Judge:\n    def __call__(self, solution_str): ...\njudge = Judge()", "judge"),
+        ("from reward_fns.films import compute_score as stars\ndef helper(x): ...", "stars"),
+        ("async def reward(data_source, solution_str, ground_truth, extra_info): ...", "reward"),
+        ("from functools import lru_cache\n@lru_cache\ndef cached(solution_str): ...", "cached"),
+        (
+            "def logged(f):\n    return lambda *args, **more: f(*args, **more)\n"
+            "@logged\ndef score(solution_str): ...",
+            "logged, score",
+        ),
+        ("from functools import partial\npart = partial(lambda a, solution_str: 1, 2)", "part"),
+        ("def utility(solutions): ...\ndef stars(text): ...", "utility"),
+    ],
+)
+def test_functions_of_another_name_are_listed(tmp_path, code, found):
+    """Imported and decorated ones, and objects that are called, too."""
+    (tmp_path / "reward.py").write_text(code)
+    function = {"path": str(tmp_path / "reward.py")}
+    reward = {"reward_model": {"enable": False}, "custom_reward_function": function}
+    with pytest.raises(
+        ValueError, match=rf"no function compute_score. .*\.name=NAME; it has: {found}\.$"
+    ):
+        check_reward_function(OmegaConf.create({"reward": reward}))
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_prompts_for_another_number_of_candidates_are_refused(task, tmp_path):
     viewers = {"viewers_per_prompt": 2} if task == "movielens_group_mean" else {}

@@ -207,7 +207,7 @@ MISTAKES = {
     ),
     "a misspelt method, task, scale or backend": (
         ["+scale=quikstart"],
-        r"\+scale=quikstart: there is no quikstart. Did you mean quickstart\? There are: quickstart, smoke, ",
+        r"\+scale=quikstart: .*Did you mean quickstart\? There are: quickstart, smoke, ",
     ),
     "a method, task, scale or backend without its `+`": (
         ["scale=quickstart"],
