@@ -32,7 +32,7 @@ _LISTS = {
 
 def text_argument(function: Callable[..., Any]) -> str:
     """Return the name of a reward function's argument for text, one of `TEXTS`."""
-    parameters = _parameters(function)
+    parameters = parameters_of(function)
     return next((name for name in TEXTS if name in parameters), TEXTS[0])
 
 
@@ -59,7 +59,8 @@ def check_text_argument(function: Callable[..., Any], config: ShapeGRPOConfig) -
         )
 
 
-def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a function, of an object that is called, or of what verl wraps."""
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):  # of a builtin
@@ -67,7 +68,7 @@ def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]
     # verl's partial(call, function, reward_kwargs) takes *args and **kwargs.
     hidden = all(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters.values())
     if hidden and isinstance(function, partial) and function.args and callable(function.args[0]):
-        return _parameters(function.args[0])
+        return parameters_of(function.args[0])
     return parameters
 
 
@@ -125,7 +126,7 @@ def arguments_of(
     lists with one entry per candidate instead. A function of ``solutions`` gets only what it names,
     unless it takes ``**kwargs``.
     """
-    texts, parameters = text_argument(function), _parameters(function)
+    texts, parameters = text_argument(function), parameters_of(function)
     if texts == TEXTS[0]:
         return lambda calls: dict(calls[0])
     lists = {name: of_one for name, of_one in _LISTS.items() if name in parameters}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from shape_grpo.registry import did_you_mean
 from shape_grpo.rewards.arguments import (
     PASSED,
     PASSED_WITH_REWARD_MODEL,
+    TEXTS,
     arguments_of,
+    parameters_of,
     text_argument,
 )
 
@@ -215,14 +217,27 @@ def _load(config: DictConfig) -> tuple[Any, Callable[..., Any]]:
     name = function.get("name") or "compute_score"
     score = getattr(module, name, None)
     if not callable(score):
-        defined = [
-            other
-            for other, value in vars(module).items()
-            if inspect.isfunction(value) and value.__module__ == module.__name__
-        ]
-        hint = f" Write {WHERE}.name=NAME; it has: {', '.join(defined)}." if defined else ""
+        found = list(_functions(module))
+        hint = f" Write {WHERE}.name=NAME; it has: {', '.join(found)}." if found else ""
         raise ValueError(f"{WHERE}.path={function.path}: it has no function {name}.{hint}")
     return module, score
+
+
+def _functions(module: Any) -> Iterator[str]:
+    """Yield the names in a module that may be reward functions, also imported or decorated ones.
+
+    Those with an argument for a candidate's text, else all functions that the file defines.
+    """
+    callables = {
+        name: value
+        for name, value in vars(module).items()
+        if callable(value) and not inspect.isclass(value) and not name.startswith("__")
+    }
+    takes_text = [name for name, value in callables.items() if {*TEXTS} & {*parameters_of(value)}]
+    for name, value in callables.items():
+        is_own = getattr(value, "__module__", None) == module.__name__
+        if name in takes_text or (is_own and not takes_text):
+            yield name
 
 
 def _not_imported(path: str, error: Exception) -> str:

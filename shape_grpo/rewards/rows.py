@@ -1,23 +1,35 @@
-"""Rows of the data, for the arguments of reward functions."""
+"""Rows of the data, as verl's dataset class reads them."""
 
+import json
+from collections.abc import Collection, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+JSON_SUFFIXES = (".json", ".jsonl")
+SUFFIXES = (".parquet", *JSON_SUFFIXES)
+"""Ends of the names of files that verl's dataset class reads."""
+
 
 def read_row(path: Path, number: int) -> dict[str, Any]:
-    """Read one row of a parquet file in verl's columns.
+    """Read one row of a file in verl's columns: parquet, unless its name ends as JSON's.
 
     Args:
         path: The file.
         number: Index of the row, from 0.
 
     Raises:
-        ValueError: The file does not exist, is no parquet file, or has fewer rows.
+        ValueError: The file does not exist, cannot be read, or has fewer rows.
     """
     from pyarrow import ArrowException, dataset
 
     if not path.is_file():
         raise ValueError(f"there is no {path}")
+    if path.suffix in JSON_SUFFIXES:
+        found = list(islice(read_rows(path), number, number + 1)) if number >= 0 else []
+        if not found:
+            raise ValueError(f"{path} has no row {number}")
+        return found[0]
     try:
         table = dataset.dataset(path, format="parquet")
         rows = table.count_rows()
@@ -27,3 +39,42 @@ def read_row(path: Path, number: int) -> dict[str, Any]:
     except ArrowException as error:
         raise ValueError(f"{path} cannot be read as parquet ({error})") from None
     return row
+
+
+def read_rows(path: Path, columns: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a parquet, JSON or JSON Lines file.
+
+    Args:
+        path: The file; its name ends with one of `SUFFIXES`.
+        columns: Columns that are read of a parquet file; None: all.
+
+    Raises:
+        OSError: The file cannot be opened.
+        ValueError: It has another format than its name says.
+    """
+    if path.suffix in JSON_SUFFIXES:
+        for number, row in enumerate(_read_json(path), start=1):
+            if not isinstance(row, dict):
+                raise ValueError(f"row {number} is no object but {row!r:.60}")
+            yield row
+        return
+    # Imported here because the import takes a quarter of a second.
+    from pyarrow.parquet import ParquetFile
+
+    file = ParquetFile(path)
+    names = [name for name in file.schema_arrow.names if columns is None or name in columns]
+    for batch in file.iter_batches(columns=names):
+        yield from batch.to_pylist()
+
+
+def _read_json(path: Path) -> Iterator[Any]:
+    """Yield the objects of an array, or of one line each."""
+    with path.open(encoding="utf-8-sig") as file:
+        try:
+            first = json.loads(next(filter(str.strip, file), "[]"))
+        except json.JSONDecodeError:  # An array or an object in several lines.
+            first = json.loads(path.read_text(encoding="utf-8-sig"))
+            file.seek(0, 2)
+        yield from first if isinstance(first, list) else [first]
+        for line in filter(str.strip, file):
+            yield json.loads(line)

@@ -11,8 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from shape_grpo.registry import closest
 from shape_grpo.verl import cpu
-from shape_grpo.verl.files import check_files
+from shape_grpo.verl.files import check_files, runs_elsewhere
 from shape_grpo.verl.keys import check_keys
+from shape_grpo.verl.trackers import check_trackers
 from shape_grpo.verl.versions import warn_of_another_verl
 
 if TYPE_CHECKING:
@@ -103,8 +104,19 @@ def check_before_ray(config: DictConfig) -> None:
     if block.extensions:
         # Ray's processes may have another working directory.
         config.algorithm.shape_grpo.extensions = block.extensions
-    check_platform(config)
+    check_machine(config)
     check_files(config)
+
+
+def check_machine(config: DictConfig, environment: Mapping[str, str] = os.environ) -> None:
+    """Check that this machine has the platform and the trackers of a run.
+
+    Raises:
+        ValueError: The environment selects another platform, or a tracker is not installed.
+    """
+    check_platform(config, environment)
+    here = not runs_elsewhere(config)
+    check_trackers(config, installed_here=here, environment=environment)
 
 
 def check_platform(config: DictConfig, environment: Mapping[str, str] = os.environ) -> None:

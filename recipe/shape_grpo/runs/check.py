@@ -7,8 +7,8 @@ before Ray starts (docs/mistakes.md). Each override must be a key of the configu
 this project. The result must pass the checks of `shape_grpo.verl.checks` and of verl, and the
 prompts must ask for the configured number of candidates.
 
-Only the dry run renders the first prompt, and reads a made-up answer to it by the tokenizer. It
-also calls the reward function, once, with the first row of the data and a made-up candidate.
+Only the dry run measures the prompts, and reads a made-up answer to the first one, by the
+tokenizer. It also calls the reward function, once, with the first row and a made-up candidate.
 """
 
 from __future__ import annotations
@@ -30,10 +30,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recipe.shape_grpo.common.files import read_stamp
 from recipe.shape_grpo.common.methods import CONFIG
-from recipe.shape_grpo.runs.try_conversation import conversation_lines, scale_line
-from shape_grpo.registry import closest
+from recipe.shape_grpo.runs.hydra_errors import check_groups, what_is_wrong
 from shape_grpo.verl import cpu
-from shape_grpo.verl.checks import check_platform, check_trainer_config
+from shape_grpo.verl.checks import check_machine, check_trainer_config
 from shape_grpo.verl.files import check_files, missing_files
 from shape_grpo.verl.hydra_configs import store_configs
 from shape_grpo.verl.keys import config_folder
@@ -57,29 +56,12 @@ def compose_config(overrides: list[str]) -> DictConfig:
             except HydraException as error:
                 groups = [override for override in overrides if re.match(r"\+\w+=", override)]
                 whole = compose("shape_grpo_trainer", overrides=[searchpath, *groups])
-                raise ValueError(_what_is_wrong(error, whole)) from None
+                raise ValueError(what_is_wrong(error, overrides, whole)) from None
         OmegaConf.resolve(config)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(_what_is_wrong(error)) from None
+        raise ValueError(what_is_wrong(error, overrides)) from None
+    check_groups(overrides, config)
     return config
-
-
-def _what_is_wrong(error: Exception, whole: DictConfig | None = None) -> str:
-    """Return Hydra's message in one line; for an unknown key, the closest one.
-
-    Hydra itself advises a + before the key, which would add a key that nothing reads.
-    """
-    misspelt = re.match(r"Could not override '(.+)'", str(error))
-    if misspelt and whole is not None:
-        where, _, name = misspelt[1].rpartition(".")
-        block = OmegaConf.select(whole, where) if where else whole
-        if isinstance(block, DictConfig):
-            keys = sorted(map(str, block))
-            close = closest(name, keys)
-            hint = f"Did you mean {where}.{close}?" if close else f"There are: {', '.join(keys)}."
-            return f"{misspelt[1]}: there is no such key. {hint}"
-    reasons = [str(error), str(error.__cause__ or "")]
-    return " ".join(line for reason in reasons for line in reason.splitlines()[:2])
 
 
 def choose_platform(config: DictConfig) -> None:
@@ -106,24 +88,24 @@ def check_config(config: DictConfig, environment: Mapping[str, str] = os.environ
 
 
 def check_run(config: DictConfig, environment: Mapping[str, str] = os.environ) -> None:
-    """Check a configuration, and that its data and its policy exist.
+    """Check a configuration, and that its data and its policy exist and can be used.
 
     Raises:
-        ValueError: As in `check_config`, or a file is missing.
+        ValueError: As in `check_config`, or a file is missing or wrong.
     """
     _check_without_verl(config, environment)
-    try:
-        check_files(config)
-    except ValueError as error:
-        raise ValueError(f"{error} {HOW_TO_MAKE}") from None
+    for problem in missing_files(config):
+        raise ValueError(f"{problem} {HOW_TO_MAKE}")
+    check_files(config)
     _check_by_verl(config)
 
 
 def _check_without_verl(config: DictConfig, environment: Mapping[str, str]) -> None:
-    check_trainer_config(config)
-    check_platform(config, environment)
+    # Before the block, whose max_candidates it is.
     if "dataset" in config:
         _check_candidates(config.dataset)
+    check_trainer_config(config)
+    check_machine(config, environment)
 
 
 def _check_by_verl(config: DictConfig) -> None:
@@ -142,6 +124,9 @@ def _check_by_verl(config: DictConfig) -> None:
 
 
 def _check_candidates(dataset: DictConfig) -> None:
+    count = dataset.candidates
+    if type(count) is not int or count < 1:
+        raise ValueError(f"dataset.candidates={count}: write a whole number of 1 or more.")
     stamp = read_stamp(Path(dataset.folder))
     if stamp is None:
         return
@@ -155,9 +140,10 @@ def _check_candidates(dataset: DictConfig) -> None:
 
 
 def main(overrides: list[str]) -> None:
-    """Print the command, check its configuration, and try the reward function.
+    """Print the command, check its configuration and data, and try the reward function.
 
-    Exits with 1 if the run would not start or its rewards would fail.
+    Exits with 1 if the run would not start, its prompts could not be used or its rewards would
+    fail.
     """
     if {"-h", "--help"} & set(overrides):
         print(__doc__)
@@ -170,7 +156,8 @@ def main(overrides: list[str]) -> None:
         check_config(config)
     except ValueError as error:
         sys.exit(f"Configuration error: {error}")
-    print("The configuration is valid.")
+    from recipe.shape_grpo.runs.dry_run import Failed, scale_line, try_run
+
     unscaled = [override for override in overrides if not override.startswith("+scale=")]
     if len(unscaled) < len(overrides) and (line := scale_line(config, compose_config(unscaled))):
         print(line)
@@ -179,17 +166,12 @@ def main(overrides: list[str]) -> None:
         print(f"Missing: {problem}")
     if problems:
         sys.exit(HOW_TO_MAKE)
-    from recipe.shape_grpo.runs.try_reward import RewardFailed, try_reward
-
     try:
-        for line in conversation_lines(config):
+        for line in try_run(config):
             print(line)
-    except ValueError as error:
-        sys.exit(f"Format error: {error}")
-    try:
-        print(try_reward(config))
-    except RewardFailed as error:
-        sys.exit(f"Reward error: {error}")
+    except Failed as error:
+        sys.exit(str(error))
+    print("The configuration is valid.")
 
 
 if __name__ == "__main__":

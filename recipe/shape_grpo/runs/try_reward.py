@@ -10,7 +10,7 @@ import asyncio
 from functools import partial
 from pathlib import Path
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 
 from shape_grpo.candidates import Candidate, CandidateRules, CandidateSet
 from shape_grpo.config import ShapeGRPOConfig
@@ -30,24 +30,16 @@ class RewardFailed(Exception):
     """Error for a call that raised or returned no reward; the message says which."""
 
 
-def try_reward(config: DictConfig) -> str:
-    """Call the reward function with the first row of the training data and a made-up candidate.
+def try_reward(config: DictConfig, path: Path) -> str:
+    """Call the reward function with the first row of the data in ``path`` and a made-up candidate.
 
     Returns:
-        A sentence with the reward, or with the reason why the function was not called.
+        A sentence with the reward.
 
     Raises:
         RewardFailed: The call failed.
     """
-    if config.reward.reward_model.enable:
-        return (
-            "The reward function was not tried: it needs verl's reward model, which a run starts."
-        )
-    files = config.data.train_files
-    path = str(files[0] if isinstance(files, ListConfig) else files)
-    if "://" in path or not path.endswith(".parquet"):
-        return "The reward function was not tried: the training data are not local parquet files."
-    row = read_row(Path(path).expanduser(), 0)
+    row = read_row(path, 0)
     function = RewardFunction(
         load_function(config),
         ShapeGRPOConfig.from_algorithm(config.algorithm),

@@ -46,7 +46,7 @@ class Sweep:
         task_overrides: Further overrides per task; ``{data}`` is the task's folder.
         prepare: Commands of the recipe's rooms that make a task's data and policy, once per K;
             ``{data}`` and ``{candidates}`` are filled in. Without any, the task's data must be in
-            its own folder, outputs/TASK-kK.
+            the folder of its file in `config/task`, by default outputs/TASK-kK.
     """
 
     trainer: str
@@ -131,7 +131,29 @@ def read_sweep(name: str, changes: Sequence[str] = ()) -> Sweep:
                 raise ValueError(f"{path}: {key}: {value!r} is not one of {', '.join(allowed)}")
     if sweep.trainer == "verl" and sweep.seeds_at_once:
         raise ValueError(f"{path}: seeds_at_once: verl trains one seed per run; leave it out")
+    if sweep.trainer != "verl":
+        _check_for_other_trainers(path, sweep)
     return sweep
+
+
+def _check_for_other_trainers(path: Path, sweep: Sweep) -> None:
+    """Check for tasks and overrides that are verl's alone.
+
+    Raises:
+        ValueError: There is one; the message says what to write.
+    """
+    for text in itertools.chain(sweep.overrides, *sweep.task_overrides.values()):
+        if not text.startswith("-"):
+            raise ValueError(
+                f"{path}: overrides: {text} is for trainer: verl; {sweep.trainer} takes the "
+                "options of its own command, as --steps=60"
+            )
+    for task in sweep.tasks:
+        if sweep.trainer == "catalogue" and (CONFIG / "task" / f"{task}.yaml").is_file():
+            raise ValueError(
+                f"{path}: tasks: {task} is a task of config/task, and catalogue trains in a "
+                "simulated world without it: write trainer: verl, or trainer: trl"
+            )
 
 
 def cells(sweep: Sweep, output: Path) -> Iterator[Cell]:
@@ -162,13 +184,20 @@ def _cell(
         ]
     elif sweep.trainer == "trl":
         if task not in sweep.prepare:
-            data = Path("outputs") / f"{task}-k{k}"
+            data = _folder(task, k)
         arguments = ["in_process", str(data), *shared]
     else:
         arguments = ["catalogue", f"--task={task}", *shared]
     room, *options = arguments
     command = ("-m", f"recipe.shape_grpo.{room}", *options, *sweep.overrides, *task_overrides)
     return Cell(name if sweep.seeds_at_once else f"{name}/seed-{seeds[0]}", data, command, runs)
+
+
+def _folder(task: str, candidates: int) -> Path:
+    """Return the folder of a task that is prepared already; that of `tasks new` is in its file."""
+    file = CONFIG / "task" / f"{task}.yaml"
+    folder = OmegaConf.select(OmegaConf.load(file), "dataset.folder") if file.is_file() else None
+    return Path(folder or f"outputs/{task}-k{candidates}")
 
 
 def data_folder(output: Path, task: str, candidates: int) -> Path:

@@ -85,8 +85,9 @@ def begin_own(options: list[str]) -> None:
         files = new_task(chosen.name, folder, form=chosen.format, kind=kind)
     print("\n".join(map(str, files)))
     print(
-        f"Next: python {folder}/prompts.py, python -m pytest {folder}, and the README under "
-        "'Your own task'."
+        f"Next: python {folder}/prompts.py, python -m pytest {folder}, python -m "
+        f"recipe.shape_grpo.policies tiny {folder}, and with +task={chosen.name} +method=praise "
+        f"+scale={chosen.name} +backend=cpu the commands under 'Your own task' of the README."
     )
 
 

@@ -3,8 +3,9 @@
     python -m recipe.shape_grpo.tasks new my_task [--format json] [--reward set] [--output DIR]
 
 The folder gets the prompts, the reward function and a test; `config/task/my_task.yaml` in this
-clone makes the task available to every command as `+task=my_task`. The files are copies of
-`template/` under the task's name.
+clone makes the task available to every command as `+task=my_task`, and `config/scale/my_task.yaml`
+a short training of it without a GPU as `+scale=my_task`. The files are copies of `template/` under
+the task's name.
 """
 
 import inspect
@@ -18,7 +19,7 @@ from shape_grpo.candidates import make_format
 
 DEFAULT = REWARD_KINDS["candidate", True]
 TEMPLATE = Path(__file__).parent / "template"
-CONFIGS = CONFIG / "task"
+CONFIGS = CONFIG
 
 
 def new_task(
@@ -34,7 +35,7 @@ def new_task(
     Args:
         name: Name of the task, of lower case letters, digits and _.
         folder: Folder of its files; the configuration has this path as given.
-        configs: Folder of its configuration. Default: `config/task`.
+        configs: Folder of its configuration. Default: `config`.
         form: How answers hold candidates, a format without options.
         kind: The reward function and its utility.
 
@@ -61,8 +62,8 @@ def new_task(
     for path in files:
         if path.exists():
             raise FileExistsError(f"{path} already exists: choose another name, or remove it")
-    folder.mkdir(parents=True, exist_ok=True)
     for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return list(files)
 
@@ -75,6 +76,6 @@ def _files(
         for written, chosen in choices.items():
             text = text.replace(written, chosen)
         if template.suffix == ".yaml":
-            yield configs / f"{name}.yaml", text
+            yield configs / template.stem / f"{name}.yaml", text
         else:
             yield folder / template.name.replace("my_task", name), text

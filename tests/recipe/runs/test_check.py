@@ -1,10 +1,8 @@
 """Every cell of the paper's tables composes to a configuration that the installed verl accepts."""
 
-import copy
 import os
 import re
 import subprocess
-import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +15,6 @@ from shape_grpo.credit.utilities import UTILITIES
 from shape_grpo.methods import METHODS, method_options
 from shape_grpo.rewards import check_reward_function
 from shape_grpo.verl.files import missing_files
-from tests.candidates.sample_tokenizers import make_tokenizer
 
 ROOT = Path(__file__).parents[3]
 JUDGE = "reward.custom_reward_function.reward_kwargs.base_url=http://localhost:8000/v1"
@@ -47,6 +44,7 @@ def made_up_data(tmp_path):
     def make(rows):
         row = {
             "data_source": "slogans",
+            "prompt": [{"role": "user", "content": "Slogans, please."}],
             "reward_model": {"style": "rule", "ground_truth": "fresh bread"},
             "extra_info": {"shop": "a bakery"},
         }
@@ -201,7 +199,7 @@ REFUSED = {
         ["data.train_batch=8"],
         "no such key. Did you mean data.train_batch_size",
     ),
-    "a task there is none of": (["+task=chess"], "Could not find 'task/chess'"),
+    "a task there is none of": (["+task=chess"], "there is no chess. There are: aclsum, "),
     "mini-batches that leave a rest": (
         ["actor_rollout_ref.actor.ppo_mini_batch_size=48"],
         "train_batch_size=64 is not a multiple of .*48",
@@ -296,6 +294,33 @@ def test_a_function_that_cannot_be_called_is_told_how_its_kind_is_written(tmp_pa
         check_reward_function(OmegaConf.create({"reward": reward}))
 
 
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("class Judge:\n    def __call__(self, solution_str): ...\njudge = Judge()", "judge"),
+        ("from reward_fns.films import compute_score as stars\ndef helper(x): ...", "stars"),
+        ("async def reward(data_source, solution_str, ground_truth, extra_info): ...", "reward"),
+        ("from functools import lru_cache\n@lru_cache\ndef cached(solution_str): ...", "cached"),
+        (
+            "def logged(f):\n    return lambda *args, **more: f(*args, **more)\n"
+            "@logged\ndef score(solution_str): ...",
+            "logged, score",
+        ),
+        ("from functools import partial\npart = partial(lambda a, solution_str: 1, 2)", "part"),
+        ("def utility(solutions): ...\ndef stars(text): ...", "utility"),
+    ],
+)
+def test_functions_of_another_name_are_listed(tmp_path, code, found):
+    """Imported and decorated ones, and objects that are called, too."""
+    (tmp_path / "reward.py").write_text(code)
+    function = {"path": str(tmp_path / "reward.py")}
+    reward = {"reward_model": {"enable": False}, "custom_reward_function": function}
+    with pytest.raises(
+        ValueError, match=rf"no function compute_score. .*\.name=NAME; it has: {found}\.$"
+    ):
+        check_reward_function(OmegaConf.create({"reward": reward}))
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_prompts_for_another_number_of_candidates_are_refused(task, tmp_path):
     viewers = {"viewers_per_prompt": 2} if task == "movielens_group_mean" else {}
@@ -356,65 +381,6 @@ def test_the_dry_run_shows_a_vector_as_the_function_returned_it(made_up_data, ca
     overrides.append(f"actor_rollout_ref.model.path={folder}")
     main(["+task=aclsum_rouge", "+method=vpo", *overrides])
     assert "The reward function gave [7.0, 0.0, 2.5] for" in capsys.readouterr().out
-
-
-TEMPLATE = (
-    "{% for message in messages %}{{ message.content }}\n{% endfor %}"
-    "{% if enable_thinking %}<musing>{% endif %}"
-)
-
-
-@pytest.fixture
-def dry_run(tmp_path, capsys):
-    """dry_run(overrides) -> what it printed, or the error that ended it."""
-    tokenizer = copy.deepcopy(make_tokenizer("byte_level_bpe"))
-    tokenizer.chat_template = TEMPLATE
-    tokenizer.save_pretrained(tmp_path / "policy")
-    row = {
-        "data_source": "slogans",
-        "prompt": [{"role": "user", "content": "Three slogans, please."}],
-        "reward_model": {"style": "rule", "ground_truth": ""},
-    }
-    for split in ("train", "test"):
-        pd.DataFrame([row] * 64).to_parquet(tmp_path / f"{split}.parquet")
-    (tmp_path / "reward.py").write_text("def compute_score(**columns):\n    return 1.0\n")
-
-    def run(*overrides):
-        files = [f"data.{split}_files={tmp_path}/{split}.parquet" for split in ("train", "val")]
-        files[1] = files[1].replace("val.parquet", "test.parquet")
-        own = [f"{REWARD}.path={tmp_path}/reward.py", "dataset.candidates=3"]
-        own += [f"actor_rollout_ref.model.path={tmp_path}/policy"]
-        try:
-            main(["+task=own", "+method=shape_grpo", *files, *own, *overrides])
-        except SystemExit as error:
-            return str(error)
-        return capsys.readouterr().out
-
-    return run
-
-
-THINKING = "data.apply_chat_template_kwargs.enable_thinking=true"
-
-
-@pytest.mark.parametrize(
-    ("overrides", "says"),
-    [
-        ([], r"ends with '.*slogans, please\.\\n'\.\n"),
-        ([], r"3 of 3 made-up ones were found\.\n.* max_response_length is 2048\.\n"),
-        (
-            [f"{BLOCK}.format=json", f"+{BLOCK}.format_options.key=text"],
-            r"3 of 3 made-up ones",
-        ),
-        ([THINKING], r"If this opens a thought, write thoughts=\[\"<musing>\", \"</musing>\"\]"),
-        ([THINKING, f"{BLOCK}.thoughts=['<musing>','</musing>']"], r"open \(<musing>\)"),
-        ([f"{BLOCK}.max_candidates=2"], r"^Format error: .*asks for 3, and max_candidates=2"),
-        (["data.max_response_length=40"], r"max_response_length is 40: longer ones may be cut"),
-        (["+scale=smoke"], r"The scale sets data.max_response_length=128, and the task 2048"),
-    ],
-)
-def test_the_dry_run_reads_a_made_up_answer_to_the_first_prompt(dry_run, overrides, says):
-    with warnings.catch_warnings(action="ignore"):
-        assert re.search(says, dry_run(*overrides))
 
 
 def test_prompts_that_are_too_long_are_left_out():
@@ -509,7 +475,7 @@ def test_a_script_prints_the_command_it_would_run():
         "data.seed=7",
     ):
         assert f" {override}" in command
-    assert "The configuration is valid." in result.stdout
+    assert "The configuration is valid." not in result.stdout
     data = "outputs/netflix_history-k3/train.parquet"
     assert f"Missing: data.train_files: there is no {data}." in result.stdout
     assert "config/task says how to make its data" in result.stderr

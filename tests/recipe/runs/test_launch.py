@@ -7,6 +7,7 @@ from rich.console import Console
 from recipe.shape_grpo.common.files import read_stamp, write_stamp
 from recipe.shape_grpo.common.run_folder import begin_run, read_metrics, write_metrics
 from recipe.shape_grpo.runs import launch
+from recipe.shape_grpo.tasks.common import verl_row
 
 QUIET = Console(quiet=True)
 
@@ -17,7 +18,10 @@ def task(tmp_path, monkeypatch):
     folder = tmp_path / "task"
     (folder / "policy").mkdir(parents=True)
     for split in ("train", "test"):
-        pd.DataFrame({"prompt": ["Suggest 3 films."] * 8}).to_parquet(folder / f"{split}.parquet")
+        row = verl_row(
+            "films", "films", [{"role": "user", "content": "Suggest 3 films."}], "", index=0
+        )
+        pd.DataFrame([row] * 8).to_parquet(folder / f"{split}.parquet")
     write_stamp(folder, {"candidates": 3, "words": "Suggest 3 films."})
     write_stamp(folder / "policy", {"steps": 600})
     return folder

@@ -123,7 +123,7 @@ MISTAKES = {
     ),
     "data that are not a parquet file": (
         ["data.train_files=HERE/empty.parquet"],
-        "data.train_files: it cannot be read as parquet",
+        r"data.train_files: .*empty\.parquet cannot be read as parquet",
     ),
     "a batch larger than the data": (
         ["data.train_batch_size=64"],
@@ -173,9 +173,64 @@ MISTAKES = {
         [f"{EXTENSIONS}=[HERE/taken.py]"],
         "in line 2: utility 'max' is already registered: .* take another name",
     ),
+    "prompts that are text": (
+        ["data.train_files=HERE/text.parquet"],
+        r'text.parquet, every row: prompt is text, .* data\["prompt"\] = \[\[\{"role": "user", ',
+    ),
+    "prompts in a column of another name": (
+        ["data.prompt_key=messages"],
+        "has no column messages; it has: data_source, prompt, .* Write data.prompt_key=prompt",
+    ),
+    "rows that verl or a reward function could not use": (
+        ["data.val_files=HERE/nulls.parquet"],
+        r"nulls.parquet, row 2: reward_model is null. Write \{.style.: .rule., .ground_truth.: ",
+    ),
+    "data without rows": (
+        ["data.val_files=HERE/none.jsonl"],
+        "data.val_files: .*none.jsonl has no rows. Prepare the data again",
+    ),
+    "data of another kind of file": (
+        ["data.train_files=HERE/reward.py"],
+        "reward.py: verl reads files that end in .parquet, .json, .jsonl",
+    ),
+    "a policy without a chat template": (
+        ["actor_rollout_ref.model.path=HERE/base_policy"],
+        "base_policy has no chat template, .*write actor_rollout_ref.model.custom_chat_template=",
+    ),
+    "a misspelt tracker": (
+        ["trainer.logger=[mlfow]"],
+        r"trainer.logger=mlfow: .*Did you mean mlflow\?",
+    ),
+    "a tracker that is not installed": (
+        ["trainer.logger=[console,swanlab]"],
+        r"no module swanlab, .*pip install swanlab\), or write trainer.logger=\[console\]",
+    ),
+    "a misspelt method, task, scale or backend": (
+        ["+scale=quikstart"],
+        r"\+scale=quikstart: .*Did you mean quickstart\? There are: quickstart, smoke, ",
+    ),
+    "a method, task, scale or backend without its `+`": (
+        ["scale=quickstart"],
+        r"scale=quickstart: write \+scale=quickstart\.",
+    ),
+    "a misspelt `+method`, `+task`, `+scale` or `+backend`": (
+        ["+scal=quickstart"],
+        r"\+scal=quickstart: Did you mean \+scale=quickstart\?",
+    ),
+    "a number of candidates below 1": (
+        ["dataset.candidates=0"],
+        "error: dataset.candidates=0: write a whole number of 1 or more",
+    ),
 }
 # What Hydra itself refuses, or what a prepared task knows: not known to verl's entry point.
-OF_THE_RECIPE = ("a misspelt key", "prompts that ask for another number of candidates")
+OF_THE_RECIPE = (
+    "a misspelt key",
+    "prompts that ask for another number of candidates",
+    "a misspelt method, task, scale or backend",
+    "a method, task, scale or backend without its `+`",
+    "a misspelt `+method`, `+task`, `+scale` or `+backend`",
+    "a number of candidates below 1",
+)
 
 
 @pytest.fixture(scope="module")
@@ -190,8 +245,15 @@ def here(tmp_path_factory):
     }
     for name in ("train", "test"):
         pd.DataFrame([row] * ROWS).to_parquet(folder / f"{name}.parquet")
+    text, nulls = {**row, "prompt": "Suggest 3 slogans."}, {**row, "reward_model": None}
+    pd.DataFrame([text] * ROWS).to_parquet(folder / "text.parquet")
+    pd.DataFrame([row, row, nulls]).to_parquet(folder / "nulls.parquet")
     (folder / "empty.parquet").touch()
-    (folder / "policy").mkdir()
+    (folder / "none.jsonl").touch()
+    for policy, settings in (("policy", {"chat_template": "{{ messages }}"}), ("base_policy", {})):
+        (folder / policy).mkdir()
+        (folder / policy / "tokenizer_config.json").write_text(json.dumps(settings))
+        (folder / policy / "tokenizer.json").touch()
     for name, code in REWARDS.items():
         (folder / name).write_text(code)
     write_stamp(folder, {"candidates": 3})

@@ -132,3 +132,33 @@ def test_every_cell_of_the_specifications_here_is_valid(name, tmp_path):
         overrides += [judge] if "+task=aclsum" in overrides and sweep.backend == "gpu" else []
         environment = {"VERL_PLATFORM": "cpu"} if sweep.backend == "cpu" else {}
         check_config(compose_config([f"+method={method}", *overrides]), environment)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            ["trainer=catalogue", "overrides=[]", "task_overrides.ds1000=[]"],
+            "tasks: netflix is a task of config/task, .*simulated world",
+        ),
+        (["trainer=trl"], r"overrides: trainer.test_freq=7 is for trainer: verl; .*as --steps=60"),
+        (["trainer=trl", "overrides=[]"], r"overrides: actor_rollout_ref.* is for trainer: verl"),
+    ],
+)
+def test_what_is_verls_alone_is_refused_for_other_trainers(tmp_path, changes, says):
+    """The simulated world trained under the name of any task."""
+    (tmp_path / "small.yaml").write_text(SMALL)
+    with pytest.raises(ValueError, match=says):
+        read_sweep(str(tmp_path / "small.yaml"), changes)
+
+
+def test_a_new_task_without_preparation_is_found_where_its_file_says(tmp_path, monkeypatch):
+    monkeypatch.setattr("recipe.shape_grpo.sweep.cells.CONFIG", tmp_path)
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task/lunch.yaml").write_text("dataset: {name: lunch, folder: here/lunch}")
+    changes = ["trainer=trl", "overrides=[]", "task_overrides.ds1000=[]", "tasks=[lunch,netflix]"]
+    (tmp_path / "small.yaml").write_text(SMALL.replace("prepare: {netflix", "prepare: {other"))
+    folders = {
+        cell.data for cell in cells(read_sweep(str(tmp_path / "small.yaml"), changes), tmp_path)
+    }
+    assert folders == {Path("here/lunch"), *(Path(f"outputs/netflix-k{k}") for k in (3, 5))}

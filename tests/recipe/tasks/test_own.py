@@ -72,7 +72,8 @@ def test_the_readmes_commands_run_up_to_the_training(clone):
     said = (clone / "said").read_text()
     assert "The configuration is valid." in said
     assert "The reward function gave [0.0, 0.0, 0.0, 0.0]" in said
-    assert (clone / "recipe/shape_grpo/config/task/my_task.yaml").is_file()
+    for group in ("task", "scale"):
+        assert (clone / f"recipe/shape_grpo/config/{group}/my_task.yaml").is_file()
     assert (clone / "my_task/policy/model.safetensors").is_file()
 
 
@@ -87,9 +88,9 @@ def test_the_new_task_trains_in_one_process(clone):
 def test_the_configuration_is_that_of_the_prompts(tmp_path, monkeypatch):
     files = new_task("lunch", tmp_path / "here", tmp_path)
     names = {path.name for path in files}
-    assert names == {"prompts.py", "reward.py", "test_lunch.py", "lunch.yaml"}
+    assert names == {"prompts.py", "reward.py", "test_lunch.py", "lunch.yaml"} and len(files) == 5
     assert not any("my_task" in path.read_text() for path in files)
-    config = OmegaConf.load(tmp_path / "lunch.yaml")
+    config = OmegaConf.load(tmp_path / "task/lunch.yaml")
     base = compose_config(["+task=own"])
     assert config.dataset.name == "lunch" and config.dataset.folder == str(tmp_path / "here")
     assert OmegaConf.merge(base, {k: v for k, v in config.items() if k != "defaults"})
@@ -127,7 +128,7 @@ def test_the_template_takes_any_format_that_can_write(name, options, tmp_path):
 def test_each_kind_of_reward_runs_as_it_is_written(asked, vectors, tmp_path):
     """A fixed answer has the score that plain counting gives."""
     new_task("lunch", tmp_path, tmp_path, form="lines", kind=REWARD_KINDS[asked, vectors])
-    own = OmegaConf.load(tmp_path / "lunch.yaml")
+    own = OmegaConf.load(tmp_path / "task/lunch.yaml")
     del own["defaults"]
     settings = OmegaConf.merge(compose_config(["+task=own"]), own)
     options = ShapeGRPOConfig.from_algorithm(settings.algorithm)
@@ -176,7 +177,7 @@ def test_nothing_is_written_over(tmp_path):
 def test_the_name_of_a_task_that_there_is_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit, match=r"movielens\.yaml already exists"):
         main(["new", "movielens", f"--output={tmp_path / 'new'}"])
-    assert (CONFIGS / "movielens.yaml").is_file() and not (tmp_path / "new").exists()
+    assert (CONFIGS / "task/movielens.yaml").is_file() and not (tmp_path / "new").exists()
 
 
 @pytest.fixture

@@ -1,0 +1,182 @@
+"""The prompts of a run's data by the policy's tokenizer, for the dry run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from shape_grpo.explain.reading import encode
+from shape_grpo.rewards.rows import read_rows
+from shape_grpo.verl.chat_template import no_template, tokenizer_name
+from shape_grpo.verl.data import CHECKED, local_paths
+
+SAMPLE = 256
+"""Number of prompts of each key that are measured, at equal distances."""
+_HUB_TIMEOUT = 5
+"""In seconds; an unreachable hub is otherwise asked for more than a minute."""
+_WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_NUMBER = re.compile(rf"\b(\d{{1,2}}|{'|'.join(_WORDS)})\s+(?:[\w-]+\s+){{0,2}}?([a-z]+s)\b", re.I)
+_UNITS = re.compile(
+    r"(?:word|character|letter|sentence|line|token|paragraph|point|star|digit|minute|second|hour|day|"
+    r"week|month|year|time)s",
+    re.I,
+)
+Messages = list[dict[str, Any]]
+
+
+class NotLoaded(Exception):
+    """Error for a tokenizer that cannot be loaded here; the message says why."""
+
+
+def load_tokenizer(config: DictConfig) -> Any:
+    """Load the policy's tokenizer, with the chat template that verl would use.
+
+    Raises:
+        NotLoaded: It is neither in a folder nor in the cache, and the hub does not answer.
+        ValueError: It has no chat template.
+    """
+    # Imported here because the import takes seconds.
+    from transformers import AutoTokenizer
+
+    model, name = config.actor_rollout_ref.model, tokenizer_name(config)
+    options: dict[str, Any] = {"trust_remote_code": bool(model.get("trust_remote_code"))}
+    try:
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=True, **options)
+        except (OSError, ValueError):
+            if Path(name).expanduser().is_dir() or not _hub_answers():
+                raise
+            tokenizer = AutoTokenizer.from_pretrained(name, **options)
+    except Exception as error:
+        raise NotLoaded(f"{name}: {' '.join(str(error).split())[:160]}") from None
+    if model.get("custom_chat_template"):
+        tokenizer.chat_template = model.custom_chat_template
+    if not getattr(tokenizer, "chat_template", None) and hasattr(tokenizer, "backend_tokenizer"):
+        raise ValueError(no_template(name))
+    return tokenizer
+
+
+def _hub_answers() -> bool:
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_HUB_TIMEOUT)
+    except Exception:
+        return False
+    return True
+
+
+def read_prompts(config: DictConfig, key: str) -> list[Messages]:
+    """Return the prompts of ``data.train_files`` or ``val_files`` on this machine."""
+    name = config.data.get("prompt_key", "prompt")
+    rows = (row for path in local_paths(config.data[key]) for row in read_rows(path, [name]))
+    return [row[name] for row, _ in zip(rows, range(CHECKED), strict=False)]
+
+
+def render(config: DictConfig, tokenizer: Any, messages: Messages) -> str:
+    """Return a prompt as the policy reads it.
+
+    Raises:
+        ValueError: The chat template refuses it, or leaves its last message out.
+    """
+    arguments: Any = OmegaConf.to_container(config.data.get("apply_chat_template_kwargs") or {})
+    try:
+        prompt: str = tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=True, **arguments
+        )
+    except Exception as error:
+        raise ValueError(f"the chat template cannot render {messages!r:.200}: {error}") from None
+    last = messages[-1].get("content")
+    if isinstance(last, str) and "".join(last.split()) not in "".join(prompt.split()):
+        raise ValueError(
+            f"the chat template leaves the last message out, of the role {messages[-1]['role']}: "
+            f"{last[:100]!r} became {prompt[-200:]!r}."
+        )
+    return prompt
+
+
+def length_lines(
+    config: DictConfig, tokenizer: Any, prompts: Mapping[str, Sequence[Messages]]
+) -> Iterator[str]:
+    """Yield how long the prompts of each key are, and what verl does with those that are too long.
+
+    Raises:
+        ValueError: All are too long, or fewer than a batch would be left.
+    """
+    limit = config.data.max_prompt_length
+    for key, all_prompts in prompts.items():
+        step = max(1, -(-len(all_prompts) // SAMPLE))
+        lengths = [
+            len(encode(tokenizer, render(config, tokenizer, messages)))
+            for messages in all_prompts[::step]
+        ]
+        longer = sum(length > limit for length in lengths)
+        of = "all" if step == 1 else f"{len(lengths)} of the"
+        measured = (
+            f"data.{key}: {of} {len(all_prompts)} prompts were measured: {min(lengths)} to "
+            f"{max(lengths)} tokens; data.max_prompt_length is {limit}"
+        )
+        if not longer:
+            yield f"{measured}."
+            continue
+        is_left_out = config.data.filter_overlong_prompts
+        does = "leaves them out" if is_left_out else "cuts off their beginning"
+        told = f"{measured}. {longer} of {len(lengths)} are longer, and verl {does}"
+        left = len(lengths) - longer
+        is_too_few = step == 1 and key == "train_files" and left < config.data.train_batch_size
+        if not left or (is_left_out and is_too_few):
+            raise ValueError(
+                f"{told}: write data.max_prompt_length={max(lengths)} or more (a scale may set it)."
+            )
+        yield f"{told}."
+
+
+def candidates_line(config: DictConfig) -> str:
+    """Return how many candidates of a response count, and which setting says so."""
+    block = config.algorithm.shape_grpo
+    allowed = block.max_candidates
+    if allowed is None:
+        return "All candidates of a response count, up to 64 (algorithm.shape_grpo.max_candidates)."
+    typed = "dataset" in config and config.dataset.candidates == allowed
+    where = "dataset.candidates" if typed else "algorithm.shape_grpo.max_candidates"
+    return (
+        f"{allowed} candidates of a response count ({where}={allowed}); the prompts must ask for "
+        "as many."
+    )
+
+
+def asked_for_line(prompts: Sequence[Messages], count: int) -> str | None:
+    """Return a hint if the prompts seem to ask for another number of candidates; else None.
+
+    It is a guess: a number of things ("4 dishes", "four short titles") that all prompts name.
+    """
+    texts = [
+        " ".join(str(message.get("content")) for message in messages)
+        for messages in prompts[:SAMPLE]
+    ]
+    named = [
+        {(_value(number), noun.lower()) for number, noun in _NUMBER.findall(text)} for text in texts
+    ]
+    common = set.intersection(*named) if named else set()
+    if any(number == count for number, _ in common):
+        return None
+    others = sorted(
+        f"{number} {noun}" for number, noun in common if number > 1 and not _UNITS.fullmatch(noun)
+    )
+    if not others:
+        return None
+    return (
+        f"All prompts name {', '.join(others)}, and none names {count}. If that is the number of "
+        "candidates, write it as dataset.candidates."
+    )
+
+
+def _value(number: str) -> int:
+    return int(number) if number.isdecimal() else _WORDS.index(number.lower()) + 1

@@ -1,0 +1,253 @@
+"""Checks of the rows of a run's data, before Ray starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig
+
+from shape_grpo.registry import closest, did_you_mean
+from shape_grpo.verl.chat_template import read_chat_template
+
+CHECKED = 100_000
+"""Number of rows of a file that are checked, which takes about a second."""
+ROLES = ("system", "user", "assistant", "tool", "developer")
+_OTHER_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
+_MANAGERS = ("multi_candidate", "naive", "dapo", "gdpo", "remote")
+"""Reward managers that read ``data_source`` and ``reward_model`` of every row."""
+Check = Callable[[Any], str | None]
+"""Returns what is wrong with a row's value and what to write; None if it is right."""
+
+
+@dataclass
+class _File:
+    """A file of the data.
+
+    Attributes:
+        where: The key that names it, and its path.
+        rows: Number of its rows.
+        checked: Number of rows that were checked.
+        without_truth: Number of those whose ``ground_truth`` is null.
+        faults: Sentences about rows that verl or a reward function could not use.
+    """
+
+    where: str
+    rows: int = 0
+    checked: int = 0
+    without_truth: int = 0
+    faults: list[str] = field(default_factory=list)
+
+
+def as_list(files: ListConfig | str | None) -> list[str]:
+    """Return the files of a key, which may name one or several."""
+    named = files if isinstance(files, ListConfig) else [files]
+    return [str(path) for path in named if path is not None]
+
+
+def local_paths(files: ListConfig | str | None) -> list[Path]:
+    """Return the paths on this machine's file system, without hdfs:// and the like."""
+    return [Path(path).expanduser() for path in as_list(files) if "://" not in path]
+
+
+def wrong_data(config: DictConfig) -> Iterator[str]:
+    """Yield one sentence per fault of a run's data, whose files must exist.
+
+    A custom dataset class (``data.custom_cls``) reads them in its own way: they are not checked.
+    """
+    if config.data.custom_cls.path:
+        return
+    checks = _checks(config)
+    files = {
+        key: [_read(f"data.{key}: {path}", path, checks) for path in local_paths(config.data[key])]
+        for key in ("train_files", "val_files")
+    }
+    both = [file for of_key in files.values() for file in of_key]
+    faults = [fault for file in both for fault in file.faults]
+    # A task without reference answers has none in any row.
+    if any(file.without_truth < file.checked for file in both):
+        faults += [
+            f"{file.where}: reward_model.ground_truth is null in {file.without_truth} of "
+            f'{file.checked} rows, and other rows have one. Write it, or "" where there is none.'
+            for file in both
+            if file.without_truth
+        ]
+    yield from faults
+    if not faults and len(files["train_files"]) == len(as_list(config.data.train_files)):
+        yield from _too_few_rows(config, sum(file.rows for file in files["train_files"]))
+
+
+def _checks(config: DictConfig) -> dict[str, Check]:
+    """Return the columns that a run reads, each with its check."""
+    template, name = read_chat_template(config), config.data.get("prompt_key", "prompt")
+
+    def prompt(value: Any) -> str | None:
+        return _wrong_prompt(value, name) or _wrong_role(value, template)
+
+    checks: dict[str, Check] = {name: prompt, "extra_info": _wrong_extra_info}
+    if config.reward.reward_manager.name in _MANAGERS:
+        checks |= {"data_source": _wrong_data_source, "reward_model": _wrong_reward_model}
+    return checks
+
+
+def _read(where: str, path: Path, checks: Mapping[str, Check]) -> _File:
+    from shape_grpo.rewards.rows import SUFFIXES, read_row, read_rows
+
+    file = _File(where)
+    if path.suffix not in SUFFIXES:
+        file.faults = [f"{where}: verl reads files that end in {', '.join(SUFFIXES)}."]
+        return file
+    columns: set[str] = set()
+    faults: dict[str, list[int]] = {}
+    try:
+        rows = read_rows(path, [*checks])
+        for number, row in enumerate(islice(rows, CHECKED)):
+            file.checked += 1
+            columns |= row.keys()
+            for name, check in checks.items():
+                if fault := check(row.get(name)):
+                    faults.setdefault(fault, []).append(number)
+            reward_model = row.get("reward_model")
+            file.without_truth += (
+                isinstance(reward_model, dict) and reward_model.get("ground_truth", "") is None
+            )
+        file.rows = file.checked + _further(path, rows)
+        missing = [name for name in checks if name not in columns and name != "extra_info"]
+        # Read again, as only the columns of the checks were read.
+        first = read_row(path, 0) if missing and file.rows else {}
+    except (OSError, ValueError) as error:
+        kind = path.suffix.removeprefix(".")
+        file.faults = [f"{where} cannot be read as {kind} ({error})."]
+        return file
+    if not file.rows:
+        file.faults = [f"{where} has no rows. Prepare the data again, or leave the file out."]
+        return file
+    file.faults = [f"{where} {_no_column(name, first)}" for name in missing] or [
+        f"{where}, {_rows(numbers, file.checked)}: {fault}" for fault, numbers in faults.items()
+    ]
+    return file
+
+
+def _further(path: Path, rows: Iterator[Any]) -> int:
+    """Return the number of rows after those that were read."""
+    if path.suffix != ".parquet":
+        return sum(1 for _ in rows)
+    from pyarrow.parquet import read_metadata
+
+    return max(int(read_metadata(path).num_rows) - CHECKED, 0)
+
+
+def _rows(numbers: list[int], total: int) -> str:
+    if len(numbers) == total:
+        return "every row"
+    return f"row {numbers[0]}" + (f" and {len(numbers) - 1} more" if len(numbers) > 1 else "")
+
+
+def _no_column(name: str, first: Mapping[str, Any]) -> str:
+    """Return the message for a missing column, by a file's first row."""
+    has = f"has no column {name}; it has: {', '.join(first)}."
+    if name == "data_source":
+        return f"{has} Write the name of your task into it, the same for all of its rows."
+    if name == "reward_model":
+        return f"{has} {_REWARD_MODEL}"
+    chats = [other for other, value in first.items() if _wrong_prompt(value, other) is None]
+    texts = [k for k, value in first.items() if isinstance(value, str) and k != "data_source"]
+    if other := next(iter(chats), None):
+        return f"{has} Write data.prompt_key={other}."
+    return f"{has}{did_you_mean(name, first)} {_chat(name, next(iter(texts), 'question'))}"
+
+
+_REWARD_MODEL = 'Write {"style": "rule", "ground_truth": ANSWER} per row.'
+
+
+def _chat(name: str, text: str) -> str:
+    return (
+        f'Write one list of chat messages per row: data["{name}"] = [[{{"role": "user", '
+        f'"content": text}}] for text in data["{text}"]].'
+    )
+
+
+def _wrong_prompt(prompt: Any, name: str) -> str | None:
+    if prompt is None:
+        return f"{name} is null. {_chat(name, 'question')}"
+    if isinstance(prompt, str):
+        if prompt.lstrip().startswith("[{"):
+            return f"{name} is the text of a list. Write the list itself, json.loads({name})."
+        return f"{name} is text, whose characters verl would take for messages. {_chat(name, name)}"
+    if not isinstance(prompt, list):
+        is_one = isinstance(prompt, dict) and "role" in prompt
+        what = "one message" if is_one else type(prompt).__name__
+        return f"{name} is {what}, and no list. {_chat(name, 'question')}"
+    if not prompt:
+        return f"{name} has no messages. {_chat(name, 'question')}"
+    for message in prompt:
+        if not isinstance(message, dict):
+            return f"{name} is a list of {type(message).__name__}. {_chat(name, 'question')}"
+        if not isinstance(message.get("role"), str):
+            return (
+                f"{name} has a message without role and content, which has: {', '.join(message)}. "
+                'Write {"role": "user", "content": TEXT}.'
+            )
+        content = message.get("content")
+        if not isinstance(content, str | list) and not message.get("tool_calls"):
+            return f"{name} has a message whose content is {type(content).__name__}. Write text."
+    asked = [message for message in prompt if message["role"] not in ("system", "developer")]
+    if not any(_has_text(message.get("content")) for message in asked or prompt):
+        return f"{name} is blank: no message has any text. Write it, or leave the row out."
+    return None
+
+
+def _has_text(content: Any) -> bool:
+    return bool(content.strip() if isinstance(content, str) else content)
+
+
+def _wrong_role(prompt: list[dict[str, Any]], template: str | None) -> str | None:
+    """Return what is wrong with roles that the chat template, if it is known, would leave out."""
+    for role in {message["role"] for message in prompt}.difference(ROLES):
+        quoted = [f"{quote}{role}{quote}" for quote in "'\""]
+        if template and any(each in template for each in quoted):
+            continue
+        correct = _OTHER_ROLES.get(role.lower()) or closest(role.lower(), ROLES, cutoff=0.8)
+        if correct:
+            return f"a message has the role {role}, which chat templates call {correct}."
+        if template and any(each in template for each in ("'user'", '"user"')):
+            return (
+                f"a message has the role {role}, which is not in the policy's chat template. "
+                f"Write one of {', '.join(ROLES)}."
+            )
+    return None
+
+
+def _wrong_data_source(value: Any) -> str | None:
+    return "data_source is null. Write the name of your task." if value is None else None
+
+
+def _wrong_reward_model(value: Any) -> str | None:
+    if isinstance(value, dict):
+        if "ground_truth" in value:
+            return None
+        close = did_you_mean("ground_truth", value)
+        return f"reward_model has no ground_truth; it has: {', '.join(value)}.{close}"
+    what = "null" if value is None else f"{type(value).__name__}, and no dict"
+    return f"reward_model is {what}. {_REWARD_MODEL}"
+
+
+def _wrong_extra_info(value: Any) -> str | None:
+    if value is None or isinstance(value, dict):
+        return None
+    return f"extra_info is {type(value).__name__}. Write a dict, or leave the column out."
+
+
+def _too_few_rows(config: DictConfig, rows: int) -> Iterator[str]:
+    """Yield a sentence if a batch exceeds the data; verl would raise ``ZeroDivisionError`` late."""
+    limit, batch_size = config.data.get("train_max_samples", -1), config.data.train_batch_size
+    used = min(rows, limit) if limit > 0 else rows
+    if used < batch_size:
+        limited = f", of which data.train_max_samples={limit} are used" if used < rows else ""
+        yield (
+            f"data.train_batch_size={batch_size}, but data.train_files has {rows} rows{limited}: "
+            f"write {used} or less, or prepare more rows."
+        )

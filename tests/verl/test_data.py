@@ -1,0 +1,240 @@
+"""Rows that verl or a reward function could not use are found before Ray starts."""
+
+import json
+
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+
+from shape_grpo.rewards import read_row
+from shape_grpo.verl.data import wrong_data
+
+CHAT = [{"role": "user", "content": "Suggest 3 slogans."}]
+ROW = {
+    "data_source": "slogans",
+    "prompt": CHAT,
+    "reward_model": {"style": "rule", "ground_truth": "fresh"},
+    "extra_info": {"shop": "a bakery"},
+}
+QWEN = "{% if message.role == 'user' or message.role == 'assistant' %}{{ message.content }}"
+
+
+def without(name):
+    return {key: value for key, value in ROW.items() if key != name}
+
+
+def said(role, content):
+    return {"prompt": [{"role": role, "content": content}]}
+
+
+@pytest.fixture
+def faults_of(tmp_path):
+    """faults_of(training rows, validation rows, suffix, **keys) -> what is wrong with them."""
+
+    def check(train, val=(ROW,), suffix="parquet", **keys):
+        paths = {}
+        for name, rows in (("train", list(train)), ("val", list(val))):
+            paths[name] = str(tmp_path / f"{name}.{suffix}")
+            if suffix == "parquet":
+                frame = pd.DataFrame(rows or [ROW])
+                frame.iloc[: len(rows)].to_parquet(paths[name])
+            else:
+                lines = "\n".join(map(json.dumps, rows))
+                with open(paths[name], "w") as file:
+                    file.write(lines if suffix == "jsonl" else json.dumps(rows, indent=1))
+        config = OmegaConf.create(
+            {
+                "data": {
+                    "train_files": paths["train"],
+                    "val_files": [paths["val"]],
+                    "train_batch_size": 1,
+                    "prompt_key": "prompt",
+                    "custom_cls": {"path": None},
+                },
+                "reward": {"reward_manager": {"name": "multi_candidate"}},
+                "actor_rollout_ref": {"model": {"path": "Qwen/Qwen3-8B"}},
+            }
+        )
+        for key, value in keys.items():
+            OmegaConf.update(config, key.replace("__", "."), value, force_add=True)
+        return list(wrong_data(config))
+
+    return check
+
+
+WRONG = {
+    # a row, or its changes; what the message must say
+    "a prompt that is text": (
+        {"prompt": "Suggest 3."},
+        r'prompt is text, .* data\["prompt"\] = \[\[\{"role": "user", "content": text\}\] for',
+    ),
+    "a list of messages as text": ({"prompt": json.dumps(CHAT)}, r"json\.loads\(prompt\)"),
+    "one message": ({"prompt": CHAT[0]}, "prompt is one message, and no list"),
+    "a number": ({"prompt": 3}, "prompt is int, and no list"),
+    "no messages": ({"prompt": []}, "prompt has no messages"),
+    "null": ({"prompt": None}, "prompt is null"),
+    "texts for messages": ({"prompt": ["Suggest 3."]}, "prompt is a list of str"),
+    "messages in another form": (
+        {"prompt": [{"from": "human", "value": "Suggest 3."}]},
+        r'has: from, value\. Write \{"role": "user"',
+    ),
+    "a message without content": (said("user", None), "content is NoneType. Write text"),
+    "a blank prompt": (said("user", " \n"), "prompt is blank: no message has any text"),
+    "a blank question after a system prompt": (
+        {"prompt": [{"role": "system", "content": "Be brief."}, *said("user", "")["prompt"]]},
+        "prompt is blank",
+    ),
+    "the roles of another form": (said("human", "Hi"), "role human, .* call user"),
+    "a role in capitals": (said("User", "Hi"), "role User, .* call user"),
+    "a misspelt role": (said("asistant", "Hi"), "role asistant, .* call assistant"),
+    "a null data source": ({"data_source": None}, "data_source is null. Write the name"),
+    "a null reward model": ({"reward_model": None}, "reward_model is null. Write {"),
+    "a reward model that is text": ({"reward_model": "fresh"}, "reward_model is str, and no dict"),
+    "a reward model without the truth": (
+        {"reward_model": {"style": "rule", "groundtruth": "fresh"}},
+        r"no ground_truth; it has: style, groundtruth\. Did you mean groundtruth\?",
+    ),
+    "further information that is text": ({"extra_info": "{}"}, "extra_info is str. Write a dict"),
+}
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "json", "jsonl"])
+@pytest.mark.parametrize(("change", "says"), WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_wrong_row_is_named(faults_of, change, says, suffix, split):
+    rows = {"train": [ROW] * 2, "val": [ROW] * 2, split: [{**ROW, **change}] * 2}
+    (fault,) = faults_of(rows["train"], rows["val"], suffix)
+    assert fault.startswith(f"data.{split}_files: ") and "every row" in fault
+    assert pd.Series([fault]).str.contains(says, regex=True).all(), fault
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("prompt", "has no column prompt; it has: data_source, .* Write one list of chat messages"),
+        ("data_source", "has no column data_source; .* Write the name of your task"),
+        ("reward_model", 'has no column reward_model; .* Write {"style": "rule"'),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+def test_a_missing_column_is_named(faults_of, name, says, suffix):
+    (fault,) = faults_of([without(name)], suffix=suffix)
+    assert pd.Series([fault]).str.contains(says, regex=True).all(), fault
+
+
+def test_a_prompt_of_another_name_is_found(faults_of):
+    rows = [{**without("prompt"), "messages": CHAT}]
+    (fault,) = faults_of(rows)
+    assert "Write data.prompt_key=messages." in fault
+    assert faults_of(rows, rows, data__prompt_key="messages") == []
+    (fault,) = faults_of([{**without("prompt"), "question": "Suggest 3."}])
+    assert '[[{"role": "user", "content": text}] for text in data["question"]]' in fault
+
+
+def test_few_wrong_rows_among_many_are_counted(faults_of):
+    rows = [ROW] * 20
+    rows[7], rows[11] = {**ROW, "prompt": None}, {**ROW, "prompt": None}
+    (fault,) = faults_of(rows)
+    assert "train.parquet, row 7 and 1 more: prompt is null" in fault
+    mixed = [ROW, {**ROW, "prompt": "Suggest 3."}]  # Which datasets reads as they are.
+    (fault,) = faults_of(mixed, suffix="jsonl")
+    assert "train.jsonl, row 1: prompt is text" in fault
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "json", "jsonl"])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_no_rows_are_said_to_be_missing(faults_of, suffix, split):
+    rows = {"train": [ROW], "val": [ROW], split: []}
+    (fault,) = faults_of(rows["train"], rows["val"], suffix)
+    assert fault.startswith(f"data.{split}_files") and "has no rows. Prepare the data" in fault
+    assert "0 or less" not in fault
+
+
+def test_a_truth_is_in_all_rows_or_in_none(faults_of):
+    null = {**ROW, "reward_model": {"style": "rule", "ground_truth": None}}
+    assert faults_of([null, null], [null]) == []
+    (fault,) = faults_of([ROW, null, ROW], [ROW])
+    assert "ground_truth is null in 1 of 3 rows, and other rows have one" in fault
+    (fault,) = faults_of([ROW], [null])
+    assert fault.startswith("data.val_files") and "null in 1 of 1 rows" in fault
+
+
+RIGHT = {
+    "as verl has them": {},
+    "a system prompt": {"prompt": [{"role": "system", "content": ""}, *CHAT]},
+    "a system prompt alone": {"prompt": [{"role": "system", "content": "Suggest 3."}]},
+    "an earlier call of a tool": {
+        "prompt": [*CHAT, {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]
+    },
+    "an image": {"prompt": [{"role": "user", "content": [{"type": "image", "image": "x.png"}]}]},
+    "a role that this package does not know": {"prompt": [{"role": "critic", "content": "Hi"}]},
+    "a truth that is a number": {"reward_model": {"ground_truth": 3}},
+    "no further information": {"extra_info": None},
+}
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "json", "jsonl"])
+@pytest.mark.parametrize("change", RIGHT.values(), ids=RIGHT)
+def test_right_rows_pass(faults_of, change, suffix):
+    rows = [{**ROW, **change}] * 2
+    assert faults_of(rows, rows, suffix) == []
+
+
+def test_roles_are_those_of_the_chat_template(faults_of):
+    row = {**ROW, **said("critic", "Hi")}
+    template = {"actor_rollout_ref__model__custom_chat_template": QWEN}
+    (fault,) = faults_of([row], **template)
+    assert "role critic, which is not in the policy's chat template" in fault
+    template = {key: text + " message.role == 'critic'" for key, text in template.items()}
+    assert faults_of([row], **template) == []
+    any_role = {"actor_rollout_ref__model__custom_chat_template": "{{ message.role }}"}
+    assert faults_of([row], **any_role) == []
+
+
+def test_what_another_class_or_manager_reads_is_not_checked(faults_of):
+    wrong = [{"question": "Suggest 3."}]
+    assert faults_of(wrong, wrong, data__custom_cls__path="mine.py") == []
+    own = [{"prompt": CHAT}]
+    assert faults_of(own, own, reward__reward_manager__name="mine") == []
+    assert len(faults_of(own, own, reward__reward_manager__name="naive")) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("a.parquet", "text", "cannot be read as parquet"),
+        ("a.jsonl", '{"prompt": [}\n', "cannot be read as jsonl"),
+        ("a.jsonl", "3\n", "row 1 is no object but 3"),
+        ("a.csv", "prompt\nHi\n", "verl reads files that end in .parquet, .json, .jsonl"),
+    ],
+)
+def test_files_of_another_kind_are_refused(faults_of, tmp_path, name, text, says):
+    (tmp_path / name).write_text(text)
+    (fault,) = faults_of([ROW], data__train_files=str(tmp_path / name))
+    assert says in fault
+
+
+def test_batches_of_jsons_rows_are_counted_too(faults_of):
+    (fault,) = faults_of([ROW] * 3, suffix="json", data__train_batch_size=4)
+    assert "data.train_files has 3 rows: write 3 or less" in fault
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("\ufeff{}\n{}\n", 2),
+        ("\n{}\n\n{}\n", 2),
+        ('{\n "a": 1\n}', 1),
+        ("[{}, {}]", 2),
+        ('{"a": "\u2028"}\n{}', 2),
+    ],
+)
+def test_json_is_read_as_datasets_reads_it(tmp_path, text, count):
+    from shape_grpo.rewards.rows import read_rows
+
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    assert len(list(read_rows(path))) == count
+    assert read_row(path, count - 1) is not None
+    with pytest.raises(ValueError, match=f"no row {count}"):
+        read_row(path, count)
