@@ -133,11 +133,11 @@ def test_on_error_raise_ends_the_run_with_the_traceback(overrides, tmp_path, mon
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     strict = [*overrides, FLAKY_REWARD, "algorithm.shape_grpo.on_error=raise"]
     with pytest.raises(TrainingFailed, match="the judge is out of order"):
-        launch("strict", strict, tmp_path / "run", steps=1, console=Console(quiet=True))
+        launch("strict", strict, tmp_path / "run", console=Console(quiet=True))
 
 
 def test_a_configuration_error_ends_before_ray_starts(overrides, tmp_path):
     wrong = [*overrides, "algorithm.shape_grpo.allocator=shapely"]
     with pytest.raises(TrainingFailed, match="Did you mean shapley"):
-        launch("wrong", wrong, tmp_path / "run", steps=1, console=Console(quiet=True))
+        launch("wrong", wrong, tmp_path / "run", console=Console(quiet=True))
     assert "Started a local Ray instance" not in (tmp_path / "run/train.log").read_text()

@@ -13,23 +13,25 @@ also calls the reward function, once, with the first row of the data and a made-
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core import config_store
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from recipe.shape_grpo.common.files import read_stamp
 from recipe.shape_grpo.common.methods import CONFIG
+from recipe.shape_grpo.common.overrides import override, quoted
 from recipe.shape_grpo.runs.try_conversation import conversation_lines, scale_line
 from shape_grpo.registry import closest
 from shape_grpo.verl import cpu
@@ -49,13 +51,13 @@ def compose_config(overrides: list[str]) -> DictConfig:
     """
     store_configs(config_store)
     # A folder, because Hydra would import a package, and verl takes seconds to import.
-    searchpath = f"hydra.searchpath=['file://{config_folder()}']"
+    searchpath = f"hydra.searchpath=[{quoted(f'file://{config_folder()}')}]"
     try:
         with initialize_config_dir(str(CONFIG), version_base=None):
             try:
                 config = compose("shape_grpo_trainer", overrides=[searchpath, *overrides])
             except HydraException as error:
-                groups = [override for override in overrides if re.match(r"\+\w+=", override)]
+                groups = [text for text in overrides if re.match(r"\+\w+=", text)]
                 whole = compose("shape_grpo_trainer", overrides=[searchpath, *groups])
                 raise ValueError(_what_is_wrong(error, whole)) from None
         OmegaConf.resolve(config)
@@ -69,6 +71,10 @@ def _what_is_wrong(error: Exception, whole: DictConfig | None = None) -> str:
 
     Hydra itself advises a + before the key, which would add a key that nothing reads.
     """
+    if isinstance(error, OverrideParseException) and "=" in error.override:
+        key, _, value = error.override.partition("=")
+        advice = shlex.quote(override(key, value))
+        return f"{error.override}: Hydra cannot read this value. If it is text, write {advice}"
     misspelt = re.match(r"Could not override '(.+)'", str(error))
     if misspelt and whole is not None:
         where, _, name = misspelt[1].rpartition(".")
@@ -154,16 +160,21 @@ def _check_candidates(dataset: DictConfig) -> None:
             )
 
 
-def main(overrides: list[str]) -> None:
+def main(overrides: list[str], command: Sequence[str] | None = None) -> None:
     """Print the command, check its configuration, and try the reward function.
 
     Exits with 1 if the run would not start or its rewards would fail.
+
+    Args:
+        overrides: Overrides of `main_shape_grpo`.
+        command: Command to print; None: that of `main_shape_grpo`.
     """
     if {"-h", "--help"} & set(overrides):
         print(__doc__)
         return
-    command = ["python", "-m", "recipe.shape_grpo.main_shape_grpo", *overrides]
-    print(" \\\n    ".join([shlex.join(command[:3]), *(shlex.quote(o) for o in overrides)]))
+    command = command or ["python", "-m", "recipe.shape_grpo.main_shape_grpo", *overrides]
+    start = [*itertools.takewhile(lambda word: "=" not in word, command)]
+    print(" \\\n    ".join([shlex.join(start), *map(shlex.quote, command[len(start) :])]))
     try:
         config = compose_config(overrides)
         choose_platform(config)
@@ -171,7 +182,7 @@ def main(overrides: list[str]) -> None:
     except ValueError as error:
         sys.exit(f"Configuration error: {error}")
     print("The configuration is valid.")
-    unscaled = [override for override in overrides if not override.startswith("+scale=")]
+    unscaled = [text for text in overrides if not text.startswith("+scale=")]
     if len(unscaled) < len(overrides) and (line := scale_line(config, compose_config(unscaled))):
         print(line)
     problems = list(missing_files(config))
