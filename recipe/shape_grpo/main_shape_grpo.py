@@ -2,8 +2,8 @@
 
     python -m recipe.shape_grpo.main_shape_grpo +task=netflix +method=shape_grpo ...
 
-It prints all that verl prints, for launchers and ``ray job submit``. ``recipe.shape_grpo.runs`` starts
-it for one quiet run. verl's own entry point takes the same flags after two more (README.md).
+It prints all that verl prints, for launchers and ``ray job submit``. ``recipe.shape_grpo.runs``
+starts it for one quiet run. verl's own entry point takes the same flags after two more (README.md).
 """
 
 import os

@@ -174,6 +174,7 @@ def test_existing_environment_variables_stay():
 
 
 RAY = {"num_cpus": 8, "num_gpus": 1, "include_dashboard": False}
+CLUSTER = RAY | {"num_cpus": None, "num_gpus": None}
 
 
 @pytest.mark.parametrize(
@@ -184,12 +185,12 @@ RAY = {"num_cpus": 8, "num_gpus": 1, "include_dashboard": False}
         (RAY, {"RAY_ADDRESS": "local"}, RAY | {"address": "local"}),
         (RAY | {"address": "local"}, {"RAY_ADDRESS": "host:1"}, RAY | {"address": "local"}),
         # A cluster that the user names keeps its own resources.
-        (RAY, {"RAY_ADDRESS": "host:1"}, RAY | {"num_cpus": None, "num_gpus": None}),
-        (RAY | {"address": "auto"}, {}, RAY | {"num_cpus": None, "num_gpus": None, "address": "auto"}),
+        (RAY, {"RAY_ADDRESS": "host:1"}, CLUSTER),
+        (RAY | {"address": "auto"}, {}, CLUSTER | {"address": "auto"}),
         # Who leaves the resources out joins the machine's cluster, as Ray does.
         ({"num_cpus": None}, {}, {"num_cpus": None}),
     ],
-)  # fmt: skip
+)
 def test_a_run_on_the_cpu_has_a_ray_of_its_own(given, environment, expected):
     config = OmegaConf.create({"trainer": {"device": "cpu"}, "ray_kwargs": {"ray_init": given}})
     OmegaConf.set_struct(config, True)

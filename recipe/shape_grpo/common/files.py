@@ -56,7 +56,9 @@ def read_stamp(folder: Path, name: str = STAMP) -> dict[str, Any] | None:
     except ValueError:
         settings = None
     if not isinstance(settings, dict):
-        raise ValueError(f"{stamp} is not a JSON object: remove the file, and run the command again")
+        raise ValueError(
+            f"{stamp} is not a JSON object: remove the file, and run the command again"
+        )
     return settings
 
 

@@ -1,6 +1,6 @@
 """Train by a method in one command: quiet, with progress, a folder and a closing table.
 
-    python -m recipe.shape_grpo.runs METHOD FOLDER [--dry-run] [--verbose] [overrides]
+python -m recipe.shape_grpo.runs METHOD FOLDER [--dry-run] [--verbose] [overrides]
 """
 
 import shlex

@@ -27,9 +27,9 @@ from recipe.shape_grpo.common.run_folder import (
     end_run,
 )
 from recipe.shape_grpo.runs.check import check_run, compose_config
+from recipe.shape_grpo.runs.identity import RunIdentity
 from recipe.shape_grpo.runs.processes import SHARED_MEMORY, WholeSession
 from recipe.shape_grpo.runs.progress import show_progress
-from recipe.shape_grpo.runs.identity import RunIdentity
 from shape_grpo.verl.cpu import set_environment
 
 STARTING = {
@@ -221,7 +221,8 @@ def launch(
             if verbose:
                 process.wait()
             else:
-                show_progress(process, run, name, STARTING.get(device, STARTING["cuda"]), steps, console)
+                starting = STARTING.get(device, STARTING["cuda"])
+                show_progress(process, run, name, starting, steps, console)
     if process.returncode != 0:
         tail = _end_of_log(run / LOG, start)
         if disks := full_disks(tail, run, Path(tempfile.gettempdir()), SHARED_MEMORY):

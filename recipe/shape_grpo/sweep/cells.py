@@ -197,7 +197,5 @@ def preparations(sweep: Sweep, output: Path) -> Iterator[tuple[str, ...]]:
         data = data_folder(output, task, k)
         for words in sweep.prepare.get(task, []):
             # Split first: the folder's name may hold spaces.
-            room, *options = (
-                word.format(data=data, candidates=k) for word in shlex.split(words)
-            )
+            room, *options = (word.format(data=data, candidates=k) for word in shlex.split(words))
             yield ("-m", f"recipe.shape_grpo.{room}", *options)

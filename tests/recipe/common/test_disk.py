@@ -35,7 +35,9 @@ def free(monkeypatch):
         # torch, safetensors
         RuntimeError("basic_ios::clear: iostream error"),
         RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed"),
-        type("SafetensorError", (Exception,), {})("I/O error: No space left on device (os error 28)"),
+        type("SafetensorError", (Exception,), {})(
+            "I/O error: No space left on device (os error 28)"
+        ),
     ],
     ids=lambda error: type(error).__name__,
 )

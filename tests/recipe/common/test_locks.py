@@ -50,7 +50,9 @@ def locks_now(folder):
 
 def test_the_second_run_is_refused_and_the_first_one_named(hold, tmp_path):
     holder = hold(tmp_path, 0)
-    with pytest.raises(ValueError, match=rf"{tmp_path} is in use .*process {holder.pid}") as refused:
+    with pytest.raises(
+        ValueError, match=rf"{tmp_path} is in use .*process {holder.pid}"
+    ) as refused:
         locks_now(tmp_path)
     assert f"write another folder, or end that run first (kill {holder.pid})" in str(refused.value)
 

@@ -10,7 +10,7 @@ from recipe.shape_grpo.common.overrides import is_override, key_of, override
 TEXTS = [
     "/tmp/mein Ordner ü/run",  # a space and an umlaut
     "/tmp/日本/run",
-    "/tmp/it's/\"here\"",
+    '/tmp/it\'s/"here"',
     "/tmp/a=b,c",
     "/tmp/{a}[b](c)",
     "/tmp/$HOME/%d",
@@ -72,6 +72,8 @@ def test_words_that_can_only_be_overrides(text):
     assert is_override(text)
 
 
-@pytest.mark.parametrize("text", ["praise", "out/run", "out/lr=3", "./a=b", "/tmp/a=b", "ü/a=b", "."])
+@pytest.mark.parametrize(
+    "text", ["praise", "out/run", "out/lr=3", "./a=b", "/tmp/a=b", "ü/a=b", "."]
+)
 def test_words_that_may_be_folders(text):
     assert not is_override(text)

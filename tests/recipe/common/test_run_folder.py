@@ -38,7 +38,15 @@ def test_numbers_are_numbers(value):
 
 @pytest.mark.parametrize(
     "line",
-    ["[1]", "3", "{}", '{"step": null, "data": {}}', '{"step": 1}', '{"step": 1, "data": 3}', '{"s'],
+    [
+        "[1]",
+        "3",
+        "{}",
+        '{"step": null, "data": {}}',
+        '{"step": 1}',
+        '{"step": 1, "data": 3}',
+        '{"s',
+    ],
 )
 def test_a_line_of_another_form_is_named(tmp_path, line):
     write_metrics(tmp_path, 1, {"a": 1.0})

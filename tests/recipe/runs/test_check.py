@@ -2,8 +2,8 @@
 
 import copy
 import os
-import shlex
 import re
+import shlex
 import subprocess
 import warnings
 from pathlib import Path

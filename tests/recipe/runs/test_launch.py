@@ -46,7 +46,13 @@ def started(monkeypatch):
 
 
 def train(task, *more, method="shape_grpo"):
-    overrides = ["+backend=cpu", "+task=movielens", "+scale=quickstart", f"dataset.folder={task}", *more]
+    overrides = [
+        "+backend=cpu",
+        "+task=movielens",
+        "+scale=quickstart",
+        f"dataset.folder={task}",
+        *more,
+    ]
     launch.train(method, overrides, task.parent / "run", console=QUIET)
 
 

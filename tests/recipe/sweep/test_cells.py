@@ -74,7 +74,9 @@ def test_a_folder_of_any_name_reaches_hydra_and_the_rooms(small, composed):
 
 @pytest.fixture
 def composed(tmp_path):
-    (tmp_path / "small.yaml").write_text("dataset: {folder: a}\nactor_rollout_ref: {model: {path: a}}")
+    (tmp_path / "small.yaml").write_text(
+        "dataset: {folder: a}\nactor_rollout_ref: {model: {path: a}}"
+    )
 
     def compose_back(override):
         with initialize_config_dir(str(tmp_path), version_base=None):
