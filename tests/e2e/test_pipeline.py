@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from recipe.shape_grpo.common.run_folder import read_metrics
 from recipe.shape_grpo.evaluate.checkpoint import export
 from recipe.shape_grpo.runs.launch import TrainingFailed, launch
+from tests.docs.documented_metrics import undocumented
 from tests.e2e.plain_loops import check_advantages, check_weights, read_updates
 
 pytestmark = pytest.mark.e2e
@@ -46,6 +47,7 @@ def updates(spied_run):
 def test_every_step_is_logged_with_our_metrics_beside_verls(spied_run):
     metrics = read_metrics(spied_run[0])
     assert sorted(metrics) == [0, 1, 2, 3]
+    assert undocumented({name for data in metrics.values() for name in data}) == []
     for step in (1, 2, 3):
         assert metrics[step]["shape_grpo/num_candidates"] > 0
         assert math.isfinite(metrics[step]["actor/grad_norm"])
