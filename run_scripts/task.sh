@@ -14,13 +14,16 @@ usage() {
     echo "Candidates per response: dataset.candidates=5; prepare the data with --candidates 5 first."
 }
 
-dry_run=
+# override KEY TEXT: prints a Hydra override of any text.
+override() {
+    printf "%s='%s'" "$1" "${2//\'/\\\'}"
+}
+
 options=()
 arguments=()
 for argument in "$@"; do
     case $argument in
-        --dry-run) dry_run=1 ;;
-        --verbose) options+=(--verbose) ;;
+        --dry-run | --verbose) options+=("$argument") ;;
         -h | --help)
             usage
             exit
@@ -35,19 +38,13 @@ if [ ! -f "shape_grpo/methods/$METHOD.yaml" ]; then
 fi
 
 overrides=("+task=$TASK")
-[ -z "$dry_run" ] || overrides+=("+method=$METHOD")
 if [ -n "${CPU:-}" ]; then
     source run_scripts/environment.sh
-    overrides+=(+scale=tiny)
-    options+=(--backend cpu)
-    [ -z "$dry_run" ] || overrides+=(+backend=cpu)
+    overrides+=(+backend=cpu +scale=tiny)
 fi
-[ -z "${MODEL:-}" ] || overrides+=("actor_rollout_ref.model.path=$MODEL")
+[ -z "${MODEL:-}" ] || overrides+=("$(override actor_rollout_ref.model.path "$MODEL")")
 [ -z "${N_GPUS:-}" ] || overrides+=("trainer.n_gpus_per_node=$N_GPUS")
 [ -z "${NNODES:-}" ] || overrides+=("trainer.nnodes=$NNODES")
 overrides+=("${arguments[@]:1}")
-if [ -n "$dry_run" ]; then
-    exec "${PYTHON:-python}" -m recipe.shape_grpo.runs.check "${overrides[@]}"
-fi
 exec "${PYTHON:-python}" -m recipe.shape_grpo.runs "${options[@]}" "$METHOD" \
     "${RUN:-outputs/$TASK-$METHOD}" "${overrides[@]}"

@@ -74,6 +74,7 @@ def _check_before_ray(configs: ModuleType) -> None:
 
     def validate_config(validate: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         config = kwargs["config"] if "config" in kwargs else args[0]
+        cpu.choose_ray(config)
         if concerns_this_package(config):
             check_before_ray(config)
         return validate(*args, **kwargs)

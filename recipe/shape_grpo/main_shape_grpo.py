@@ -2,10 +2,13 @@
 
     python -m recipe.shape_grpo.main_shape_grpo +task=netflix +method=shape_grpo ...
 
-verl's own entry point takes the same flags after two more (README.md).
+It prints all that verl prints, for launchers and ``ray job submit``. ``recipe.shape_grpo.runs``
+starts it for one quiet run. verl's own entry point takes the same flags after two more (README.md).
 """
 
+import os
 import sys
+from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
@@ -20,6 +23,20 @@ def main(config: DictConfig) -> None:
     from verl.trainer import main_ppo
 
     main_ppo.main(config)
+    print(where_metrics_are(config))
+
+
+def where_metrics_are(config: DictConfig) -> str:
+    """Return a line that names the file of the metrics, or the trackers that have them."""
+    chosen = config.trainer.logger or []
+    names = [chosen] if isinstance(chosen, str) else list(chosen)
+    if "file" not in names:
+        trackers = ", ".join(names) or "no tracker"
+        return f"Metrics: {trackers} (trainer.logger=[console,file] also writes a file)"
+    # As in verl.utils.tracking.FileLogger.
+    folder = Path(os.environ.get("VERL_FILE_LOGGER_ROOT", ".")).expanduser()
+    default = folder / config.trainer.project_name / f"{config.trainer.experiment_name}.jsonl"
+    return f"Metrics, one line per step: {os.environ.get('VERL_FILE_LOGGER_PATH', default)}"
 
 
 def refuse(config: DictConfig) -> None:

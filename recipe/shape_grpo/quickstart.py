@@ -18,6 +18,7 @@ import pandas as pd
 from rich.console import Console
 
 from recipe.shape_grpo.common.command import CommandParser, failing_in_one_line
+from recipe.shape_grpo.common.overrides import override
 from recipe.shape_grpo.common.run_folder import ROLLOUTS, SAMPLES
 from recipe.shape_grpo.policies.tiny_qwen3 import PolicySettings
 from recipe.shape_grpo.policies.warm_start import train_policy
@@ -40,7 +41,8 @@ QUICK_POLICY = PolicySettings(steps=300)
 
 def run_overrides(task: Path) -> list[str]:
     """Return the Hydra overrides that train the policy in the task's folder on the task."""
-    return ["+task=movielens", "+scale=quickstart", f"dataset.folder={task}"]
+    overrides = ["+backend=cpu", "+task=movielens", "+scale=quickstart"]
+    return [*overrides, override("dataset.folder", task)]
 
 
 def make_task_and_policy(
@@ -159,11 +161,11 @@ def main(arguments: list[str] | None = None) -> None:
     policy = QUICK_POLICY if options.quick else POLICY
     methods = ["shape_grpo"] if options.quick else options.methods
     overrides = [*run_overrides(output / "task"), *(QUICK if options.quick else [])]
-    with failing_in_one_line("quickstart"):
+    with failing_in_one_line("quickstart", output):
         make_task_and_policy(output / "task", console, ratings=options.ratings, policy=policy)
         for method in methods:
             run = output / method
-            with_rollouts = [*overrides, f"trainer.rollout_data_dir={run / ROLLOUTS}"]
+            with_rollouts = [*overrides, override("trainer.rollout_data_dir", run / ROLLOUTS)]
             train(method, with_rollouts, run, console=console, verbose=options.verbose)
         results = read_results(output / method for method in methods)
     # The study's runs have MovieLens-100k and all steps.

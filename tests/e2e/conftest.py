@@ -79,7 +79,6 @@ def verl_main_ppo(overrides, tmp_path_factory):
             f"hydra.searchpath=[file://{ROOT}/recipe/shape_grpo/config]",
             f"hydra.run.dir={folder}/hydra",
             f"trainer.default_local_dir={folder}/checkpoints",
-            "+backend=cpu",
             *overrides,
             *more,
         ]

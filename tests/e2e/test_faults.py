@@ -39,7 +39,7 @@ class Run:
         self.folder = folder
         self.shared_memory = set(os.listdir("/dev/shm"))
         folder.mkdir(exist_ok=True)
-        command = [sys.executable, "-m", "recipe.shape_grpo.runs", "--backend=cpu", "shape_grpo"]
+        command = [sys.executable, "-m", "recipe.shape_grpo.runs", "shape_grpo"]
         command += [str(folder), *overrides, f"trainer.total_training_steps={steps}"]
         self.said = folder / "said.log"
         with self.said.open("w") as said:

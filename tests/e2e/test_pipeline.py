@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from recipe.shape_grpo.common.run_folder import read_metrics
 from recipe.shape_grpo.evaluate.checkpoint import export
 from recipe.shape_grpo.runs.launch import TrainingFailed, launch
+from tests.docs.documented_metrics import undocumented
 from tests.e2e.plain_loops import check_advantages, check_weights, read_updates
 
 pytestmark = pytest.mark.e2e
@@ -46,6 +47,7 @@ def updates(spied_run):
 def test_every_step_is_logged_with_our_metrics_beside_verls(spied_run):
     metrics = read_metrics(spied_run[0])
     assert sorted(metrics) == [0, 1, 2, 3]
+    assert undocumented({name for data in metrics.values() for name in data}) == []
     for step in (1, 2, 3):
         assert metrics[step]["shape_grpo/num_candidates"] > 0
         assert math.isfinite(metrics[step]["actor/grad_norm"])
@@ -133,11 +135,11 @@ def test_on_error_raise_ends_the_run_with_the_traceback(overrides, tmp_path, mon
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     strict = [*overrides, FLAKY_REWARD, "algorithm.shape_grpo.on_error=raise"]
     with pytest.raises(TrainingFailed, match="the judge is out of order"):
-        launch("strict", strict, tmp_path / "run", steps=1, console=Console(quiet=True))
+        launch("strict", strict, tmp_path / "run", console=Console(quiet=True))
 
 
 def test_a_configuration_error_ends_before_ray_starts(overrides, tmp_path):
     wrong = [*overrides, "algorithm.shape_grpo.allocator=shapely"]
     with pytest.raises(TrainingFailed, match="Did you mean shapley"):
-        launch("wrong", wrong, tmp_path / "run", steps=1, console=Console(quiet=True))
+        launch("wrong", wrong, tmp_path / "run", console=Console(quiet=True))
     assert "Started a local Ray instance" not in (tmp_path / "run/train.log").read_text()

@@ -45,7 +45,7 @@ def test_a_real_model_trains_on_real_text(model, tmp_path):
     task, run = tmp_path / "task", tmp_path / "run"
     prepare(task, TaskSettings(str(model), max_prompt_tokens=512, worked_examples=2))
     overrides = [
-        *("+task=aclsum_rouge", "+scale=smoke", f"dataset.folder={task}"),
+        *("+backend=cpu", "+task=aclsum_rouge", "+scale=smoke", f"dataset.folder={task}"),
         f"actor_rollout_ref.model.path={model}",
         f"trainer.rollout_data_dir={run / ROLLOUTS}",
     ]

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from verl.plugin.platform import PlatformBase
 
+from recipe.shape_grpo.runs.check import compose_config
 from shape_grpo.verl import cpu
 from shape_grpo.verl.cpu.checkpoint_engine import StoreCheckpointEngine
 from shape_grpo.verl.cpu.platform import PlatformCPU
@@ -169,3 +171,61 @@ def test_existing_environment_variables_stay():
     environment = {"VLLM_CPU_KVCACHE_SPACE": "4"}
     cpu.set_environment(environment)
     assert environment == {**cpu.ENVIRONMENT, "VLLM_CPU_KVCACHE_SPACE": "4"}
+
+
+RAY = {"num_cpus": 8, "num_gpus": 1, "include_dashboard": False}
+CLUSTER = RAY | {"num_cpus": None, "num_gpus": None}
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "expected"),
+    [
+        (RAY, {}, RAY | {"address": "local"}),
+        (RAY, {"RAY_ADDRESS": ""}, RAY | {"address": "local"}),
+        (RAY, {"RAY_ADDRESS": "local"}, RAY | {"address": "local"}),
+        (RAY | {"address": "local"}, {"RAY_ADDRESS": "host:1"}, RAY | {"address": "local"}),
+        # A cluster that the user names keeps its own resources.
+        (RAY, {"RAY_ADDRESS": "host:1"}, CLUSTER),
+        (RAY | {"address": "auto"}, {}, CLUSTER | {"address": "auto"}),
+        # Who leaves the resources out joins the machine's cluster, as Ray does.
+        ({"num_cpus": None}, {}, {"num_cpus": None}),
+    ],
+)
+def test_a_run_on_the_cpu_has_a_ray_of_its_own(given, environment, expected):
+    config = OmegaConf.create({"trainer": {"device": "cpu"}, "ray_kwargs": {"ray_init": given}})
+    OmegaConf.set_struct(config, True)
+    cpu.choose_ray(config, environment)
+    assert config.ray_kwargs.ray_init == expected
+
+
+@pytest.mark.parametrize("config", [{"trainer": {"device": "cpu"}}, {"trainer": {}}])
+def test_other_configurations_are_left_alone(config):
+    changed = OmegaConf.create(config)
+    cpu.choose_ray(changed, {})
+    assert changed == config
+    gpu = OmegaConf.create({"trainer": {"device": "cuda"}, "ray_kwargs": {"ray_init": RAY}})
+    cpu.choose_ray(gpu, {})
+    assert gpu.ray_kwargs.ray_init == RAY
+
+
+def test_ray_alone_would_join_whatever_ray_start_left(tmp_path, monkeypatch):
+    """As long as it does, and refuses the resources then, `choose_ray` is needed."""
+    from ray._private import services, utils
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    utils.write_ray_address("127.0.0.1:6399", str(tmp_path))
+    found = services.canonicalize_bootstrap_address(None, str(tmp_path))
+    assert found.endswith(":6399")
+    assert services.canonicalize_bootstrap_address("local", str(tmp_path)) is None
+
+
+def test_verls_own_check_before_ray_chooses_it(monkeypatch):
+    """The last call before verl starts Ray, through either entry point."""
+    from verl.utils import config as configs
+
+    config = compose_config(["+task=movielens", "+method=grpo", "+backend=cpu", "+scale=tiny"])
+    monkeypatch.setattr("shape_grpo.verl.checks.check_before_ray", lambda config: None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("VERL_PLATFORM", "cpu")
+    configs.validate_config(config, False, False)
+    assert config.ray_kwargs.ray_init.address == "local"

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from recipe.shape_grpo.catalogue.training import CatalogueSettings, Metrics, train
 from recipe.shape_grpo.common.command import CommandParser, add_settings, failing_in_one_line
+from recipe.shape_grpo.common.locks import locked_run
 from recipe.shape_grpo.common.methods import credit_options
 from recipe.shape_grpo.common.run_folder import begin_run, end_run, write_metrics
 from recipe.shape_grpo.common.seeds_table import print_seeds_table
@@ -26,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
     add_settings(parser, CatalogueSettings)
     options = parser.parse_args(arguments)
     console = Console()
-    with failing_in_one_line(parser.prog):
+    with failing_in_one_line(parser.prog, options.output):
         if options.method:
             parser.set_defaults(credit_options(options.method))
             options = parser.parse_args(arguments)
@@ -35,7 +36,9 @@ def main(arguments: list[str] | None = None) -> None:
         settings = CatalogueSettings(**values)
         history = train(settings, console)
         for seed, metrics in history.items():
-            write_run(output / f"seed-{seed}", settings, seed, metrics)
+            run = output / f"seed-{seed}"
+            with locked_run(run, console):
+                write_run(run, settings, seed, metrics)
     print_seeds_table(f"{settings.task}, {settings.name}", list(history.values()), console)
     console.print(f"Metrics: {output}/seed-*/", soft_wrap=True)
 

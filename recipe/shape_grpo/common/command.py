@@ -4,9 +4,12 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
+
+from recipe.shape_grpo.common.disk import FULL, full_disk, tells_of_full_disk
 
 
 class CommandParser(ArgumentParser):
@@ -14,6 +17,12 @@ class CommandParser(ArgumentParser):
 
     A wrong option ends the command with one line and exit code 2.
     """
+
+    def add_argument(self, *names: Any, **options: Any) -> Any:
+        """Add an argument; a list that may be empty is not called required in the help."""
+        if options.get("nargs") == "*":
+            options.setdefault("default", [])
+        return super().add_argument(*names, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the error and how to list all options, and exit."""
@@ -67,11 +76,24 @@ def require_seeds(seeds: Sequence[int]) -> None:
 
 
 @contextmanager
-def failing_in_one_line(prog: str) -> Iterator[None]:
-    """End the command with the message of an expected error and exit code 1; 130 after Ctrl-C."""
+def failing_in_one_line(prog: str, folder: Path = Path()) -> Iterator[None]:
+    """End the command with the message of an expected error and exit code 1; 130 after Ctrl-C.
+
+    Args:
+        prog: Name of the command, the start of the message.
+        folder: Folder that the command writes into, for the message of a full disk.
+    """
     try:
         yield
-    except (OSError, RuntimeError, ValueError) as error:
+    except OSError as error:
+        named = Path(error.filename) if isinstance(error.filename, str) else folder
+        sys.exit(f"{prog}: {full_disk(named) if error.errno in FULL else error}")
+    except Exception as error:
+        # Errors of torch and safetensors have no number.
+        if tells_of_full_disk(str(error)):
+            sys.exit(f"{prog}: {full_disk(folder)}")
+        if not isinstance(error, RuntimeError | ValueError):
+            raise
         sys.exit(f"{prog}: {error}")
     except KeyboardInterrupt:
         print(f"{prog}: stopped", file=sys.stderr)

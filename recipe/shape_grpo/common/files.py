@@ -28,13 +28,37 @@ def begin(folder: Path) -> None:
 
 def write_stamp(folder: Path, settings: dict[str, Any], name: str = STAMP) -> None:
     """Record the settings; call this after all files are written."""
-    (folder / name).write_text(json.dumps(settings, indent=2) + "\n")
+    write_whole(folder / name, json.dumps(settings, indent=2) + "\n")
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file by renaming a complete one; where this fails, the earlier file stays."""
+    new = file.with_name(f"{file.name}.new")
+    try:
+        new.write_text(text)
+        new.replace(file)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
 
 
 def read_stamp(folder: Path, name: str = STAMP) -> dict[str, Any] | None:
-    """Return the settings of a complete folder; None if it has no stamp."""
+    """Return the settings of a complete folder; None if it has no stamp.
+
+    Raises:
+        ValueError: The stamp is not a JSON object.
+    """
     stamp = folder / name
-    settings: dict[str, Any] | None = json.loads(stamp.read_text()) if stamp.is_file() else None
+    if not stamp.is_file():
+        return None
+    try:
+        settings = json.loads(stamp.read_text())
+    except ValueError:
+        settings = None
+    if not isinstance(settings, dict):
+        raise ValueError(
+            f"{stamp} is not a JSON object: remove the file, and run the command again"
+        )
     return settings
 
 

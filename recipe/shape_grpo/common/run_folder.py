@@ -9,8 +9,9 @@
 - ``begun.json``: the same as ``settings.json``, written at the start.
 - ``metrics-before.jsonl``: the steps before verl resumed from a checkpoint, until the run is
   finished.
-- ``train.log``: the trainer's output. ``rollouts/STEP.jsonl``: one response per line, in the format
-  of verl's ``trainer.rollout_data_dir``.
+- ``lock``: held by the run's processes while they last (`common.locks`).
+- ``train.log``: the trainer's output, of all starts. ``rollouts/STEP.jsonl``: one response per
+  line, in the format of verl's ``trainer.rollout_data_dir``.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from numbers import Real
 from operator import itemgetter
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from recipe.shape_grpo.common.files import STAMP, is_current, write_stamp
+from recipe.shape_grpo.common.files import STAMP, is_current, write_stamp, write_whole
 
 METRICS = "metrics.jsonl"
 SAMPLES = "metrics.samples.md"
@@ -34,6 +37,9 @@ BEGUN = "begun.json"
 CHECKPOINTS = "checkpoints"
 LATEST_CHECKPOINT = "latest_checkpointed_iteration.txt"
 """File in the folder of checkpoints: the newest step whose checkpoint is complete."""
+
+MAX_RESPONSE_LENGTH = "max_response_length"
+"""Key of the settings of runs and exported policies: tokens of a response in training."""
 
 LOG = "train.log"
 ROLLOUTS = "rollouts"
@@ -66,9 +72,31 @@ class RunSettings:
 
 def read_metrics(run: Path) -> dict[int, dict[str, Any]]:
     """Return the metrics in the folder ``run``, by step; the last ones of a repeated step."""
-    lines = [line for name in (METRICS_BEFORE, METRICS) for line in _whole_lines(run / name)]
-    records = sorted(map(json.loads, lines), key=itemgetter("step"))
-    return {record["step"]: record["data"] for record in records}
+    return read_steps(run / METRICS_BEFORE, run / METRICS)
+
+
+def read_steps(*files: Path) -> dict[int, dict[str, Any]]:
+    """Return the metrics in files of verl's file logger, as `read_metrics`.
+
+    Raises:
+        ValueError: A line does not hold a step and its data.
+    """
+    records = [
+        _read_line(file, number, line)
+        for file in files
+        for number, line in enumerate(_whole_lines(file), start=1)
+    ]
+    return dict(sorted(records, key=itemgetter(0)))
+
+
+def _read_line(file: Path, number: int, line: str) -> tuple[int, dict[str, Any]]:
+    try:
+        record = json.loads(line)
+        return int(record["step"]), dict(record["data"])
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(
+            f'{file}, line {number}, is not {{"step": 1, "data": {{...}}}} in JSON: remove the line'
+        ) from None
 
 
 def _whole_lines(file: Path) -> list[str]:
@@ -79,14 +107,31 @@ def _whole_lines(file: Path) -> list[str]:
 
 def held_out_reward(metrics: Mapping[str, Any]) -> float:
     """Return a step's held-out set reward, the mean over its test sets; NaN if it has none."""
-    found = [value for name, value in metrics.items() if _HELD_OUT.fullmatch(name)]
+    return mean(value for name, value in metrics.items() if _HELD_OUT.fullmatch(name))
+
+
+def number(value: Any) -> float:
+    """Return a metric as a float; NaN if it is not a finite number (null, text, a boolean)."""
+    with suppress(OverflowError):
+        if isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+    return math.nan
+
+
+def mean(values: Iterable[Any]) -> float:
+    """Return the mean of those values that are finite numbers; NaN if none is."""
+    found = [value for value in map(number, values) if not math.isnan(value)]
     return fmean(found) if found else math.nan
 
 
 def write_metrics(run: Path, step: int, data: Mapping[str, float]) -> None:
     """Append the metrics of one step."""
     with (run / METRICS).open("a") as file:
-        file.write(json.dumps({"step": step, "data": dict(data)}) + "\n")
+        file.write(_line(step, data))
+
+
+def _line(step: int, data: Mapping[str, Any]) -> str:
+    return json.dumps({"step": step, "data": dict(data)}) + "\n"
 
 
 def is_whole(run: Path, settings: RunSettings, made_from: Mapping[str, Any]) -> bool:
@@ -104,8 +149,8 @@ def begin_run(run: Path, *, resume: bool = False) -> None:
     """
     run.mkdir(parents=True, exist_ok=True)
     if resume:
-        with (run / METRICS_BEFORE).open("a") as before:
-            before.writelines(_whole_lines(run / METRICS))
+        files = (run / METRICS_BEFORE, run / METRICS)
+        write_whole(run / METRICS_BEFORE, "".join(line for f in files for line in _whole_lines(f)))
     else:
         for name in (METRICS_BEFORE, SAMPLES):
             (run / name).unlink(missing_ok=True)
@@ -116,9 +161,7 @@ def begin_run(run: Path, *, resume: bool = False) -> None:
 def end_run(run: Path, settings: RunSettings, made_from: Mapping[str, Any]) -> None:
     """Record that the run is finished, and its settings."""
     if (run / METRICS_BEFORE).exists():
-        metrics = read_metrics(run)
-        (run / METRICS).unlink()
-        for step, data in metrics.items():
-            write_metrics(run, step, data)
+        lines = [_line(step, data) for step, data in read_metrics(run).items()]
+        write_whole(run / METRICS, "".join(lines))
         (run / METRICS_BEFORE).unlink()
     write_stamp(run, {**asdict(settings), **made_from})

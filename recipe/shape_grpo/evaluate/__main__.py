@@ -45,7 +45,7 @@ def export(arguments: list[str]) -> None:
     parser.add_argument("--output", type=Path, required=True, help="the model's folder")
     parser.add_argument("--step", type=int | None, help="default: the newest complete checkpoint")
     options = parser.parse_args(arguments)
-    with failing_in_one_line(parser.prog):
+    with failing_in_one_line(parser.prog, options.output):
         checkpoint.export(options.source, options.output, Console(), options.step)
 
 
@@ -72,7 +72,7 @@ def sample(arguments: list[str]) -> None:
     values = parser.parse_args(arguments).as_dict()
     model, data, output = values.pop("model"), values.pop("data"), values.pop("output")
     written = {name: values.pop(name) for name in ("format", "format_options", "thoughts")}
-    with failing_in_one_line(parser.prog):
+    with failing_in_one_line(parser.prog, output.parent):
         from recipe.shape_grpo.evaluate import tables
         from recipe.shape_grpo.evaluate.sampling import read_prompts, sample_answers
 
@@ -114,7 +114,7 @@ def score(arguments: list[str]) -> None:
     model, against, output = values.pop("model"), values.pop("against"), values.pop("output")
     folder, overrides = values.pop("task"), values.pop("overrides")
     fixed_set = values.pop("fixed_set")
-    with failing_in_one_line(parser.prog):
+    with failing_in_one_line(parser.prog, output):
         settings = SampleSettings(**values)
         from recipe.shape_grpo.evaluate import tables
         from recipe.shape_grpo.evaluate.comparison import compare

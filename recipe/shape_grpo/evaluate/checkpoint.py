@@ -15,7 +15,12 @@ from pathlib import Path
 from rich.console import Console
 
 from recipe.shape_grpo.common.files import begin, is_current, read_stamp, write_stamp
-from recipe.shape_grpo.common.run_folder import CHECKPOINTS, LATEST_CHECKPOINT
+from recipe.shape_grpo.common.run_folder import (
+    BEGUN,
+    CHECKPOINTS,
+    LATEST_CHECKPOINT,
+    MAX_RESPONSE_LENGTH,
+)
 
 ACTOR = "actor"
 MODEL = "huggingface"
@@ -26,8 +31,8 @@ SHARDS = "fsdp_config.json"
 
 FILES = ("config.json", "tokenizer_config.json")
 SAVING = (
-    "verl saves every `trainer.save_freq` steps, and never if it is -1, as in the configurations "
-    "for the CPU"
+    "the run saved no checkpoint (trainer.save_freq=-1, as in the scales for the CPU). Train again "
+    "with trainer.save_freq=N, which saves the policy every N steps and at the end"
 )
 
 
@@ -49,6 +54,7 @@ def export(source: Path, output: Path, console: Console, step: int | None = None
     shards = _shards(actor)
     stamp = {
         "checkpoint": str(actor.resolve()),
+        MAX_RESPONSE_LENGTH: _trained_length(actor),
         "shards": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in shards],
     }
     if is_current(output, stamp, FILES):
@@ -93,6 +99,16 @@ def find_actor(source: Path, step: int | None = None) -> Path:
         existing = ", ".join(map(str, steps))
         raise FileNotFoundError(f"no step {step} in {checkpoints}; there are {existing}")
     return checkpoints / f"global_step_{step}" / ACTOR
+
+
+def _trained_length(actor: Path) -> int | None:
+    """Return the response length in tokens that the run trained with; None if it is unknown."""
+    # RUN/checkpoints/global_step_N/actor
+    runs = (folder for folder in actor.resolve().parents if (folder / BEGUN).is_file())
+    run = next(runs, None)
+    settings = (run and read_stamp(run, BEGUN)) or {}
+    length: int | None = settings.get(MAX_RESPONSE_LENGTH)
+    return length
 
 
 def _latest(checkpoints: Path, steps: list[int]) -> int:

@@ -10,7 +10,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from recipe.shape_grpo.evaluate.sampling import Answer, SampleSettings, sample_answers
+from recipe.shape_grpo.evaluate.sampling import (
+    Answer,
+    SampleSettings,
+    sample_answers,
+    trained_length,
+)
 from recipe.shape_grpo.evaluate.scoring import (
     Measures,
     Scored,
@@ -84,7 +89,8 @@ def compare(
         RuntimeError: Too many rewards failed.
         ValueError: There are fewer than two prompts, or they do not fit the model.
     """
-    max_tokens = settings.max_tokens or task.config.data.max_response_length
+    trained = trained_length(model) or (trained_length(against) if against else None)
+    max_tokens = settings.max_tokens or trained or task.config.data.max_response_length
     settings = replace(settings, max_tokens=max_tokens)
     rows = task.prompts("test").to_list()[: settings.prompts]
     if len(rows) < 2:

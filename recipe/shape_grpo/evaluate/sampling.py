@@ -11,6 +11,8 @@ from typing import Any
 from pyarrow import ArrowInvalid, ArrowKeyError, parquet
 
 from recipe.shape_grpo.common.command import require_positive
+from recipe.shape_grpo.common.files import read_stamp
+from recipe.shape_grpo.common.run_folder import BEGUN, MAX_RESPONSE_LENGTH
 from recipe.shape_grpo.tasks.common import Messages
 from shape_grpo.candidates import (
     CandidateRules,
@@ -34,7 +36,8 @@ class SampleSettings:
         prompts: Maximum number of prompts, the first ones of the file; None: all.
         samples: Number of answers to each prompt.
         temperature: Temperature; 0 takes the likeliest token, with one answer per prompt.
-        max_tokens: Maximum answer length in tokens; None: that of the task's configuration, or 512.
+        max_tokens: Maximum answer length in tokens; None: that of the model's training, if `export`
+            made the model; else that of the task's configuration, or 512.
         engine: ``transformers`` (on a GPU if there is one) or ``vllm``.
         batch: Number of answers sampled at a time (transformers).
         thinking: Whether to turn on the thinking mode of chat templates that have one (Qwen3).
@@ -59,6 +62,16 @@ class SampleSettings:
             raise ValueError(
                 "at temperature 0 all answers to a prompt are the same: use --samples 1"
             )
+
+
+def trained_length(model: str) -> int | None:
+    """Return the response length in tokens that a model was trained with.
+
+    None: `export` did not make the model, or its run did not record it.
+    """
+    settings = read_stamp(Path(model)) or {}
+    length: int | None = settings.get(MAX_RESPONSE_LENGTH)
+    return length
 
 
 def read_prompts(data: Path, at_most: int | None = None) -> list[Messages]:
@@ -130,6 +143,11 @@ def sample_answers(
         raise FileNotFoundError(
             f"there is no folder {model}: give a model's folder, or its name on the hub"
         )
+    if (Path(model) / BEGUN).is_file():
+        raise FileNotFoundError(
+            f"{model} is the folder of a run: write its policy with `python -m "
+            f"recipe.shape_grpo.evaluate export {model} --output MODEL`, and give MODEL"
+        )
     logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(model)
     texts = [
@@ -144,7 +162,7 @@ def sample_answers(
         for messages in prompts
     ]
     prompt_ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    max_tokens = settings.max_tokens or DEFAULT_MAX_TOKENS
+    max_tokens = settings.max_tokens or trained_length(model) or DEFAULT_MAX_TOKENS
     needed = max(map(len, prompt_ids)) + max_tokens
     positions = getattr(AutoConfig.from_pretrained(model), "max_position_embeddings", needed)
     if needed > positions:

@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     values = parser.parse_args(arguments).as_dict()
     folder, output, dataset = (values.pop(name) for name in ("task", "output", "dataset"))
     console = Console()
-    with failing_in_one_line(parser.prog):
+    with failing_in_one_line(parser.prog, output):
         settings = LanguageSettings(**values)
         task = load_prepared_task(folder, settings.candidates, dataset)
         train(task, settings, output, console)

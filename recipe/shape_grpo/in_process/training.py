@@ -20,6 +20,7 @@ from trl import GRPOConfig
 
 from recipe.shape_grpo.common.command import require_positive, require_seeds
 from recipe.shape_grpo.common.files import read_stamp
+from recipe.shape_grpo.common.locks import locked_run
 from recipe.shape_grpo.common.methods import credit_options
 from recipe.shape_grpo.common.progress import progress_bar
 from recipe.shape_grpo.common.run_folder import (
@@ -203,11 +204,11 @@ def _train_seed(
     if is_whole(run, compared, made_from):
         console.print(f"{name}: reusing {run}")
         return
-    begin_run(run)
     transformers_logging.disable_progress_bar()
-    trainer = _make_trainer(task, settings, options, seed, run)
-    held_out = f"val-core/{compared.task}/reward/mean@{settings.validation_samples}"
-    with progress_bar(console) as progress:
+    with locked_run(run, console), progress_bar(console) as progress:
+        begin_run(run)
+        trainer = _make_trainer(task, settings, options, seed, run)
+        held_out = f"val-core/{compared.task}/reward/mean@{settings.validation_samples}"
         bar = progress.add_task(name, total=settings.steps)
         record = RunRecord(run, held_out, trainer, lambda: progress.advance(bar))
         trainer.add_callback(record)
@@ -215,7 +216,7 @@ def _train_seed(
         if settings.steps % settings.validate_every:
             trainer.evaluate()
         record.write_step()
-    end_run(run, compared, made_from)
+        end_run(run, compared, made_from)
 
 
 def _make_trainer(

@@ -30,6 +30,9 @@ from recipe.shape_grpo.tasks import load_task
 from recipe.shape_grpo.tasks.common import Example, Messages
 from recipe.shape_grpo.tasks.own import read_any_task
 
+FEW_COMPLETE = 0.8
+"""Share of sampled answers with K candidates below which more steps are advised."""
+
 
 def prompt_texts(prompts: list[Messages], tokenizer: PreTrainedTokenizerFast) -> list[str]:
     """Return prompts as the model reads them, up to the beginning of its answer."""
@@ -130,22 +133,30 @@ def sample_answers(
     return tokenizer.batch_decode(answers, skip_special_tokens=True)
 
 
-def describe_answers(suggested: list[list[str]], texts: list[str], candidates: int) -> str:
+def describe_answers(
+    suggested: list[list[str]], texts: list[str], candidates: int, steps: int
+) -> str:
     """Report how many answers have K candidates, and K different ones of the examples'.
 
     Args:
         suggested: Candidates of each sampled answer.
         texts: Texts of the examples' candidates.
         candidates: K, the number of candidates per example.
+        steps: Steps of the warm start.
     """
     known = {text.strip() for text in texts}
     complete = [len(names) == candidates for names in suggested]
     valid = [len(set(names) & known) == len(names) == candidates for names in suggested]
     used = {text for names in suggested for text in names} & known
+    advice = (
+        f"; for more of them, write a larger --steps (it is {steps})"
+        if np.mean(complete) < FEW_COMPLETE
+        else ""
+    )
     return (
         f"of {len(suggested)} sampled answers, {np.mean(complete):.0%} have {candidates} "
         f"candidates and {np.mean(valid):.0%} have {candidates} different ones from the examples; "
-        f"they use {len(used)} of the examples' {len(known)} candidates"
+        f"they use {len(used)} of the examples' {len(known)} candidates{advice}"
     )
 
 
@@ -173,5 +184,6 @@ def train_policy(folder: Path, output: Path, settings: PolicySettings, console: 
     suggested = list(map(examples.find, answers))
     console.print(
         f"policy: {model.num_parameters() / 1e6:.2f}M parameters, {len(tokenizer)} tokens; "
-        f"{describe_answers(suggested, examples.texts, task['candidates'])} -> {output}"
+        f"{describe_answers(suggested, examples.texts, task['candidates'], settings.steps)} "
+        f"-> {output}"
     )

@@ -159,11 +159,13 @@ def write_runs(arguments: list[str], console: Console) -> None:
     parser.add_argument("--every", type=int, default=1, help="keep every N-th step")
     options = parser.parse_args(arguments)
     from recipe.shape_grpo.report.archive import write_archive
-    from recipe.shape_grpo.report.results import read_runs
+    from recipe.shape_grpo.report.results import HOW_TO_MAKE, read_runs
 
     facts, curves, left_out = read_runs(options.runs)
     if not facts:
-        raise FileNotFoundError(f"no whole run below {', '.join(map(str, options.runs))}.")
+        raise FileNotFoundError(
+            f"no whole run below {', '.join(map(str, options.runs))}. {HOW_TO_MAKE}"
+        )
     written = write_archive(facts, curves, options.output, options.every)
     console.print(
         f"{written} runs in {options.output}, {sum(map(len, left_out.values()))} left out, "

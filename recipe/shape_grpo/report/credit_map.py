@@ -15,7 +15,7 @@ import torch
 
 from recipe.shape_grpo.common.files import read_stamp
 from recipe.shape_grpo.report.results import credit_settings
-from recipe.shape_grpo.report.rollouts import RECORD, read_rollouts, rollout_files
+from recipe.shape_grpo.report.rollouts import RECORD, no_rollouts, read_rollouts, rollout_files
 from shape_grpo.advantage import (
     CandidateBatch,
     CandidateRecord,
@@ -90,9 +90,7 @@ def map_step(run: Path, step: int | None = None, groups: int | None = None) -> S
     """
     files = rollout_files(run)
     if not files:
-        raise FileNotFoundError(
-            f"{run} has no rollouts/STEP.jsonl: set trainer.rollout_data_dir={run}/rollouts."
-        )
+        raise FileNotFoundError(no_rollouts(run))
     if step is None:
         step = max(files)
     if step not in files:

@@ -1,8 +1,9 @@
 """Reads run folders into tables, with one row per run and per step.
 
 A finished run is a folder with ``metrics.jsonl`` (verl's file logger) and ``settings.json``. A run
-of verl that was started by hand has neither, but may have TensorBoard's event files: its task, K
-and method are read from its name, and its seed is unknown.
+of verl that was started by hand has neither, but may have a file of verl's file logger,
+TASK-kK-METHOD.jsonl, or a folder of that name with TensorBoard's event files: its task, K and
+method are read from this name, and its seed is unknown.
 """
 
 from __future__ import annotations
@@ -19,7 +20,13 @@ from typing import Any
 import pandas as pd
 
 from recipe.shape_grpo.common.files import STAMP
-from recipe.shape_grpo.common.run_folder import METRICS, held_out_reward, read_metrics
+from recipe.shape_grpo.common.run_folder import (
+    METRICS,
+    held_out_reward,
+    number,
+    read_metrics,
+    read_steps,
+)
 from recipe.shape_grpo.report.archive import FACTS, read_archive
 from recipe.shape_grpo.report.rates import at_best_rates
 from shape_grpo.methods import METHODS, method_options
@@ -43,6 +50,14 @@ COLUMNS = {
 CREDIT = ("utility", "utility_options", "allocator", "allocator_options", "advantage",
           "length_correction")  # fmt: skip
 """Settings of ``algorithm.shape_grpo`` that define a method."""
+
+HOW_TO_MAKE = (
+    f"A run is a folder with {METRICS} and {STAMP}, which `python -m recipe.shape_grpo.runs METHOD "
+    "FOLDER` writes; started again, it finishes an unfinished run. Runs of main_shape_grpo and of "
+    "verl's own entry point are read from their tracker's files if these are named "
+    "TASK-kK-METHOD, as films-k3-grpo: TASK-kK-METHOD.jsonl (trainer.logger=[file], "
+    "trainer.experiment_name=TASK-kK-METHOD), or a folder with TensorBoard's event files."
+)
 
 _MEASURED = ("folder", "final", "over_training")
 _EVENTS = "events.out.tfevents."
@@ -127,9 +142,9 @@ def read_results(roots: Iterable[Path], split_by: Iterable[str] = ()) -> Results
     facts, curves, left_out = read_runs(roots)
     if not facts:
         raise FileNotFoundError(
-            f"no whole run below {', '.join(map(str, roots))}: a run is a folder with {METRICS} "
-            f"and {STAMP}, or with TensorBoard's event files."
+            f"no whole run below {', '.join(map(str, roots))}."
             + "".join(f" Left out: {len(found)}, {why}." for why, found in left_out.items())
+            + f" {HOW_TO_MAKE}"
         )
     # TensorBoard's files do not know all facts.
     runs = pd.DataFrame([{**dict.fromkeys(_FACTS), **fact} for fact in facts])
@@ -181,11 +196,14 @@ class _NotARun(Exception):
 
 
 def _run_folders(roots: Iterable[Path]) -> Iterator[tuple[Path, list[str]]]:
-    """Yield each folder with metrics of any form once, and the names of its files."""
+    """Yield each folder with metrics of any form once, and the names of its files.
+
+    A file of verl's file logger is yielded by itself.
+    """
     seen = set()
     for root in roots:
         if not root.is_dir():
-            raise FileNotFoundError(f"{root}: no such folder.")
+            raise FileNotFoundError(f"{root}: no such folder. {HOW_TO_MAKE}")
         for name, folders, files in os.walk(root):
             folders.sort()
             folder = Path(name)
@@ -193,13 +211,23 @@ def _run_folders(roots: Iterable[Path]) -> Iterator[tuple[Path, list[str]]]:
             if (is_run or FACTS in files) and folder.resolve() not in seen:
                 seen.add(folder.resolve())
                 yield folder, files
+            for file in sorted(folder / name for name in files if _is_logged(name)):
+                if file.resolve() not in seen:
+                    seen.add(file.resolve())
+                    yield file, []
+
+
+def _is_logged(name: str) -> bool:
+    """Return whether this is the name of a file of verl's file logger."""
+    path = Path(name)
+    return path.suffix == ".jsonl" and _EXPERIMENT.fullmatch(path.stem) is not None
 
 
 def _read_facts(folder: Path, files: list[str]) -> dict[str, Any]:
     if STAMP not in files:
         if METRICS in files:
             raise _NotARun(f"unfinished (no {STAMP})")
-        named = _EXPERIMENT.fullmatch(folder.name)
+        named = _EXPERIMENT.fullmatch(folder.name.removesuffix(".jsonl"))
         if named is None:
             return {"trainer": "verl", "task": folder.resolve().parent.name, "method": folder.name}
         return {"trainer": "verl", **named.groupdict(), "candidates": int(named["candidates"])}
@@ -235,17 +263,17 @@ def credit_settings(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _read_curve(folder: Path, files: list[str]) -> pd.DataFrame:
     """Return one row per step, as `Results` describes them."""
-    try:
+    if folder.is_file():
+        metrics = read_steps(folder)
+    else:
         metrics = read_metrics(folder) if METRICS in files else _read_events(folder)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{folder / METRICS} holds a line that is not JSON: {error}") from None
     rows = []
     for step, values in sorted(metrics.items()):
-        row = {name: values.get(key) for key, name in COLUMNS.items()}
+        row = {name: number(values.get(key)) for key, name in COLUMNS.items()}
         rows.append({"step": step, "held_out": held_out_reward(values), **row})
     curve = pd.DataFrame(rows, columns=["step", "held_out", *COLUMNS.values()])
     if curve["held_out"].isna().all():
-        raise _NotARun("no held-out reward (trainer.test_freq sets when it is measured)")
+        raise _NotARun("no held-out reward (trainer.test_freq=N measures it every N steps)")
     curve = curve.astype({name: float for name in COLUMNS.values()})
     curve["training_mean"] = curve["training"].dropna().rolling(WINDOW).mean()
     return curve

@@ -30,6 +30,12 @@ def rollout_files(run: Path) -> dict[int, Path]:
     return dict(sorted(files.items()))
 
 
+def no_rollouts(run: Path) -> str:
+    """Return what to write where a run has no rollouts."""
+    folder = run / ROLLOUTS
+    return f"{folder} holds no STEP.jsonl: train with trainer.rollout_data_dir={folder}"
+
+
 def read_rollouts(file: Path) -> list[dict[str, Any]]:
     """Return the responses in one file that have a record of their candidates.
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from recipe.shape_grpo.common.files import read_stamp
 from recipe.shape_grpo.common.run_folder import BEGUN
 from recipe.shape_grpo.report.results import credit_settings
-from recipe.shape_grpo.report.rollouts import RECORD, read_rollouts, rollout_files
+from recipe.shape_grpo.report.rollouts import RECORD, no_rollouts, read_rollouts, rollout_files
 from shape_grpo.candidates import comparable_text
 
 NAMED = 4
@@ -41,7 +41,7 @@ def print_sets(run: Path, console: Console) -> None:
     """
     files = rollout_files(run)
     if not files:
-        raise FileNotFoundError(f"{run / 'rollouts'} holds no STEP.jsonl")
+        raise FileNotFoundError(no_rollouts(run))
     steps = {step: read_rollouts(file) for step, file in files.items()}
     settings = read_stamp(run) or read_stamp(run, BEGUN) or {}
     drops_repeats = credit_settings(settings).get("duplicate") == "drop"

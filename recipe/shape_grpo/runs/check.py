@@ -13,12 +13,13 @@ tokenizer. It also calls the reward function, once, with the first row and a mad
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recipe.shape_grpo.common.files import read_stamp
 from recipe.shape_grpo.common.methods import CONFIG
+from recipe.shape_grpo.common.overrides import quoted
 from recipe.shape_grpo.runs.hydra_errors import check_groups, what_is_wrong
 from shape_grpo.verl import cpu
 from shape_grpo.verl.checks import check_machine, check_trainer_config
@@ -48,13 +50,13 @@ def compose_config(overrides: list[str]) -> DictConfig:
     """
     store_configs(config_store)
     # A folder, because Hydra would import a package, and verl takes seconds to import.
-    searchpath = f"hydra.searchpath=['file://{config_folder()}']"
+    searchpath = f"hydra.searchpath=[{quoted(f'file://{config_folder()}')}]"
     try:
         with initialize_config_dir(str(CONFIG), version_base=None):
             try:
                 config = compose("shape_grpo_trainer", overrides=[searchpath, *overrides])
             except HydraException as error:
-                groups = [override for override in overrides if re.match(r"\+\w+=", override)]
+                groups = [text for text in overrides if re.match(r"\+\w+=", text)]
                 whole = compose("shape_grpo_trainer", overrides=[searchpath, *groups])
                 raise ValueError(what_is_wrong(error, overrides, whole)) from None
         OmegaConf.resolve(config)
@@ -139,17 +141,22 @@ def _check_candidates(dataset: DictConfig) -> None:
             )
 
 
-def main(overrides: list[str]) -> None:
+def main(overrides: list[str], command: Sequence[str] | None = None) -> None:
     """Print the command, check its configuration and data, and try the reward function.
 
     Exits with 1 if the run would not start, its prompts could not be used or its rewards would
     fail.
+
+    Args:
+        overrides: Overrides of `main_shape_grpo`.
+        command: Command to print; None: that of `main_shape_grpo`.
     """
     if {"-h", "--help"} & set(overrides):
         print(__doc__)
         return
-    command = ["python", "-m", "recipe.shape_grpo.main_shape_grpo", *overrides]
-    print(" \\\n    ".join([shlex.join(command[:3]), *(shlex.quote(o) for o in overrides)]))
+    command = command or ["python", "-m", "recipe.shape_grpo.main_shape_grpo", *overrides]
+    start = [*itertools.takewhile(lambda word: "=" not in word, command)]
+    print(" \\\n    ".join([shlex.join(start), *map(shlex.quote, command[len(start) :])]))
     try:
         config = compose_config(overrides)
         choose_platform(config)
@@ -158,7 +165,7 @@ def main(overrides: list[str]) -> None:
         sys.exit(f"Configuration error: {error}")
     from recipe.shape_grpo.runs.dry_run import Failed, scale_line, try_run
 
-    unscaled = [override for override in overrides if not override.startswith("+scale=")]
+    unscaled = [text for text in overrides if not text.startswith("+scale=")]
     if len(unscaled) < len(overrides) and (line := scale_line(config, compose_config(unscaled))):
         print(line)
     problems = list(missing_files(config))

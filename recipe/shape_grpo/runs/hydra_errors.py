@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from recipe.shape_grpo.common.overrides import override
 from shape_grpo.registry import closest, did_you_mean
 
 GROUPS = ("task", "method", "scale", "backend")
@@ -21,12 +23,12 @@ def check_groups(overrides: Sequence[str], config: DictConfig) -> None:
     Raises:
         ValueError: A group is misspelt; the message says what to write.
     """
-    for override in overrides:
-        added = re.fullmatch(r"\+(\w+)=([\w./-]+)", override)
+    for text in overrides:
+        added = re.fullmatch(r"\+(\w+)=([\w./-]+)", text)
         if added and added[1] not in GROUPS and isinstance(config.get(added[1]), str | int):
             close = closest(added[1], GROUPS)
             if close and closest(added[1], set(map(str, config)) - {added[1]}, 0.8) is None:
-                raise ValueError(f"{override}: Did you mean +{close}={added[2]}?")
+                raise ValueError(f"{text}: Did you mean +{close}={added[2]}?")
 
 
 def what_is_wrong(
@@ -44,18 +46,22 @@ def what_is_wrong(
         whole: The configuration without those that are no groups.
     """
     text = str(error)
+    if isinstance(error, OverrideParseException) and "=" in error.override:
+        key, _, value = error.override.partition("=")
+        advice = shlex.quote(override(key, value))
+        return f"{error.override}: Hydra cannot read this value. If it is text, write {advice}"
     if isinstance(error, MissingConfigException) and error.options:
         group, _, name = str(error.missing_cfg_file).partition("/")
         written = next((o for o in overrides if o.endswith(f"{group}={name}")), f"{group}={name}")
         is_gpu = group == "backend" and name == "gpu"
         hint = " Leave it out." if is_gpu else did_you_mean(name, error.options)
         return f"{written}: there is no {name}.{hint} There are: {', '.join(error.options)}."
-    for override in overrides:
-        group, equals, name = override.lstrip("+").partition("=")
-        if not equals and not override.startswith("~"):
-            return f"{override}: write KEY=VALUE, or +GROUP=NAME as +method=praise."
-        if group in GROUPS and not re.match(r"\+\w", override) and group in text:
-            return f"{override}: write +{group}={name}."
+    for written in overrides:
+        group, equals, name = written.lstrip("+").partition("=")
+        if not equals and not written.startswith("~"):
+            return f"{written}: write KEY=VALUE, or +GROUP=NAME as +method=praise."
+        if group in GROUPS and not re.match(r"\+\w", written) and group in text:
+            return f"{written}: write +{group}={name}."
     if several := re.match(r"Multiple values for (\w+)\.", text):
         return f"+{several[1]} is there twice: write one +{several[1]}=NAME."
     misspelt = re.match(r"Could not override '(.+)'", text)

@@ -2,45 +2,42 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
-import signal
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 
-from recipe.shape_grpo.common.files import file_hashes, read_stamp, write_stamp
+from recipe.shape_grpo.common.disk import full_disks
+from recipe.shape_grpo.common.files import write_stamp
+from recipe.shape_grpo.common.locks import end_with_parent, locked_run
+from recipe.shape_grpo.common.overrides import override
 from recipe.shape_grpo.common.run_folder import (
     BEGUN,
     CHECKPOINTS,
-    LATEST_CHECKPOINT,
     LOG,
     METRICS,
-    RunSettings,
     begin_run,
     end_run,
-    is_whole,
 )
 from recipe.shape_grpo.runs.check import check_run, compose_config
-from recipe.shape_grpo.runs.processes import WholeSession
+from recipe.shape_grpo.runs.identity import RunIdentity
+from recipe.shape_grpo.runs.processes import SHARED_MEMORY, WholeSession
 from recipe.shape_grpo.runs.progress import show_progress
 from shape_grpo.verl.cpu import set_environment
 
-BACKENDS = {"cpu": ["+backend=cpu"], "gpu": []}
-"""Overrides that select each backend."""
-
 STARTING = {
     "cpu": "starting Ray, FSDP and vLLM (two to three minutes on two cores)",
-    "gpu": "starting Ray, FSDP and vLLM",
+    "cuda": "starting Ray, FSDP and vLLM",
 }
+"""Description of the time before the first step, per `trainer.device`."""
+
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -70,10 +67,10 @@ def cpu_environment(metrics: Path) -> dict[str, str]:
     return environment
 
 
-def run_environment(backend: str, run: Path) -> dict[str, str]:
-    """Return the environment of a run in the folder ``run``."""
+def run_environment(device: str, run: Path) -> dict[str, str]:
+    """Return the environment of a run in the folder ``run``, on the device that verl trains on."""
     metrics = run / METRICS
-    if backend == "cpu":
+    if device == "cpu":
         return cpu_environment(metrics)
     return {**os.environ, "VERL_FILE_LOGGER_PATH": str(metrics.resolve())}
 
@@ -84,119 +81,93 @@ def train(
     run: Path,
     *,
     console: Console,
-    backend: str = "cpu",
     verbose: bool = False,
-) -> None:
+) -> RunIdentity:
     """Train by a method through `main_shape_grpo`, unless the folder holds the same finished run.
 
     Args:
         method: A file of `shape_grpo/methods`.
-        overrides: Hydra overrides, in addition to those for the method, the backend and logging.
+        overrides: Hydra overrides, in addition to those for the method and the folder.
         run: The run's folder.
         console: Console for progress.
-        backend: One of `BACKENDS`.
         verbose: Whether verl writes to the terminal instead of the log.
 
+    Returns:
+        What identifies the run.
+
     Raises:
-        ValueError: The configuration is invalid; nothing was started.
+        ValueError: The configuration is invalid, or another run is in the folder; nothing was
+            started.
         TrainingFailed: The run ended with an error.
     """
     overrides = [f"+method={method}", *overrides]
-    config = compose_config(command_overrides(overrides, run, backend))
-    settings = RunSettings(
-        trainer="verl",
-        task=config.dataset.name,
-        method=method,
-        candidates=config.dataset.candidates,
-        seed=config.data.seed,
-        learning_rate=config.actor_rollout_ref.actor.optim.lr,
-        steps=config.trainer.total_training_steps,
-    )
-    made_from = _causes(config)
-    if is_whole(run, settings, made_from):
-        console.print(f"{method}: reusing {run}")
-        return
-    check_run(config, run_environment(backend, run))
-    begun = {**asdict(settings), **made_from}
-    if resume := _will_resume(config):
-        _check_begun(run, begun)
+    config = compose_run(overrides, run)
+    identity = RunIdentity.of(config, method)
+    if not identity.is_whole(run):
+        check_run(config, run_environment(config.trainer.device, run))
+        with locked_run(run, console) as lock:
+            # Another command may have finished it by now.
+            if not identity.is_whole(run):
+                _train(identity, overrides, run, console=console, verbose=verbose, lock=lock)
+                return identity
+    console.print(f"{method}: reusing {run}")
+    return identity
+
+
+def _train(
+    identity: RunIdentity,
+    overrides: Sequence[str],
+    run: Path,
+    *,
+    console: Console,
+    verbose: bool,
+    lock: int,
+) -> None:
+    """Train into the locked folder."""
+    method = identity.settings.method
+    if identity.resumes:
+        identity.check_begun(run)
         console.print(f"{method}: resuming from the last checkpoint in {run}")
-    run.mkdir(parents=True, exist_ok=True)
-    write_stamp(run, begun, BEGUN)
+    write_stamp(run, identity.begun, BEGUN)
     launch(
-        f"{settings.task} by {method}",
+        f"{identity.settings.task} by {method}",
         overrides,
         run,
-        steps=settings.steps,
         console=console,
-        backend=backend,
         verbose=verbose,
-        resume=resume,
+        resume=identity.resumes,
+        lock=lock,
     )
-    end_run(run, settings, made_from)
+    end_run(run, identity.settings, identity.made_from)
 
 
-def _will_resume(config: DictConfig) -> bool:
-    """Return whether verl will find a checkpoint and resume from it."""
-    latest = Path(config.trainer.default_local_dir) / LATEST_CHECKPOINT
-    return config.trainer.resume_mode == "auto" and latest.is_file()
+def folder_overrides(overrides: Sequence[str], run: Path) -> list[str]:
+    """Return the overrides of a run that keeps its files in its folder, ending with ``overrides``.
 
-
-def _check_begun(run: Path, settings: dict[str, Any]) -> None:
-    """Check that the checkpoints in the folder belong to this run.
-
-    Raises:
-        ValueError: They have another configuration, task or policy.
+    An interrupted run resumes from its last checkpoint, also where a scale sets ``resume_mode``.
     """
-    begun = read_stamp(run, BEGUN) or {}
-    settings = json.loads(json.dumps(settings))
-    changed = [name for name, value in settings.items() if begun.get(name) != value]
-    if changed:
-        raise ValueError(
-            f"{run} holds checkpoints of another run (with another {', '.join(changed)}), and verl "
-            "would resume from them. Give another folder, remove this one, or write "
-            "trainer.resume_mode=disable to start from step 0."
-        )
-
-
-def _causes(config: DictConfig) -> dict[str, Any]:
-    """Return all else that determines a run: its configuration, its data and its policy.
-
-    Credit maps read ``shape_grpo``, ``norm_by_std`` and ``tokenizer``.
-    """
-    text = OmegaConf.to_yaml(config, sort_keys=True)
-    policy = config.actor_rollout_ref.model.path
-    return {
-        "config": hashlib.sha256(text.encode()).hexdigest(),
-        "data": read_stamp(Path(config.dataset.folder)) or _custom_files(config),
-        "extensions": _files(config.algorithm.shape_grpo.extensions),
-        "made_policy": read_stamp(Path(policy)),
-        "shape_grpo": OmegaConf.to_container(config.algorithm.shape_grpo),
-        "norm_by_std": config.algorithm.norm_adv_by_std_in_grpo,
-        "tokenizer": policy,
-    }
-
-
-def _custom_files(config: DictConfig) -> dict[str, str]:
-    """Return hashes of a custom task's data and reward function."""
-    paths = (config.data.train_files, config.data.val_files)
-    return _files([*paths, config.reward.custom_reward_function.path])
-
-
-def _files(names: str | Sequence[Any]) -> dict[str, str]:
-    """Return hashes of those names that are files."""
-    names = [names] if isinstance(names, str) else names
-    return file_hashes(path for path in map(Path, map(str, names)) if path.is_file())
-
-
-def command_overrides(overrides: Sequence[str], run: Path, backend: str) -> list[str]:
-    """Return the overrides of a run that logs into its folder, ending with ``overrides``."""
     return [
-        *BACKENDS[backend],
         "trainer.logger=[file]",
-        f"trainer.default_local_dir={run / CHECKPOINTS}",
+        "trainer.resume_mode=auto",
+        override("trainer.default_local_dir", run / CHECKPOINTS),
         *overrides,
     ]
+
+
+def compose_run(overrides: Sequence[str], run: Path) -> DictConfig:
+    """Return the configuration of a run that keeps its files in its folder.
+
+    Raises:
+        ValueError: As in `compose_config`.
+    """
+    return compose_config(folder_overrides(overrides, run))
+
+
+def with_file_logger(config: DictConfig) -> str:
+    """Return the override of the run's trackers: the configured ones, and the run's own file."""
+    chosen = config.trainer.logger or []
+    names = [chosen] if isinstance(chosen, str) else list(map(str, chosen))
+    return f"trainer.logger=[{','.join(dict.fromkeys([*names, 'file']))}]"
 
 
 def launch(
@@ -204,11 +175,10 @@ def launch(
     overrides: Sequence[str],
     run: Path,
     *,
-    steps: int,
     console: Console,
-    backend: str = "cpu",
     verbose: bool = False,
     resume: bool = False,
+    lock: int | None = None,
 ) -> None:
     """Run `main_shape_grpo` until it ends.
 
@@ -216,42 +186,52 @@ def launch(
         name: Name of the run in the progress line.
         overrides: Hydra overrides, including the method's.
         run: Folder for the log, the metrics and Hydra's files.
-        steps: Number of training steps that the overrides set.
         console: Console for progress.
-        backend: One of `BACKENDS`.
         verbose: Whether verl writes to the terminal instead of the log.
         resume: Whether verl resumes from a checkpoint.
+        lock: Descriptor of the folder's lock, which verl's process inherits.
 
     Raises:
         TrainingFailed: The run ended with an error.
     """
-    # SIGTERM too must end Ray with this process.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    config = compose_run(overrides, run)
+    device, steps = config.trainer.device, config.trainer.total_training_steps
     begin_run(run, resume=resume)
     command = [
         *(sys.executable, "-m", "recipe.shape_grpo.main_shape_grpo"),
-        *command_overrides(overrides, run, backend),
-        f"hydra.run.dir={run / 'hydra'}",
+        *folder_overrides(overrides, run),
+        with_file_logger(config),
+        override("hydra.run.dir", run / "hydra"),
     ]
-    with (run / LOG).open("w") as log:
+    with (run / LOG).open("a") as log:
+        log.write(f"=== started {time.strftime('%Y-%m-%d %H:%M:%S %z')}, process {os.getpid()}\n")
+        log.flush()
+        start = log.tell()
         process = subprocess.Popen(
             command,
-            env=run_environment(backend, run),
+            env=run_environment(device, run),
             stdin=subprocess.DEVNULL,
             stdout=None if verbose else log,
             stderr=None if verbose else subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=() if lock is None else (lock,),
+            preexec_fn=end_with_parent if sys.platform == "linux" else None,
         )
         with WholeSession(process):
             if verbose:
                 process.wait()
             else:
-                show_progress(process, run, name, STARTING[backend], steps, console)
+                starting = STARTING.get(device, STARTING["cuda"])
+                show_progress(process, run, name, starting, steps, console)
     if process.returncode != 0:
-        tail = "" if verbose else _end_of_log(run / LOG)
-        raise TrainingFailed(f"{name} failed (exit {process.returncode}).\n{tail}")
+        tail = _end_of_log(run / LOG, start)
+        if disks := full_disks(tail, run, Path(tempfile.gettempdir()), SHARED_MEMORY):
+            raise TrainingFailed(f"{name} failed: {'; '.join(disks)}. The whole log: {run / LOG}")
+        end = "" if verbose else f"{tail}\nThe whole log: {run / LOG}"
+        raise TrainingFailed(f"{name} failed (exit {process.returncode}).\n{end}")
 
 
-def _end_of_log(log: Path, lines: int = 25) -> str:
-    text = _ANSI.sub("", log.read_text(errors="replace"))
-    return "\n".join(text.splitlines()[-lines:]) + f"\nThe whole log: {log}"
+def _end_of_log(log: Path, start: int, lines: int = 25) -> str:
+    """Return the last lines of a log after the byte ``start``."""
+    text = _ANSI.sub("", log.read_bytes()[start:].decode(errors="replace"))
+    return "\n".join(text.splitlines()[-lines:])

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
+import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
+from typing import Any
 
 import psutil
 
@@ -40,6 +43,10 @@ def session_processes(session: int) -> list[psutil.Process]:
 class WholeSession:
     """Context manager that ends a session and removes its processes' shared memory.
 
+    The first SIGINT or SIGTERM ends the block by an exception, as KeyboardInterrupt or SystemExit.
+    Further ones do not stop the cleaning; they print that it takes a while. (Signals are left alone
+    outside of the main thread.)
+
     Args:
         leader: The first process of the session (``start_new_session=True``).
         seconds: Time to wait between SIGTERM and SIGKILL.
@@ -52,9 +59,15 @@ class WholeSession:
         self._mapped: set[str] = set()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._handlers: dict[int, Any] = {}
+        self._is_ending = False
+        self._late_signal: int | None = None
 
     def __enter__(self) -> None:
         self._thread.start()
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._interrupted)
 
     def __exit__(
         self,
@@ -62,6 +75,27 @@ class WholeSession:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._is_ending = True
+        try:
+            self._clean()
+        finally:
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
+        if error is None and self._late_signal is not None:
+            raise _exception_of(self._late_signal)
+
+    def _interrupted(self, number: int, frame: FrameType | None) -> None:
+        if not self._is_ending:
+            self._is_ending = True
+            raise _exception_of(number)
+        self._late_signal = number
+        print(
+            "Still ending the run's processes and removing their shared memory (up to "
+            f"{self._seconds:.0f} s).",
+            file=sys.stderr,
+        )
+
+    def _clean(self) -> None:
         self._ended.set()
         self._thread.join()
         self._look()
@@ -91,3 +125,7 @@ class WholeSession:
 
 def _segments() -> set[str]:
     return set(os.listdir(SHARED_MEMORY)) if SHARED_MEMORY.is_dir() else set()
+
+
+def _exception_of(number: int) -> BaseException:
+    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)

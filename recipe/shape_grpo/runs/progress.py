@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -41,10 +42,12 @@ def show_progress(
 
 def _steps_done(process: subprocess.Popen[bytes], run: Path) -> Iterator[int]:
     """Yield the number of finished steps whenever it grows, until the process ends."""
-    announced = -1
+    done = announced = -1
     while process.poll() is None:
         time.sleep(1)
-        done = max(read_metrics(run), default=-1)
+        # A line that a full disk cut off must not end the run.
+        with suppress(ValueError):
+            done = max(read_metrics(run), default=-1)
         if done > announced:
             yield done
             announced = done

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from rich.console import Console
@@ -18,15 +18,20 @@ from recipe.shape_grpo.common.run_folder import (
     ROLLOUTS,
     SAMPLES,
     held_out_reward,
+    mean,
+    number,
     read_metrics,
 )
 from shape_grpo.rewards.answers import MOST_CUT, MOST_WITHOUT
 
+Steps = Sequence[Mapping[str, Any]]
+"""Metrics of several steps."""
+
 FEW = 5
 """Number of steps averaged at the start and at the end of a run."""
 MEANS = {
-    "critic/score/mean": "training reward",
-    "shape_grpo/best_candidate_reward": "best candidate",
+    "critic/score/mean": "training reward (all responses)",
+    "shape_grpo/best_candidate_reward": "best candidate (responses that have one)",
     "shape_grpo/candidate_reward": "mean candidate",
     "shape_grpo/num_candidates": "candidates per response",
     "shape_grpo/distinct_candidates": "distinct candidates",
@@ -55,7 +60,7 @@ def print_summary(run: Path, console: Console) -> None:
     """
     metrics = read_metrics(run)
     if not metrics:
-        raise ValueError(f"{run / METRICS} holds no step")
+        raise ValueError(f"{run / METRICS} holds no step: see {run / LOG}")
     settings = read_stamp(run) or {}
     title = " by ".join(str(settings[name]) for name in ("task", "method") if name in settings)
     table = Table(title=title)
@@ -67,9 +72,8 @@ def print_summary(run: Path, console: Console) -> None:
         table.add_row("held-out reward", f"{held_out[0]:.3f}", f"{held_out[-1]:.3f}")
     trained = [data for step, data in metrics.items() if step > 0]
     for name, words in MEANS.items():
-        start, end = _mean(trained[:FEW], name), _mean(trained[-FEW:], name)
-        if start is not None and end is not None:
-            table.add_row(words, f"{start:.3f}", f"{end:.3f}")
+        if any(name in data for data in trained):
+            table.add_row(words, *(_text(_mean(part, name)) for part in _both_ends(trained)))
     console.print(table)
     console.print(f"Training rows: means of the first and the last {FEW} steps. {_losses(trained)}")
     for sentence in _warnings(trained[-FEW:]):
@@ -79,15 +83,22 @@ def print_summary(run: Path, console: Console) -> None:
             console.print(f"{run / name}: {words.format(run=run)}", soft_wrap=True)
 
 
-def _mean(steps: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    values = [float(data[name]) for data in steps if name in data]
-    return fmean(values) if values else None
+def _both_ends(steps: Steps) -> tuple[Steps, Steps]:
+    return steps[:FEW], steps[-FEW:]
 
 
-def _warnings(steps: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _mean(steps: Steps, name: str) -> float:
+    return mean(data.get(name) for data in steps)
+
+
+def _text(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def _warnings(steps: Steps) -> Iterator[str]:
     """Yield a sentence if most responses of the last steps were cut off or hold no candidates."""
-    cut = _mean(steps, "response_length/clip_ratio") or 0.0
-    without = _mean(steps, "shape_grpo/responses_without_candidates") or 0.0
+    cut = _mean(steps, "response_length/clip_ratio")
+    without = _mean(steps, "shape_grpo/responses_without_candidates")
     if cut >= MOST_CUT:
         yield (
             f"{cut:.0%} of the last responses were cut off at data.max_response_length: write a "
@@ -100,11 +111,12 @@ def _warnings(steps: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         )
 
 
-def _losses(steps: Sequence[Mapping[str, Any]]) -> str:
+def _losses(steps: Steps) -> str:
     """Return the numbers of failed rewards and missing responses, over all steps."""
 
     def total(name: str) -> int:
-        return round(sum(float(data.get(name, 0)) for data in steps))
+        counts = (number(data.get(name)) for data in steps)
+        return round(sum(count for count in counts if not math.isnan(count)))
 
     errors = total("shape_grpo/reward_errors")
     arrived, expected = total("shape_grpo/responses"), total("shape_grpo/responses_expected")

@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     console = Console()
     output = options.output or Path("outputs") / f"sweep-{Path(options.sweep).stem}"
-    with failing_in_one_line("sweep"):
+    with failing_in_one_line("sweep", output):
         specification = read_sweep(options.sweep, options.changes)
         all_cells = list(cells(specification, output))
         preparing = list(preparations(specification, output))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +18,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from recipe.shape_grpo.common.files import STAMP, read_stamp
 from recipe.shape_grpo.common.methods import CONFIG
-from recipe.shape_grpo.runs.launch import BACKENDS
+from recipe.shape_grpo.common.overrides import override
 from shape_grpo.methods import METHODS
 
 SPECIFICATIONS = tuple(sorted(path.stem for path in (CONFIG / "sweep").glob("*.yaml")))
 TRAINERS = ("verl", "trl", "catalogue")
+BACKENDS = {"cpu": ["+backend=cpu"], "gpu": []}
+"""Overrides that select each backend of verl."""
+
 MADE_BY = "cell.json"
 
 
@@ -172,15 +176,18 @@ def _cell(
     name = f"{task}-k{k}/{method}/lr-{rate:g}"
     runs = tuple(output / name / f"seed-{seed}" for seed in seeds)
     data = data_folder(output, task, k)
-    task_overrides = [text.format(data=data) for text in sweep.task_overrides.get(task, [])]
+    is_verl = sweep.trainer == "verl"
+    task_overrides = [
+        _with_data(text, data, quoted=is_verl) for text in sweep.task_overrides.get(task, [])
+    ]
     shared = [f"--method={method}", f"--candidates={k}", f"--learning_rate={rate:g}"]
     shared += [f"--seeds={seeds}", f"--output={output / name}"]
-    if sweep.trainer == "verl":
+    if is_verl:
         arguments = [
-            *("runs", f"--backend={sweep.backend}", method, str(runs[0])),
+            *("runs", method, str(runs[0]), *BACKENDS[sweep.backend]),
             *(f"+task={task}", f"dataset.candidates={k}", f"data.seed={seeds[0]}"),
             f"actor_rollout_ref.actor.optim.lr={rate:g}",
-            *([f"dataset.folder={data}"] if task in sweep.prepare else []),
+            *([override("dataset.folder", data)] if task in sweep.prepare else []),
         ]
     elif sweep.trainer == "trl":
         if task not in sweep.prepare:
@@ -200,6 +207,14 @@ def _folder(task: str, candidates: int) -> Path:
     return Path(folder or f"outputs/{task}-k{candidates}")
 
 
+def _with_data(text: str, data: Path, *, quoted: bool) -> str:
+    """Fill in ``{data}``; quote it for Hydra if it begins the value of an override."""
+    key, _, value = text.partition("=")
+    if quoted and value.startswith("{data}"):
+        return override(key, value.format(data=data))
+    return text.format(data=data)
+
+
 def data_folder(output: Path, task: str, candidates: int) -> Path:
     """Return the folder of the data that a sweep prepares for a task."""
     return output / "data" / f"{task}-k{candidates}"
@@ -210,5 +225,6 @@ def preparations(sweep: Sweep, output: Path) -> Iterator[tuple[str, ...]]:
     for task, k in itertools.product(sweep.tasks, sweep.candidates):
         data = data_folder(output, task, k)
         for words in sweep.prepare.get(task, []):
-            room, *options = words.format(data=data, candidates=k).split()
+            # Split first: the folder's name may hold spaces.
+            room, *options = (word.format(data=data, candidates=k) for word in shlex.split(words))
             yield ("-m", f"recipe.shape_grpo.{room}", *options)

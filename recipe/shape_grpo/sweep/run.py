@@ -6,10 +6,8 @@ when its parent dies, and inherits a lock on the sweep's folder, which the next 
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,17 +17,17 @@ from pathlib import Path
 
 from rich.console import Console
 
+from recipe.shape_grpo.common.locks import LOCK, end_with_parent
 from recipe.shape_grpo.sweep.cells import Cell
 
 LOG = "sweep.log"
-_ASK_AT_PARENTS_DEATH = 1  # PR_SET_PDEATHSIG, linux/prctl.h
 
 
 @contextmanager
 def locked(output: Path, console: Console) -> Iterator[int]:
     """Lock the folder for one sweep; yield the lock's descriptor, which its commands inherit."""
     output.mkdir(parents=True, exist_ok=True)
-    lock = os.open(output / "lock", os.O_CREAT | os.O_RDWR, 0o644)
+    lock = os.open(output / LOCK, os.O_CREAT | os.O_RDWR, 0o644)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -53,13 +51,9 @@ def run_command(command: tuple[str, ...], log: Path, lock: int | None = None) ->
             stdout=output,
             stderr=subprocess.STDOUT,
             pass_fds=() if lock is None else (lock,),
-            preexec_fn=_stop_with_parent if sys.platform == "linux" else None,
+            preexec_fn=end_with_parent if sys.platform == "linux" else None,
             check=False,
         ).returncode
-
-
-def _stop_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_ASK_AT_PARENTS_DEATH, signal.SIGTERM)
 
 
 def run_here(

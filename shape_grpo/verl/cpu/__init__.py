@@ -17,6 +17,8 @@ import os
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
 
+from omegaconf import DictConfig, OmegaConf, open_dict
+
 OVERRIDES = ("+backend=cpu", "++backend=cpu")
 """The switch on the command line of either entry point."""
 
@@ -33,6 +35,9 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": str(os.cpu_count()),
 }
 """Environment variables of a run on the CPU; existing values stay."""
+
+RAY_RESOURCES = ("num_cpus", "num_gpus")
+"""Settings of ``ray.init`` that start a cluster, and that an existing one refuses."""
 
 
 def is_asked_for(
@@ -56,3 +61,22 @@ def set_environment(environment: MutableMapping[str, str] = os.environ) -> None:
 def is_enabled(environment: Mapping[str, str] = os.environ) -> bool:
     """Return whether this environment asks for verl on the CPU."""
     return environment.get("VERL_PLATFORM", "").strip().lower() == "cpu"
+
+
+def choose_ray(config: DictConfig, environment: Mapping[str, str] = os.environ) -> None:
+    """Make a run on the CPU start a Ray of its own, unless the user names a cluster.
+
+    Ray alone joins a cluster that ``ray start`` left on the machine, or fails at its stale address,
+    and a cluster refuses the resources in ``backend.yaml``. Changes ``ray_kwargs.ray_init``.
+    """
+    ray_init = OmegaConf.select(config, "ray_kwargs.ray_init")
+    if ray_init is None or config.trainer.get("device") != "cpu":
+        return
+    address = ray_init.get("address") or environment.get("RAY_ADDRESS") or None
+    resources = [name for name in RAY_RESOURCES if ray_init.get(name) is not None]
+    with open_dict(ray_init):
+        if address not in (None, "local"):
+            for name in resources:
+                ray_init[name] = None
+        elif resources:
+            ray_init.address = "local"

@@ -8,8 +8,12 @@ import torch
 from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from recipe.shape_grpo.common.files import write_stamp
+from recipe.shape_grpo.common.run_folder import BEGUN
 from recipe.shape_grpo.evaluate.__main__ import main
 from recipe.shape_grpo.evaluate.checkpoint import export, find_actor
+from recipe.shape_grpo.evaluate.sampling import SampleSettings, sample_answers, trained_length
+from shape_grpo.candidates import CandidateRules
 
 QUIET = Console(quiet=True)
 
@@ -51,6 +55,27 @@ def test_the_export_loads_with_the_weights_of_its_shards_in_bfloat16(run, policy
     assert exported[name].equal(untrained[name].bfloat16())
 
 
+def test_an_export_is_sampled_as_long_as_its_run_trained(run, tmp_path):
+    output = tmp_path / "model"
+    export(run, output, QUIET)
+    assert trained_length(str(output)) is None, "the run did not record it"
+    write_stamp(run, {"max_response_length": 48}, BEGUN)
+    for source in (run, run / ACTOR):
+        export(source, output, QUIET)
+        assert trained_length(str(output)) == 48
+    rows = [[{"role": "user", "content": "Which film?"}]]
+    settings = SampleSettings(samples=1)
+    ((answer,),) = sample_answers(str(output), rows, settings, CandidateRules())
+    tokenizer = AutoTokenizer.from_pretrained(output)
+    assert len(tokenizer(answer.text)["input_ids"]) <= 48
+
+
+def test_a_run_is_no_model(run, task, tmp_path):
+    write_stamp(run, {"max_response_length": 48}, BEGUN)
+    with pytest.raises(SystemExit, match=f"evaluate export {run} --output MODEL`, and give MODEL"):
+        main(["sample", str(run), str(task / "test.parquet"), f"--output={tmp_path / 'a.jsonl'}"])
+
+
 def test_what_is_no_export_is_not_written_over(run, policy):
     with pytest.raises(ValueError, match="holds other files than an export"):
         export(run, policy, QUIET)
@@ -77,7 +102,7 @@ def test_a_checkpoint_that_is_not_whole_is_refused_in_words(run, tmp_path, remov
 
 def test_a_run_without_checkpoints_says_what_saves_them(run, tmp_path):
     shutil.rmtree(run / "checkpoints")
-    with pytest.raises(FileNotFoundError, match=r"trainer\.save_freq"):
+    with pytest.raises(FileNotFoundError, match=r"Train again with trainer\.save_freq=N"):
         find_actor(run)
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         find_actor(tmp_path / "nowhere")

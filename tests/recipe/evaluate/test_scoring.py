@@ -1,6 +1,7 @@
 """What answers are worth: against enumeration, the rating table, and scipy's own intervals."""
 
 import json
+import shutil
 from dataclasses import replace
 from itertools import combinations
 from statistics import fmean
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
+from recipe.shape_grpo.common.files import write_stamp
 from recipe.shape_grpo.evaluate.__main__ import main
 from recipe.shape_grpo.evaluate.comparison import compare
 from recipe.shape_grpo.evaluate.sampling import Answer, SampleSettings
@@ -213,6 +215,19 @@ def test_answers_may_be_as_long_as_the_task_says(task, policy):
     # config/task/movielens.yaml has 256 tokens, which this policy cannot hold beside a prompt.
     with pytest.raises(ValueError, match=r"an answer of 256 tokens has .*, but .* holds 256"):
         compare(load_task_folder(task), str(policy), SampleSettings(samples=2))
+
+
+@pytest.mark.parametrize("exported", ["model", "against"])
+def test_an_exported_policy_answers_as_long_as_it_trained(task, policy, tmp_path, exported):
+    """And so does the model that it is compared with."""
+    shutil.copytree(policy, tmp_path / "model")
+    write_stamp(tmp_path / "model", {"max_response_length": 4})
+    models = {"model": str(tmp_path / "model"), "against": str(policy)}
+    if exported == "against":
+        models = {"model": models["against"], "against": models["model"]}
+    settings = SampleSettings(samples=2)
+    compared = compare(load_task_folder(task), settings=settings, fixed_set=False, **models)
+    assert compared.about["settings"]["max_tokens"] == 4
 
 
 @pytest.mark.parametrize(

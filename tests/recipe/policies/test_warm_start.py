@@ -118,9 +118,11 @@ def test_answers_are_described():
         right + "<candidate>The Net</candidate>",  # one too many
         right.removesuffix("</candidate>"),  # cut off
     ]
-    text = describe_answers(list(map(find_tagged, answers)), TITLES, 2)
+    text = describe_answers(list(map(find_tagged, answers)), TITLES, 2, steps=600)
     assert "of 5 sampled answers, 60% have 2 candidates and 20% have 2 different ones" in text
-    assert "they use 3 of the examples' 12 candidates" in text
+    assert "they use 3 of the examples' 12 candidates; for more of them, write a larger " in text
+    assert text.endswith("--steps (it is 600)")
+    assert "--steps" not in describe_answers([find_tagged(right)], TITLES, 2, steps=600)
 
 
 def test_missing_task_is_named(tmp_path):

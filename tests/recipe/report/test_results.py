@@ -1,9 +1,11 @@
 import json
+import math
 
 import pytest
 
 from recipe.shape_grpo.report.results import WINDOW, read_results
-from tests.recipe.report.run_folders import write_run, write_runs
+from recipe.shape_grpo.report.tables import all_tables
+from tests.recipe.report.run_folders import HELD_OUT, write_run, write_runs
 
 
 def test_a_run_has_one_row_per_step(tmp_path):
@@ -35,7 +37,7 @@ def test_a_broken_line_is_named(tmp_path):
     run = write_run(tmp_path / "a", [0.1, 0.2])
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 2, "da\n{"step": 3, "data": {}}\n')
-    with pytest.raises(ValueError, match=r"metrics\.jsonl holds a line that is not JSON"):
+    with pytest.raises(ValueError, match=r"metrics\.jsonl, line \d+, is not .* in JSON"):
         read_results([tmp_path])
 
 
@@ -87,6 +89,55 @@ def test_no_whole_run_is_an_error_that_counts_what_was_left_out(tmp_path):
         read_results([tmp_path])
     with pytest.raises(FileNotFoundError, match="no such folder"):
         read_results([tmp_path / "nowhere"])
+
+
+@pytest.mark.parametrize("kind", ["foreign", "empty", "unfinished", "misnamed"])
+def test_a_folder_without_a_run_is_told_how_to_make_one(tmp_path, kind):
+    folder = tmp_path / "shape-grpo"
+    if kind == "unfinished":
+        (write_run(folder, [0.1]) / "settings.json").unlink()
+    else:
+        folder.mkdir()
+    if kind == "foreign":
+        (folder / "answers.jsonl").write_text("{}\n")
+    if kind == "misnamed":
+        (folder / "mine.jsonl").write_text('{"step": 0, "data": {}}\n')
+    for roots in ([folder], [tmp_path / "nowhere"]):
+        with pytest.raises(FileNotFoundError) as told:
+            read_results(roots)
+        for words in (
+            "`python -m recipe.shape_grpo.runs METHOD FOLDER`",
+            "started again, it finishes an unfinished run",
+            "trainer.experiment_name=TASK-kK-METHOD",
+        ):
+            assert words in str(told.value)
+
+
+def test_files_of_verls_file_logger_are_runs(tmp_path):
+    """Those of main_shape_grpo: PROJECT/TASK-kK-METHOD.jsonl, several in one folder."""
+    run = write_run(tmp_path / "made", [0.1, 0.4], training=[2.0])
+    project = tmp_path / "shape-grpo"
+    project.mkdir()
+    for name in ("films-k3-grpo", "films-k3-shape_grpo"):
+        (project / f"{name}.jsonl").write_text((run / "metrics.jsonl").read_text())
+    results = read_results([project])
+    assert results.runs["method"].tolist() == ["grpo", "shape_grpo"]
+    assert results.runs["task"].unique().tolist() == ["films"]
+    assert results.runs["final"].tolist() == [0.4, 0.4]
+    assert results.runs["candidates"].tolist() == [3, 3]
+    assert all_tables(results)
+
+
+@pytest.mark.parametrize("value", [None, "high", True, [1]])
+def test_a_metric_that_is_no_number_is_none(tmp_path, value):
+    run = write_run(tmp_path / "run", [0.1, 0.2], training=[1.0])
+    with (run / "metrics.jsonl").open("a") as file:
+        data = {"critic/score/mean": value, HELD_OUT: value, "actor/entropy": 1.5}
+        file.write(json.dumps({"step": 2, "data": data}) + "\n")
+    results = read_results([tmp_path])
+    assert results.runs["final"].tolist() == [0.2]
+    last = results.steps[results.steps["step"] == 2].iloc[0]
+    assert math.isnan(last["training"]) and last["entropy"] == 1.5
 
 
 def test_a_folder_given_twice_is_read_once(tmp_path):

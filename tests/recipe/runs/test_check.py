@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -448,8 +449,9 @@ MACHINES = {"MODEL": "Qwen/Qwen3-0.6B", "N_GPUS": "8", "NNODES": "2"}
 def test_a_script_takes_its_options_in_any_order(arguments):
     result = run_script("run_netflix_history.sh", *arguments, PYTHON="echo", **MACHINES)
     assert result.stdout.split() == [
-        *("-m", "recipe.shape_grpo.runs.check", "+task=netflix_history"),
-        *("+method=winner_takes_all", "actor_rollout_ref.model.path=Qwen/Qwen3-0.6B"),
+        *("-m", "recipe.shape_grpo.runs", "--dry-run", "winner_takes_all"),
+        *("outputs/netflix_history-winner_takes_all", "+task=netflix_history"),
+        "actor_rollout_ref.model.path='Qwen/Qwen3-0.6B'",
         *("trainer.n_gpus_per_node=8", "trainer.nnodes=2"),
         *("data.seed=7", "dataset.candidates=3"),
     ]
@@ -465,11 +467,12 @@ def test_a_script_prints_the_command_it_would_run():
     )
     assert result.returncode == 1
     command = result.stdout.replace(" \\\n    ", " ")
-    assert command.startswith("python -m recipe.shape_grpo.main_shape_grpo +task=netflix_history")
+    folder = "outputs/netflix_history-winner_takes_all"
+    start = f"python -m recipe.shape_grpo.runs winner_takes_all {folder} +task=netflix_history"
+    assert command.startswith(start)
     for override in (
-        "+method=winner_takes_all",
         "dataset.candidates=3",
-        "actor_rollout_ref.model.path=Qwen/Qwen3-0.6B",
+        shlex.quote("actor_rollout_ref.model.path='Qwen/Qwen3-0.6B'"),
         "trainer.n_gpus_per_node=8",
         "trainer.nnodes=2",
         "data.seed=7",

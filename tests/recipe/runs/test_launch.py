@@ -1,12 +1,20 @@
 """What makes a run be made anew; what starting one looks like is in tests/e2e."""
 
+import ast
+import subprocess
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from rich.console import Console
 
 from recipe.shape_grpo.common.files import read_stamp, write_stamp
+from recipe.shape_grpo.common.locks import locked_run
+from recipe.shape_grpo.common.overrides import override
 from recipe.shape_grpo.common.run_folder import begin_run, read_metrics, write_metrics
 from recipe.shape_grpo.runs import launch
+from recipe.shape_grpo.runs.__main__ import folder_state
+from recipe.shape_grpo.runs.check import compose_config
 from recipe.shape_grpo.tasks.common import verl_row
 
 QUIET = Console(quiet=True)
@@ -42,7 +50,13 @@ def started(monkeypatch):
 
 
 def train(task, *more, method="shape_grpo"):
-    overrides = ["+task=movielens", "+scale=quickstart", f"dataset.folder={task}", *more]
+    overrides = [
+        "+backend=cpu",
+        "+task=movielens",
+        "+scale=quickstart",
+        f"dataset.folder={task}",
+        *more,
+    ]
     launch.train(method, overrides, task.parent / "run", console=QUIET)
 
 
@@ -147,7 +161,7 @@ def test_checkpoints_of_another_configuration_are_not_gone_on_from(task, started
     train(task, "trainer.resume_mode=auto")
     checkpoint(task, 1)
     with pytest.raises(ValueError, match=r"another seed, config.*resume_mode=disable"):
-        train(task, "data.seed=1", "trainer.resume_mode=auto")
+        train(task, "data.seed=1")
     train(task, "data.seed=1", "trainer.resume_mode=disable")
     assert len(started) == 2
 
@@ -172,3 +186,144 @@ def test_what_the_user_has_set_stays_but_the_platform_and_the_file(tmp_path, mon
     assert (found["OMP_NUM_THREADS"], found["VERL_PLATFORM"]) == ("7", "cpu")
     assert found["VERL_FILE_LOGGER_PATH"] == str(tmp_path / "metrics.jsonl")
     assert found["RAY_USAGE_STATS_ENABLED"] == "0"
+
+
+@pytest.mark.parametrize("scale", ["quickstart", "smoke", "tiny"])
+def test_an_interrupted_run_resumes_whatever_its_scale_says(tmp_path, scale):
+    overrides = ["+task=movielens", "+backend=cpu", f"+scale={scale}"]
+    resumed = launch.compose_run(overrides, tmp_path).trainer.resume_mode
+    chosen = launch.compose_run([*overrides, "trainer.resume_mode=disable"], tmp_path)
+    assert (resumed, chosen.trainer.resume_mode) == ("auto", "disable")
+
+
+def test_what_is_beside_the_training_makes_no_other_run(task, started, monkeypatch):
+    train(task)
+    train(task, "trainer.logger=[console,wandb]")
+    train(task, "trainer.resume_mode=disable")
+    train(task, "++ray_kwargs.ray_init.address=local")
+    monkeypatch.chdir(task.parent)
+    overrides = ["+backend=cpu", "+task=movielens", "+scale=quickstart", f"dataset.folder={task}"]
+    launch.train("shape_grpo", overrides, Path("run"), console=QUIET)
+    assert len(started) == 1
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ([], ["file"]),
+        (["trainer.logger=[console,wandb,tensorboard]"],
+         ["console", "wandb", "tensorboard", "file"]),
+        (["trainer.logger=wandb"], ["wandb", "file"]),
+        (["trainer.logger=[file,console]"], ["file", "console"]),
+        (["trainer.logger=file"], ["file"]),
+        (["trainer.logger=[]"], ["file"]),
+        (["trainer.logger=null"], ["file"]),
+    ],
+)  # fmt: skip
+def test_the_runs_own_file_does_not_depend_on_the_trackers(tmp_path, chosen, expected):
+    overrides = ["+task=movielens", "+backend=cpu", "+scale=quickstart", *chosen]
+    last = launch.with_file_logger(launch.compose_run(overrides, tmp_path))
+    config = launch.compose_run([*overrides, last], tmp_path)
+    assert list(config.trainer.logger) == expected
+
+
+PROGRAM = """
+import json, os, sys
+from pathlib import Path
+print("arguments", sys.argv[1:])
+Path(os.environ["VERL_FILE_LOGGER_PATH"]).write_text(json.dumps({"step": 1, "data": {}}) + "\\n")
+if os.environ.get("FAILS"):
+    sys.exit(os.environ["FAILS"])
+"""
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """A program in the place of verl's trainer, which prints its arguments and writes one step."""
+    (tmp_path / "stand_in.py").write_text(PROGRAM)
+    start = subprocess.Popen
+
+    def begin(command, **options):
+        return start([command[0], tmp_path / "stand_in.py", *command[3:]], **options)
+
+    monkeypatch.setattr(launch.subprocess, "Popen", begin)
+
+
+def test_the_log_of_each_start_is_kept(task, stand_in, monkeypatch):
+    monkeypatch.setenv("FAILS", "the first reason")
+    with pytest.raises(launch.TrainingFailed, match="the first reason"):
+        train(task)
+    monkeypatch.setenv("FAILS", "the second reason")
+    with pytest.raises(launch.TrainingFailed, match="the second reason") as failed:
+        train(task)
+    assert "the first reason" not in str(failed.value)
+    log = (task.parent / "run/train.log").read_text()
+    assert log.count("=== started ") == 2
+    assert log.index("the first reason") < log.index("the second reason")
+
+
+def test_verl_is_told_of_a_folder_of_any_name(task, stand_in):
+    folder = task.parent / "mein Ordner ü, [a]='b'" / "task"
+    folder.parent.mkdir()
+    task.rename(folder)
+    overrides = ["+backend=cpu", "+task=movielens", "+scale=quickstart"]
+    overrides.append(override("dataset.folder", folder))
+    run = folder.parent / "run"
+    launch.train("grpo", overrides, run, console=QUIET)
+    assert read_metrics(run) == {1: {}}
+    said = (run / "train.log").read_text().splitlines()[1]
+    given = ast.literal_eval(said.removeprefix("arguments "))
+    shown = {text for text in given if not text.startswith("hydra.")}
+    config = compose_config([*shown])
+    assert config.trainer.default_local_dir == str(run / "checkpoints")
+    assert config.data.train_files == str(folder / "train.parquet")
+
+
+def test_a_full_disk_is_one_line(task, stand_in, monkeypatch):
+    monkeypatch.setenv("FAILS", "OSError: [Errno 28] No space left on device")
+    with pytest.raises(launch.TrainingFailed) as failed:
+        train(task)
+    (line,) = str(failed.value).splitlines()
+    assert f"failed: the disk of {task.parent}/run is full (" in line and " MB free)" in line
+    assert line.endswith(f"The whole log: {task.parent}/run/train.log")
+
+
+def test_a_folder_in_use_is_left_as_it_is(task, started):
+    train(task)
+    before = {path: path.read_bytes() for path in (task.parent / "run").iterdir()}
+    with locked_run(task.parent / "run", QUIET):
+        del before[task.parent / "run/lock"]
+        with pytest.raises(ValueError, match="in use by another run"):
+            train(task, "data.seed=1")
+    assert len(started) == 1
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_run_that_another_command_finishes_meanwhile_is_reused(task, started, monkeypatch):
+    check, calls = launch.check_run, []
+
+    def slow_check(*arguments):
+        calls.append(arguments)
+        if len(calls) == 1:
+            train(task)
+        check(*arguments)
+
+    monkeypatch.setattr(launch, "check_run", slow_check)
+    train(task)
+    assert (len(calls), len(started)) == (2, 1)
+
+
+def test_the_dry_run_says_what_it_would_do_with_the_folder(task, started):
+    overrides = ["+backend=cpu", "+task=movielens", "+scale=quickstart", f"dataset.folder={task}"]
+
+    def state(*more):
+        return folder_state("shape_grpo", [*overrides, *more], task.parent / "run")
+
+    assert "at step 0" in state() and not (task.parent / "run").exists()
+    train(task)
+    assert "finished" in state() and "at step 0" in state("data.seed=1")
+    checkpoint(task, 1)
+    with pytest.raises(ValueError, match="another seed"):
+        state("data.seed=1")
+    (task.parent / "run/settings.json").unlink()
+    assert "would resume" in state()

@@ -1,7 +1,11 @@
 """Of a run's processes none is left, whoever was killed first."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
+from multiprocessing import resource_tracker
 from multiprocessing.shared_memory import SharedMemory
 
 import pytest
@@ -71,6 +75,54 @@ def test_all_end_where_the_block_fails(start):
     process = start(PARENT, CHILD)
     with pytest.raises(KeyboardInterrupt), WholeSession(process, seconds=1):
         raise KeyboardInterrupt
+    wait_until(lambda: none_is_left(process))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_cleans_to_the_end_where_it_is_interrupted_again(start, number, monkeypatch, capsys):
+    """Ctrl-C, and Ctrl-C again while a process that ignores SIGTERM is given its time."""
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    process = start(PARENT, STUBBORN)
+    segment = SharedMemory(create=True, size=100)
+    whole = WholeSession(process, seconds=1)
+    wait = processes.psutil.wait_procs
+
+    def interrupted(*arguments, **options):
+        for _ in range(2):
+            os.kill(os.getpid(), number)
+        return wait(*arguments, **options)
+
+    monkeypatch.setattr(processes.psutil, "wait_procs", interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt), whole:
+            whole._mapped.add(segment.name)
+            whole._there_before.discard(segment.name)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+        wait_until(lambda: none_is_left(process))
+        assert not (SHARED_MEMORY / segment.name).exists()
+    finally:
+        segment.close()
+        resource_tracker.unregister(segment._name, "shared_memory")
+    said = capsys.readouterr().err
+    assert said.count("Still ending the run's processes") == 2 and "(up to 1 s)" in said
+    assert handlers == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+
+
+@pytest.mark.parametrize(
+    ("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+def test_an_interruption_of_the_cleaning_alone_is_not_lost(start, number, raised, monkeypatch):
+    process = start(PARENT, CHILD)
+    wait = processes.psutil.wait_procs
+
+    def interrupted(*arguments, **options):
+        os.kill(os.getpid(), number)
+        return wait(*arguments, **options)
+
+    monkeypatch.setattr(processes.psutil, "wait_procs", interrupted)
+    with pytest.raises(raised), WholeSession(process, seconds=1):
+        pass
     wait_until(lambda: none_is_left(process))
 
 

@@ -56,3 +56,28 @@ def test_a_figure_that_the_run_has_not_is_no_row(run):
 def test_a_folder_without_a_step_is_no_run(tmp_path):
     with pytest.raises(ValueError, match="holds no step"):
         printed(tmp_path)
+
+
+@pytest.mark.parametrize("value", [None, "high", float("nan"), True, float("inf"), [1.0]])
+@pytest.mark.parametrize(
+    "name",
+    ["critic/score/mean", "shape_grpo/reward_errors", "shape_grpo/responses",
+     "response_length/clip_ratio", "val-core/films/reward/mean@4", "actor/entropy"],
+)  # fmt: skip
+def test_a_metric_that_is_no_number_costs_its_row_alone(tmp_path, name, value):
+    begin_run(tmp_path)
+    for step in range(1, 13):
+        numbers = {"actor/grad_norm": 0.5, "shape_grpo/responses_expected": 64.0}
+        write_metrics(tmp_path, step, numbers | {name: value})
+    text = printed(tmp_path)
+    (row,) = (line for line in text.splitlines() if "gradient norm" in line)
+    assert row.count("0.500") == 2
+    assert "nan" not in text
+
+
+def test_a_metric_that_only_some_steps_have_is_a_dash_where_it_is_missing(tmp_path):
+    begin_run(tmp_path)
+    for step in range(1, 13):
+        write_metrics(tmp_path, step, {"actor/entropy": None if step < 7 else 2.0})
+    (row,) = (line for line in printed(tmp_path).splitlines() if "entropy" in line)
+    assert [cell.strip() for cell in row.split("│")[2:4]] == ["-", "2.000"]

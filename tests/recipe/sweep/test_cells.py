@@ -3,6 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 
 from recipe.shape_grpo.runs.check import check_config, compose_config
 from recipe.shape_grpo.sweep.cells import SPECIFICATIONS, cells, preparations, read_sweep
@@ -42,11 +43,12 @@ def test_cells_are_the_product_of_the_axes(small):
 def test_a_cell_is_a_run_of_its_own_with_the_overrides_of_its_task(small):
     by_name = {cell.name: cell for cell in cells(small, Path("out"))}
     cell = by_name["ds1000-k3/shape_grpo/lr-0.001/seed-1"]
-    assert cell.command[:5] == (
-        *("-m", "recipe.shape_grpo.runs", "--backend=cpu", "shape_grpo"),
+    assert cell.command[:4] == (
+        *("-m", "recipe.shape_grpo.runs", "shape_grpo"),
         "out/ds1000-k3/shape_grpo/lr-0.001/seed-1",
     )
-    assert set(cell.command[5:]) == {
+    assert set(cell.command[4:]) == {
+        "+backend=cpu",
         *("+task=ds1000", "dataset.candidates=3", "data.seed=1", "trainer.test_freq=7"),
         "actor_rollout_ref.actor.optim.lr=0.001",
         "actor_rollout_ref.model.path=out/data/ds1000-k3/judge",
@@ -54,6 +56,33 @@ def test_a_cell_is_a_run_of_its_own_with_the_overrides_of_its_task(small):
     # Its data are prepared by the sweep, so the run is told where.
     netflix = by_name["netflix-k5/grpo/lr-0.001/seed-0"]
     assert "dataset.folder=out/data/netflix-k5" in netflix.command
+
+
+def test_a_folder_of_any_name_reaches_hydra_and_the_rooms(small, composed):
+    """Sweeps of a clone in a folder with a space and an umlaut, and with Hydra's own characters."""
+    output = Path("/tmp/mein Ordner ü/{a}, [b]='c'")
+    by_name = {cell.name: cell for cell in cells(small, output)}
+    netflix = by_name["netflix-k5/grpo/lr-0.001/seed-0"].command
+    (folder,) = (word for word in netflix if word.startswith("dataset.folder="))
+    assert composed(folder).dataset.folder == str(output / "data/netflix-k5")
+    ds1000 = by_name["ds1000-k3/shape_grpo/lr-0.001/seed-1"].command
+    (judge,) = (word for word in ds1000 if word.startswith("actor_rollout_ref.model.path="))
+    assert composed(judge).actor_rollout_ref.model.path == str(output / "data/ds1000-k3/judge")
+    first = next(preparations(small, output))
+    assert first[first.index("--output") + 1] == str(output / "data/netflix-k3")
+
+
+@pytest.fixture
+def composed(tmp_path):
+    (tmp_path / "small.yaml").write_text(
+        "dataset: {folder: a}\nactor_rollout_ref: {model: {path: a}}"
+    )
+
+    def compose_back(override):
+        with initialize_config_dir(str(tmp_path), version_base=None):
+            return compose("small", overrides=[override])
+
+    return compose_back
 
 
 def test_data_are_prepared_once_for_each_number_of_candidates(small):
@@ -72,9 +101,9 @@ def test_without_the_users_own_files_preparations_ask_for_none(name, monkeypatch
         monkeypatch.delenv(variable, raising=False)
     words = [word for command in preparations(read_sweep(name), Path("out")) for word in command]
     assert "None" not in words
-    monkeypatch.setenv("RATINGS", "my/ratings")
+    monkeypatch.setenv("RATINGS", "my ratings/ü")
     asked = [c for c in preparations(read_sweep(name), Path("out")) if "--ratings" in c]
-    assert all(c[c.index("--ratings") + 1] == "my/ratings" for c in asked)
+    assert all(c[c.index("--ratings") + 1] == "my ratings/ü" for c in asked)
 
 
 def test_a_cell_is_done_while_its_command_and_data_stay_the_same(small, tmp_path):
@@ -127,8 +156,7 @@ def test_every_cell_of_the_specifications_here_is_valid(name, tmp_path):
     some = [*cells(each_task, tmp_path), *cells(each_method, tmp_path)]
     judge = "reward.custom_reward_function.reward_kwargs.base_url=http://localhost:8000/v1"
     for cell in some if sweep.trainer == "verl" else ():
-        method, overrides = cell.command[3], [*cell.command[5:]]
-        overrides += ["+backend=cpu"] if sweep.backend == "cpu" else []
+        method, overrides = cell.command[2], [*cell.command[4:]]
         overrides += [judge] if "+task=aclsum" in overrides and sweep.backend == "gpu" else []
         environment = {"VERL_PLATFORM": "cpu"} if sweep.backend == "cpu" else {}
         check_config(compose_config([f"+method={method}", *overrides]), environment)
