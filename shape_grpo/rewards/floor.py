@@ -51,3 +51,11 @@ class Floor:
         for record, is_without in pairs:
             if is_without:
                 record.floor = self.score
+
+    def agree(self, records: Sequence[CandidateRecord]) -> None:
+        """Settle responses that several processes scored, each with a floor of its own."""
+        if self.config.fixed_floor is None:
+            for record in records:
+                self.see(record.returned_rewards)
+                self.score = min(self.score, record.floor or 0.0)
+            self.settle(records)

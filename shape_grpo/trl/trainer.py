@@ -144,6 +144,7 @@ class ShapEGRPOTrainer(GRPOTrainer):
         records = self._score_candidates(inputs, prompts, completions, completion_ids_list)
         # Groups may be spread over processes.
         self.records = gather_object(records)
+        self._reward_candidates.floor.agree(self.records)
         self._credited = self.shape_grpo.training_records(self.records, self._groups)
         lengths = gather_object([len(ids) for ids in completion_ids_list])
         where = "in training" if self._mode == "train" else "in evaluation"

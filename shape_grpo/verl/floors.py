@@ -25,7 +25,6 @@ class CommonFloor:
     """
 
     def __init__(self, config: ShapeGRPOConfig) -> None:
-        self.config = config
         self.floor = Floor(config)
 
     def __call__(self, answers: Mapping[str, CandidateRecord], partition: str) -> None:
@@ -35,18 +34,10 @@ class CommonFloor:
             answers: Key to record.
             partition: Partition of the queue.
         """
-        if self.config.fixed_floor is not None:
-            return
-        for record in answers.values():
-            self.floor.see(record.returned_rewards)
-            self.floor.score = min(self.floor.score, record.floor or 0.0)
-        before = {key: record.floor for key, record in answers.items()}
-        self.floor.settle(list(answers.values()))
-        lowered = {
-            key: answers[key].floor - floor  # type: ignore[operator]
-            for key, floor in before.items()
-            if floor is not None and floor > self.floor.score
-        }
+        before = {key: each.floor for key, each in answers.items() if each.floor is not None}
+        self.floor.agree(list(answers.values()))
+        after = {key: answers[key].floor or 0.0 for key in before}
+        lowered = {key: after[key] - before[key] for key in before if after[key] < before[key]}
         if not lowered:
             return
         keys = list(lowered)

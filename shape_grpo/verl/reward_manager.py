@@ -44,8 +44,8 @@ class MultiCandidateRewardManager(RewardManagerBase):
     The dict's other numbers and strings travel on in ``reward_extra_info``, as from verl's
     ``naive``. They are those of the best candidate, the one that a user takes: a mean would
     describe no answer at all. verl ends a run where one response lacks the key of
-    ``filter_groups.metric``, so that key, and ``acc``, are the response's score where the best
-    candidate has no such number; without candidates, the lowest that was seen and at most 0.
+    ``filter_groups.metric``, so that key, and ``acc``, are there where the best candidate has no
+    such number: the lowest that was seen and at most 0, or, if none was seen, the response's score.
     ``score`` is always the response's. Keys of this manager win over the function's, and ``reward``
     is left out, because verl's validation writes it itself.
 
@@ -203,7 +203,7 @@ class MultiCandidateRewardManager(RewardManagerBase):
             if isinstance(needed[key], int | float):
                 self._lowest[key] = min(self._lowest.get(key, 0.0), float(needed[key]))
             else:
-                needed[key] = score if ranking else self._lowest.get(key, score)
+                needed[key] = self._lowest.get(key, score)
         # A response without candidates is in verl's averages too.
         ranking = ranking or [score]
         info = {

@@ -89,7 +89,7 @@ class RolloutShares:
         found = CandidateSet.from_candidates(
             [Candidate(text, 0, len(text)) for text in texts],
             [(0, 0)] * len(texts),
-            CandidateRules(max_candidates=None, empty="score"),
+            CandidateRules(max_candidates=None, duplicate="score", empty="score"),
         )
         if isinstance(self.config.method.utility, Oracle):
             return await self.function.score_set(found, partial(candidate_arguments, row))

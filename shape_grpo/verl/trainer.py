@@ -218,7 +218,8 @@ class CandidateTrainerMixin:
                     (_record(key, of_answer) for key, of_answer in fields.items()),
                     "in training, counting groups that verl dropped",
                 )
-                equal = buffer._dapo_classification_cache[partition]
+                # Value of each group that verl found equal; None for others.
+                equal = getattr(buffer, "_dapo_classification_cache", {}).get(partition, {})
                 self._drops.see(value for uid in uids if (value := equal.get(uid)) is not None)
                 clear_groups(partition, uids)
 

@@ -8,7 +8,7 @@ import pytest
 from shape_grpo.advantage import CandidateRecord, candidate_advantages
 from shape_grpo.candidates import Candidate, CandidateSet
 from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.rewards import RewardFunction, candidate_arguments
+from shape_grpo.rewards import Floor, RewardFunction, candidate_arguments
 from tests.verl.fake_queue import scored
 
 ROW = {"data_source": "", "reward_model": {"ground_truth": ""}, "extra_info": {}}
@@ -161,3 +161,12 @@ def test_a_record_of_an_earlier_version_is_read():
     old = scored(1.0).to_json().replace('"floor_places":[]', '"num_floor_rewards":0')
     assert "num_floor_rewards" in old
     assert CandidateRecord.from_json(old) == scored(1.0)
+
+
+@pytest.mark.parametrize(("setting", "worth"), [("lowest", -3.0), (1.0, 1.0), (-1.0, -1.0)])
+def test_processes_agree_on_the_lowest_of_all(setting, worth):
+    config = ShapeGRPOConfig(floor_reward=setting)
+    own = (0.0, -2.0) if setting == "lowest" else (setting, setting)
+    records = [CandidateRecord(floor=own[0]), CandidateRecord(floor=own[1]), scored(-3.0)]
+    Floor(config).agree(records)
+    assert [config.score(record) for record in records] == [worth, worth, -3.0]

@@ -615,4 +615,7 @@ def test_without_candidates_acc_is_the_lowest_that_the_function_gave(accs, worth
             CandidateRecord([-4.0]), ScoredSet(results=[Scored(-4.0, details)]), -4.0
         )
     info = manager._extra_info(CandidateRecord(floor=-4.0), ScoredSet(), -4.0)
+    # So it is where the best candidate was paid the floor.
+    paid = manager._extra_info(CandidateRecord([-4.0]), ScoredSet(results=[Scored(-4.0)]), -4.0)
+    assert paid["acc"] == info["acc"]
     assert (info["acc"], info["score"], info["best_candidate"]) == (worth, -4.0, -4.0)
