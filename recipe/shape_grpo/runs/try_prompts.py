@@ -63,8 +63,7 @@ def load_tokenizer(config: DictConfig) -> Any:
 
 
 def _hub_answers() -> bool:
-    from huggingface_hub import constants
-    from huggingface_hub import get_session
+    from huggingface_hub import constants, get_session
 
     if constants.HF_HUB_OFFLINE:
         return False
