@@ -63,7 +63,7 @@ def read_rows(path: Path, columns: Collection[str] | None = None) -> Iterator[di
 
     file = ParquetFile(path)
     names = [name for name in file.schema_arrow.names if columns is None or name in columns]
-    for batch in file.iter_batches(columns=names):
+    for batch in file.iter_batches(1024, columns=names):
         yield from batch.to_pylist()
 
 

@@ -51,7 +51,9 @@ def missing_files(config: DictConfig) -> Iterator[str]:
         if not as_list(config.data[key]):
             yield f"data.{key} names no file, and verl needs one. Write the path of a parquet file."
         for path in local_paths(config.data[key]):
-            if not path.is_file():
+            if path.is_dir():
+                yield f"data.{key}: {path} is a folder. Write its files, as [{path}/train.parquet]."
+            elif not path.is_file():
                 yield f"data.{key}: there is no {path}. Prepare the data first, or write its path."
 
 

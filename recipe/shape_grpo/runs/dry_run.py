@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 
 from recipe.shape_grpo.runs.try_conversation import conversation_lines
 from recipe.shape_grpo.runs.try_prompts import (
     NotLoaded,
+    Prompts,
     asked_for_line,
     candidates_line,
     length_lines,
@@ -52,15 +52,16 @@ def try_run(config: DictConfig) -> Iterator[str]:
 
 
 def _try_prompts(
-    config: DictConfig, prompts: dict[str, list[Any]], not_checked: list[str]
+    config: DictConfig, prompts: dict[str, Prompts], not_checked: list[str]
 ) -> Iterator[str]:
     count = (
         config.dataset.candidates
         if "dataset" in config
         else config.algorithm.shape_grpo.max_candidates
     )
-    if count and (line := asked_for_line(prompts["train_files"], count)):
-        yield line
+    for key, of_key in prompts.items():
+        if count and (line := asked_for_line(of_key.sample, count)):
+            yield f"data.{key}: {line}"
     try:
         tokenizer = load_tokenizer(config)
         yield from length_lines(config, tokenizer, prompts)
@@ -73,7 +74,7 @@ def _try_prompts(
     except ValueError as error:
         raise Failed(f"Data error: {error}") from None
     try:
-        yield from conversation_lines(config, tokenizer, prompts["train_files"][0])
+        yield from conversation_lines(config, tokenizer, prompts["train_files"].sample[0])
     except ValueError as error:
         raise Failed(f"Format error: {error}") from None
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from shape_grpo.verl.chat_template import no_template, tokenizer_name
 from shape_grpo.verl.data import CHECKED, local_paths
 
 SAMPLE = 256
-"""Number of prompts of each key that are measured, at equal distances."""
+"""Number of prompts of each key that are measured, at equal distances, up to twice as many."""
 _HUB_TIMEOUT = 5
 """In seconds; an unreachable hub is otherwise asked for more than a minute."""
 _WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -72,11 +74,32 @@ def _hub_answers() -> bool:
     return True
 
 
-def read_prompts(config: DictConfig, key: str) -> list[Messages]:
+@dataclass(frozen=True)
+class Prompts:
+    """Prompts of ``data.train_files`` or ``val_files``.
+
+    Attributes:
+        sample: All of them, or some at equal distances.
+        total: Number of all.
+    """
+
+    sample: list[Messages]
+    total: int
+
+
+def read_prompts(config: DictConfig, key: str) -> Prompts:
     """Return the prompts of ``data.train_files`` or ``val_files`` on this machine."""
     name = config.data.get("prompt_key", "prompt")
     rows = (row for path in local_paths(config.data[key]) for row in read_rows(path, [name]))
-    return [row[name] for row, _ in zip(rows, range(CHECKED), strict=False)]
+    sample: list[Messages] = []
+    total, step = 0, 1
+    for row in islice(rows, CHECKED):
+        if total % step == 0:
+            sample.append(row[name])
+        total += 1
+        if len(sample) == 2 * SAMPLE:
+            sample, step = sample[::2], 2 * step
+    return Prompts(sample, total)
 
 
 def render(config: DictConfig, tokenizer: Any, messages: Messages) -> str:
@@ -102,7 +125,7 @@ def render(config: DictConfig, tokenizer: Any, messages: Messages) -> str:
 
 
 def length_lines(
-    config: DictConfig, tokenizer: Any, prompts: Mapping[str, Sequence[Messages]]
+    config: DictConfig, tokenizer: Any, prompts: Mapping[str, Prompts]
 ) -> Iterator[str]:
     """Yield how long the prompts of each key are, and what verl does with those that are too long.
 
@@ -110,16 +133,16 @@ def length_lines(
         ValueError: All are too long, or fewer than a batch would be left.
     """
     limit = config.data.max_prompt_length
-    for key, all_prompts in prompts.items():
-        step = max(1, -(-len(all_prompts) // SAMPLE))
+    for key, of_key in prompts.items():
         lengths = [
             len(encode(tokenizer, render(config, tokenizer, messages)))
-            for messages in all_prompts[::step]
+            for messages in of_key.sample
         ]
         longer = sum(length > limit for length in lengths)
-        of = "all" if step == 1 else f"{len(lengths)} of the"
+        is_all = len(lengths) == of_key.total
+        of = "all" if is_all else f"{len(lengths)} of the"
         measured = (
-            f"data.{key}: {of} {len(all_prompts)} prompts were measured: {min(lengths)} to "
+            f"data.{key}: {of} {of_key.total} prompts were measured: {min(lengths)} to "
             f"{max(lengths)} tokens; data.max_prompt_length is {limit}"
         )
         if not longer:
@@ -129,7 +152,7 @@ def length_lines(
         does = "leaves them out" if is_left_out else "cuts off their beginning"
         told = f"{measured}. {longer} of {len(lengths)} are longer, and verl {does}"
         left = len(lengths) - longer
-        is_too_few = step == 1 and key == "train_files" and left < config.data.train_batch_size
+        is_too_few = is_all and key == "train_files" and left < config.data.train_batch_size
         if not left or (is_left_out and is_too_few):
             raise ValueError(
                 f"{told}: write data.max_prompt_length={max(lengths)} or more (a scale may set it)."
@@ -156,10 +179,7 @@ def asked_for_line(prompts: Sequence[Messages], count: int) -> str | None:
 
     It is a guess: a number of things ("4 dishes", "four short titles") that all prompts name.
     """
-    texts = [
-        " ".join(str(message.get("content")) for message in messages)
-        for messages in prompts[:SAMPLE]
-    ]
+    texts = [" ".join(str(message.get("content")) for message in messages) for messages in prompts]
     named = [
         {(_value(number), noun.lower()) for number, noun in _NUMBER.findall(text)} for text in texts
     ]

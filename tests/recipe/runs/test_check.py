@@ -514,3 +514,10 @@ def test_a_policy_beside_the_data_is_no_name_on_the_hub(model, missing, monkeypa
     files = ["data.train_files=dishes/train.parquet", f"actor_rollout_ref.model.path={model}"]
     problems = list(missing_files(compose_config(["+task=own", *files])))
     assert sum(f"there is no folder {model}" in problem for problem in problems) == missing
+
+
+def test_a_folder_of_data_is_told_from_a_missing_one(tmp_path):
+    files = [f"data.train_files={tmp_path}", "data.val_files=[]"]
+    problems = list(missing_files(compose_config(["+task=own", *files])))
+    assert any(f"{tmp_path} is a folder. Write its files" in problem for problem in problems)
+    assert any("data.val_files names no file" in problem for problem in problems)

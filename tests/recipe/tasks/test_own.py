@@ -28,7 +28,7 @@ from shape_grpo.verl.cpu import ENVIRONMENT
 
 ROOT = Path(__file__).parents[3]
 ONE, TWO = "<candidate>a</candidate>", "<candidate>a</candidate>\n<candidate>b</candidate>"
-TRAINING = "python -m recipe.shape_grpo.main_shape_grpo"
+TRAINING = "python -m recipe.shape_grpo.runs $run "
 SIMULATION = [
     *("--steps=2", "--prompts_per_step=2", "--group_size=4", "--max_tokens=24"),
     *("--validation_prompts=4", "--validation_samples=1"),
@@ -49,7 +49,7 @@ def clone(tmp_path_factory):
     section = (ROOT / "README.md").read_text().split("## Your own task")[1]
     commands = re.findall(r"```bash\n(.*?)```", section, flags=re.DOTALL)[0]
     before, training = commands.split(TRAINING)
-    assert training.split()[0] == "$flags" and "runs.check $flags" in before
+    assert training.split() == ["#", "trains"] and "runs --dry-run $run" in before
     (clone / "said").write_text(run_bash(before, clone))
     return clone
 
