@@ -72,7 +72,7 @@ def test_every_metric_of_this_package_is_there():
         CandidateRecord([1.0, 2.0], [0, 3], [2, 5], parts={"length": [1.0, 2.0]}),
         CandidateRecord(),
     ]
-    names = {*candidate_metrics(records, [6, 4]), *metrics_named_in("shape_grpo/verl")}
+    names = {*candidate_metrics(records, [6, 4]), *metrics_named_in("shape_grpo")}
     assert {"shape_grpo/responses", "shape_grpo/reward/length/best"} <= names
     assert undocumented(names) == []
 
