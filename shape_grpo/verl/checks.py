@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 
 from shape_grpo.registry import closest
-from shape_grpo.verl import cpu
+from shape_grpo.verl import cpu, versions
 from shape_grpo.verl.files import check_files, runs_elsewhere
 from shape_grpo.verl.keys import check_keys
 from shape_grpo.verl.trackers import check_trackers
-from shape_grpo.verl.versions import warn_of_another_verl
 
 if TYPE_CHECKING:
     from shape_grpo.config import ShapeGRPOConfig
@@ -75,7 +74,7 @@ def check_trainer_config(config: DictConfig) -> ShapeGRPOConfig:
     from shape_grpo.rewards import check_reward_function
     from shape_grpo.verl.rollout_checks import check_rollouts
 
-    warn_of_another_verl()
+    versions.warn_of_another_verl()
     check_keys(config)
     _check_names(config)
     block = ShapeGRPOConfig.from_algorithm(config.algorithm)
@@ -159,9 +158,16 @@ def _check_estimator(config: DictConfig) -> None:
     mode = config.trainer.v1.trainer_mode
     for ours, verls in TRAINER_MODES.items():
         if mode == verls:
-            raise ValueError(
+            problem = (
                 f"trainer.v1.trainer_mode={mode}: verl's own trainer does not pass candidates to "
                 f"the estimator {ESTIMATOR}: write trainer.v1.trainer_mode={ours}."
+            )
+            if not versions.is_newer():
+                raise ValueError(problem)
+            warnings.warn(
+                f"{problem} If verl {versions.installed('verl')} does not either, the run ends in "
+                "its first step.",
+                stacklevel=3,
             )
     manager = config.reward.reward_manager.name
     if manager != REWARD_MANAGER:
@@ -258,7 +264,7 @@ def _check_group_filter(config: DictConfig) -> None:
     if metric in (None, "", RECORD_KEY):
         raise ValueError(
             f"algorithm.filter_groups.metric={metric}: responses have no number of that name; "
-            "for the set's score write algorithm.filter_groups.metric=reward."
+            "for the set's score write algorithm.filter_groups.metric=score."
         )
 
 

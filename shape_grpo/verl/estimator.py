@@ -11,7 +11,7 @@ from verl.trainer.ppo.core_algos import register_adv_est
 
 from shape_grpo.advantage import token_advantages
 from shape_grpo.verl.checks import ESTIMATOR
-from shape_grpo.verl.context import current_candidates
+from shape_grpo.verl.context import candidates_of_batch, current_candidates
 
 
 @register_adv_est(ESTIMATOR)
@@ -27,17 +27,17 @@ def compute_shape_grpo_advantage(
     Args:
         token_level_rewards: (B, T) float; the set's score on one token of each response.
         response_mask: (B, T); 1 where the policy wrote the token.
-        config: verl's ``algorithm`` config; not used.
+        config: verl's ``algorithm`` config; read where the trainer is not this package's.
         index: (B,) group ids.
-        **kwargs: Further arguments of verl; not used.
+        **kwargs: Further arguments of verl; the fields of the batch, if it passes them.
 
     Returns:
         Advantages and returns, the same (B, T) float32 tensor, as in verl's GRPO.
 
     Raises:
-        RuntimeError: The trainer did not provide the candidates.
+        RuntimeError: Neither the trainer nor verl provided the candidates.
     """
-    context = current_candidates()
+    context = current_candidates() or candidates_of_batch(kwargs, index, config)
     if context is None:
         raise RuntimeError(
             "adv_estimator=shape_grpo found no candidates: launch with "

@@ -43,11 +43,14 @@ class MultiCandidateRewardManager(RewardManagerBase):
 
     The dict's other numbers and strings travel on in ``reward_extra_info``, as from verl's
     ``naive``. They are those of the best candidate, the one that a user takes: a mean would
-    describe no answer at all. verl ends a run where one response lacks the key of
-    ``filter_groups.metric``, so that key, and ``acc``, are there where the best candidate has no
-    such number: the lowest that was seen and at most 0, or, if none was seen, the response's score.
-    ``score`` is always the response's. Keys of this manager win over the function's, and ``reward``
-    is left out, because verl's validation writes it itself.
+    describe no answer at all. Where a response has none, their keys have the value None, from the
+    first candidate on that this worker has scored.
+
+    verl ends a run where one response lacks the key of ``filter_groups.metric``, so that key, and
+    ``acc``, are there where the best candidate has no such number: the lowest that was seen and at
+    most 0, or, if none was seen, the response's score. ``score`` is always the response's. Keys of
+    this manager win over the function's, and ``reward`` is left out, because verl's validation
+    writes it itself.
 
     A dict's ``identity`` says which candidates of a response are the same: the rule ``duplicate``
     goes by it.
@@ -101,6 +104,7 @@ class MultiCandidateRewardManager(RewardManagerBase):
                 # Without verl's wrapper, which would import verl in each process.
                 function, keywords = loaded, {**keywords, **reward_kwargs(config)}
         self._lowest: dict[str, float] = {}
+        self._names = dict.fromkeys(self.options.reward_weights)
         self.reward_function = RewardFunction(function, self.options, keywords, threads=threads)
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
@@ -204,9 +208,12 @@ class MultiCandidateRewardManager(RewardManagerBase):
                 self._lowest[key] = min(self._lowest.get(key, 0.0), float(needed[key]))
             else:
                 needed[key] = self._lowest.get(key, score)
+        # verl makes columns of these, so a response without a best candidate has the same keys.
+        self._names.update(dict.fromkeys(beside))
         # A response without candidates is in verl's averages too.
         ranking = ranking or [score]
         info = {
+            **self._names,
             **needed,
             **beside,
             "score": score,

@@ -18,7 +18,7 @@ from shape_grpo.advantage import rollout_advantages
 from shape_grpo.config import LARGEST, ShapeGRPOConfig
 from shape_grpo.verl import trainers_logger
 from shape_grpo.verl.checks import ROLLOUTS_ESTIMATOR
-from shape_grpo.verl.context import current_candidates
+from shape_grpo.verl.context import candidates_of_batch, current_candidates
 
 logger = trainers_logger(__name__)
 
@@ -38,7 +38,7 @@ def compute_rollout_advantage(
         response_mask: (B, T); 1 where the policy wrote the token.
         config: verl's ``algorithm`` config, with the block ``shape_grpo``.
         index: (B,) group ids.
-        **kwargs: Further arguments of verl; not used.
+        **kwargs: Further arguments of verl; the fields of the batch, if it passes them.
 
     Returns:
         Advantages and returns, the same (B, T) float32 tensor, as in verl's GRPO.
@@ -48,7 +48,7 @@ def compute_rollout_advantage(
     """
     method = ShapeGRPOConfig.from_algorithm(config).method
     rewards = token_level_rewards.sum(-1)
-    context = current_candidates()
+    context = current_candidates() or candidates_of_batch(kwargs, index, config)
     known, shares, final_rows = None, None, torch.arange(len(rewards))
     if context is not None:
         shares = context.rollout_shares

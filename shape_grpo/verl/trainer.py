@@ -19,7 +19,7 @@ from omegaconf import DictConfig, open_dict
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1 import get_trainer_cls, register_trainer
 
-from shape_grpo.advantage import GROUP_COUNTS, CandidateBatch, CandidateRecord
+from shape_grpo.advantage import GROUP_COUNTS, CandidateRecord
 from shape_grpo.advantage.metrics import COUNTS
 from shape_grpo.rewards import AnswerWatch, DroppedGroups, ErrorBudget, StepMetrics
 from shape_grpo.verl import cpu, trainers_logger
@@ -73,6 +73,10 @@ class CandidateTrainerMixin:
         )
         self._common_floor = CommonFloor(options)
         self._step_metrics = StepMetrics(options, "actor_rollout_ref.rollout.n", logger.warning)
+        has_score = config.reward.reward_manager.name == REWARD_MANAGER
+        if has_score and group_filter.get("metric") == "reward":
+            # The same number, which verl knew under this name before 0.9.1 (#7792) too.
+            group_filter.metric = "score"
         with open_dict(config):
             # For verl's trackers, because verl's own trainer logs the same mode.
             config.trainer.v1.registered_trainer = config.trainer.v1.trainer_mode
@@ -144,16 +148,10 @@ class CandidateTrainerMixin:
         self, keys: Sequence[str], answers: Mapping[str, CandidateRecord]
     ) -> CandidatesInContext:
         """Return the context of a batch for the estimators; keys without a record hold none."""
-        config = self.shape_grpo_config
         records = [answers.get(key, CandidateRecord()) for key in keys]
-        credited = config.training_records(records, _prompts(keys))
-        scores = None
-        if credited is not records:
-            scores = torch.tensor([config.score(record) for record in credited])
-        method = config.method
-        candidates = CandidateBatch.collate(credited, vectors=method.utility.takes_vectors)
-        shares = candidates.compute_shares(method)
-        return CandidatesInContext(candidates, shares, _final_rows(keys), method, scores)
+        return CandidatesInContext.of_records(
+            records, _prompts(keys), self.shape_grpo_config, _final_rows(keys)
+        )
 
     @cached_property
     def _rollout_shares(self) -> RolloutShares | None:

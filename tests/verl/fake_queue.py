@@ -55,19 +55,20 @@ class Queue:
         for session, record in enumerate(records):
             key = f"{uid}_{session}_0"
             rewards = [float(np.sum(reward)) for reward in record.known_rewards]
+            score = max(rewards, default=record.floor or 0.0)
             self.tags[key] = {"status": "success", "response_len": 4}
             self.fields[key] = {
                 "uid": uid,
                 "prompts": torch.tensor([1]),
                 "responses": torch.tensor([1, 2, 3, 4]),
                 "response_mask": torch.ones(4, dtype=torch.long),
-                "rm_scores": torch.tensor(
-                    [0.0, 0.0, 0.0, max(rewards, default=record.floor or 0.0)]
-                ),
+                "rm_scores": torch.tensor([0.0, 0.0, 0.0, score]),
                 "data_source": "",
                 "reward_model": {"ground_truth": "abc"},
                 "extra_info": {},
-                "extra_fields": {"reward_extra_info": {RECORD_KEY: record.to_json()}},
+                "extra_fields": {
+                    "reward_extra_info": {"score": score, RECORD_KEY: record.to_json()}
+                },
             }
 
 

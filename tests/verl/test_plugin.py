@@ -69,8 +69,10 @@ def test_importing_the_package_loads_neither_torch_nor_verl():
 
 
 def test_import_verl_loads_the_plugin_and_leaves_the_heavy_rooms_alone(facts):
-    names = ["checks", "cpu", "files", "hydra_configs", "keys", "versions"]
+    names = ["chat_template", "checks", "cpu", "data", "files", "hydra_configs", "keys"]
+    names += ["trackers", "versions"]
     light = {"shape_grpo", "shape_grpo.plugin", "shape_grpo.registry", "shape_grpo.verl"}
+    light |= {"shape_grpo.methods"}
     light |= {f"shape_grpo.verl.{name}" for name in names}
     cpu = {"shape_grpo.verl.cpu.platform", "shape_grpo.verl.cpu.vllm_metadata"}
     assert set(facts["loaded"]) == (light | cpu if facts["platform"] == "cpu" else light)

@@ -608,7 +608,8 @@ def test_what_verl_calculates_with_is_a_number(score, key, value):
 def test_without_candidates_acc_is_the_lowest_that_the_function_gave(accs, worth):
     """A score of -4 says nothing about an accuracy from 0 to 1."""
     manager = object.__new__(get_reward_manager_cls("multi_candidate"))
-    manager.options, manager.filter_metric, manager._lowest = ShapeGRPOConfig(), None, {}
+    manager.options, manager.filter_metric = ShapeGRPOConfig(), None
+    manager._lowest, manager._names = {}, {}
     for acc in accs:
         details = {"score": -4.0} if acc is None else {"score": -4.0, "acc": acc}
         manager._extra_info(

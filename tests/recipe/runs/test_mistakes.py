@@ -97,7 +97,7 @@ MISTAKES = {
     ),
     "`filter_groups` without a number to compare": (
         [f"{FILTER}.enable=true", f"{FILTER}.metric=null"],
-        "write algorithm.filter_groups.metric=reward",
+        "write algorithm.filter_groups.metric=score",
     ),
     "a file of a reward function that does not exist": (
         [f"{REWARD}.path=HERE/no.py"],
