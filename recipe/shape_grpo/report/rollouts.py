@@ -33,7 +33,7 @@ def rollout_files(run: Path) -> dict[int, Path]:
 def no_rollouts(run: Path) -> str:
     """Return what to write where a run has no rollouts."""
     folder = run / ROLLOUTS
-    return f"{folder} holds no STEP.jsonl: train with trainer.rollout_data_dir={folder}"
+    return f"{run} has no rollouts/STEP.jsonl: train with trainer.rollout_data_dir={folder}"
 
 
 def read_rollouts(file: Path) -> list[dict[str, Any]]:

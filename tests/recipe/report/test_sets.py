@@ -119,5 +119,5 @@ def test_a_response_that_a_format_failed_on_names_no_candidate(run):
 
 
 def test_a_run_without_rollouts_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"holds no STEP\.jsonl"):
+    with pytest.raises(FileNotFoundError, match=r"has no rollouts/STEP\.jsonl: train with"):
         print_sets(tmp_path, Console())
