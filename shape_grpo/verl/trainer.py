@@ -76,7 +76,7 @@ class CandidateTrainerMixin:
         has_score = config.reward.reward_manager.name == REWARD_MANAGER
         if has_score and group_filter.get("metric") == "reward":
             # The same number, which verl knew under this name before 0.9.1 (#7792) too.
-            group_filter.metric = "score"
+            config.algorithm.filter_groups.metric = "score"
         with open_dict(config):
             # For verl's trackers, because verl's own trainer logs the same mode.
             config.trainer.v1.registered_trainer = config.trainer.v1.trainer_mode

@@ -114,6 +114,7 @@ SYMBOLS = [
     ),
     Symbol("A25", "verl:DataProto"),
     Symbol("A27", "verl.utils.reward_score:default_compute_score", _SCORED),
+    Symbol("A27", "verl.utils.reward_score.gsm8k:compute_score", (2, "method")),
     Symbol("A28", "verl.trainer.ppo.reward:get_custom_reward_fn", (1,)),
     Symbol("A31", f"{_V1}.utils:MetricsAggregator", ()),
     Symbol("A32", "verl.utils.config:validate_config", (3,)),

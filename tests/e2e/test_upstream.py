@@ -16,15 +16,12 @@ from tests.recipe.test_upstream import UPSTREAM
 
 pytestmark = pytest.mark.e2e
 
-TITLE = "1979"
-"""Year of every film of the task, and so a number in every title that the policy writes whole."""
-
 
 def test_two_steps_in_an_empty_folder(task, policy, tmp_path):
     shutil.copytree(UPSTREAM, tmp_path / "recipe/shape_grpo")
     for name in ("train", "test"):
         rows = pd.read_parquet(task / f"{name}.parquet")
-        rows["reward_model"] = [{"style": "rule", "ground_truth": TITLE}] * len(rows)
+        rows["reward_model"] = [{"style": "rule", "ground_truth": "1979"}] * len(rows)
         rows.to_parquet(tmp_path / f"{name}.parquet")
     # The package alone: this project's own `recipe` would come before the folder's.
     (tmp_path / "package").mkdir()
@@ -59,5 +56,5 @@ def test_two_steps_in_an_empty_folder(task, policy, tmp_path):
         assert step["shape_grpo/responses"] == step["shape_grpo/responses_expected"] == 16
         assert step["shape_grpo/num_candidates"] > 0
         assert step["actor/grad_norm"] >= 0
-    # Rewards are those of the recipe's own function: some titles are whole.
-    assert 0 < metrics[1]["shape_grpo/candidate_reward"] <= 1
+        # The recipe's function was asked, and found no number in a film's title.
+        assert step["shape_grpo/reward_errors"] == step["shape_grpo/candidate_reward"] == 0

@@ -15,7 +15,7 @@
 
 from typing import Any
 
-from verl.utils.reward_score import gsm8k
+from verl.utils.reward_score.gsm8k import compute_score as score_gsm8k
 
 
 def compute_score(solution_str: str, ground_truth: str, **kwargs: Any) -> float:
@@ -24,4 +24,4 @@ def compute_score(solution_str: str, ground_truth: str, **kwargs: Any) -> float:
     ``solution_str`` is one candidate, not the whole response: the reward manager multi_candidate
     calls this once per candidate.
     """
-    return float(gsm8k.compute_score(solution_str, ground_truth, method="flexible"))
+    return float(score_gsm8k(solution_str, ground_truth, method="flexible"))
