@@ -88,7 +88,8 @@ def import_extensions(names: Sequence[str]) -> list[str]:
     imported = []
     for name in names:
         is_file = name.endswith(".py") or "/" in name
-        path = os.path.abspath(name.removeprefix("file://")) if is_file else name
+        file = os.path.expanduser(name.removeprefix("file://"))
+        path = os.path.abspath(file) if is_file else name
         if is_file and not os.path.isfile(path):
             raise ValueError(
                 f"extensions={name}: there is no file {path}. Write its path, from the folder that "

@@ -206,6 +206,12 @@ def test_a_broken_extension_says_what_is_wrong_where(folder, name, capsys):
     assert "extensions=" in capsys.readouterr().err
 
 
+def test_a_path_may_begin_at_home(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    (folder / "at_home.py").write_text("x = 1\n")
+    assert ShapeGRPOConfig(extensions=["~/at_home.py"]).extensions == [f"{folder}/at_home.py"]
+
+
 def test_a_module_of_the_environment_that_fails_is_named(folder, monkeypatch):
     monkeypatch.setenv("VERL_USE_EXTERNAL_MODULES", "no_such_module")
     message = r"^VERL_USE_EXTERNAL_MODULES: no_such_module cannot be imported \(ModuleNotFound"

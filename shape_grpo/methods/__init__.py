@@ -21,7 +21,7 @@ def load_method(name: str) -> DictConfig:
     Raises:
         ValueError: There is no such method; the message lists the known ones.
     """
-    check_choice("method", name, METHODS)
+    check_choice("method", str(name), METHODS)
     settings = OmegaConf.load(FOLDER / f"{name}.yaml")
     assert isinstance(settings, DictConfig)
     return settings

@@ -212,7 +212,7 @@ def _load(config: DictConfig) -> tuple[Any, Callable[..., Any]]:
         if Path(function.path.removeprefix("file://")).exists():
             raise ValueError(_not_imported(function.path, error)) from error
         raise ValueError(f"{WHERE}.path={function.path}: there is no such file.") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(_not_imported(function.path, error)) from error
     name = function.get("name") or "compute_score"
     score = getattr(module, name, None)
@@ -240,7 +240,7 @@ def _functions(module: Any) -> Iterator[str]:
             yield name
 
 
-def _not_imported(path: str, error: Exception) -> str:
+def _not_imported(path: str, error: BaseException) -> str:
     return f"{WHERE}.path={path}: it cannot be imported ({type(error).__name__}: {error})."
 
 

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from shape_grpo.registry import closest
 from shape_grpo.verl import cpu, versions
-from shape_grpo.verl.files import check_files, runs_elsewhere
+from shape_grpo.verl.files import check_files, check_resume, runs_elsewhere
 from shape_grpo.verl.keys import check_keys
 from shape_grpo.verl.trackers import check_trackers
 
@@ -108,12 +108,14 @@ def check_before_ray(config: DictConfig) -> None:
 
 
 def check_machine(config: DictConfig, environment: Mapping[str, str] = os.environ) -> None:
-    """Check that this machine has the platform and the trackers of a run.
+    """Check that this machine has the platform, the checkpoint and the trackers of a run.
 
     Raises:
-        ValueError: The environment selects another platform, or a tracker is not installed.
+        ValueError: The environment selects another platform, there is no checkpoint to resume from,
+            or a tracker is not installed.
     """
     check_platform(config, environment)
+    check_resume(config)
     here = not runs_elsewhere(config)
     check_trackers(config, installed_here=here, environment=environment)
 

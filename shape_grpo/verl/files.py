@@ -8,6 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from shape_grpo.registry import check_choice
 from shape_grpo.verl.chat_template import check_chat_template
 from shape_grpo.verl.data import as_list, local_paths, wrong_data
 
@@ -31,7 +32,7 @@ def check_files(config: DictConfig) -> None:
 def runs_elsewhere(config: DictConfig) -> bool:
     """Return whether a run connects to a Ray cluster, by ``RAY_ADDRESS`` or the configuration."""
     address = config.get("ray_kwargs", {}).get("ray_init", {}).get("address")
-    return address not in (None, "local") or "RAY_ADDRESS" in os.environ
+    return (address or os.environ.get("RAY_ADDRESS") or "local") != "local"
 
 
 def missing_files(config: DictConfig) -> Iterator[str]:
@@ -55,6 +56,25 @@ def missing_files(config: DictConfig) -> Iterator[str]:
                 yield f"data.{key}: {path} is a folder. Write its files, as [{path}/train.parquet]."
             elif not path.is_file():
                 yield f"data.{key}: there is no {path}. Prepare the data first, or write its path."
+
+
+def check_resume(config: DictConfig) -> None:
+    """Check the checkpoint to resume from, which verl looks for after it has started Ray.
+
+    Raises:
+        ValueError: The mode is unknown, or there is no such checkpoint.
+    """
+    mode, path = config.trainer.resume_mode, config.trainer.resume_from_path
+    check_choice("trainer.resume_mode", str(mode), ("auto", "disable", "resume_path"))
+    if mode != "resume_path":
+        return
+    if "global_step_" not in str(path):
+        raise ValueError(
+            f"trainer.resume_from_path={path}: write the folder of a checkpoint, as "
+            "RUN/checkpoints/global_step_100."
+        )
+    if not runs_elsewhere(config) and not Path(path).is_dir():
+        raise ValueError(f"trainer.resume_from_path: there is no folder {path}.")
 
 
 def is_folder_name(model: str) -> bool:

@@ -52,7 +52,7 @@ def _acquire(lock: TextIOWrapper, run: Path, console: Console) -> None:
     while not _try(lock):
         lock.seek(0)
         pid, _, host = lock.read().partition(" ")
-        is_here = host == socket.gethostname()
+        is_here = host == socket.gethostname() and pid.isdecimal()
         if not is_here or _is_running(int(pid)):
             process = f"process {pid}" if is_here else f"process {pid or '?'} on {host or '?'}"
             advice = f"end that run first (kill {pid})" if is_here else "end that run first"

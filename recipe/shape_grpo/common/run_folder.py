@@ -93,7 +93,7 @@ def _read_line(file: Path, number: int, line: str) -> tuple[int, dict[str, Any]]
     try:
         record = json.loads(line)
         return int(record["step"]), dict(record["data"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, OverflowError, TypeError, ValueError):
         raise ValueError(
             f'{file}, line {number}, is not {{"step": 1, "data": {{...}}}} in JSON: remove the line'
         ) from None
@@ -102,7 +102,7 @@ def _read_line(file: Path, number: int, line: str) -> tuple[int, dict[str, Any]]
 def _whole_lines(file: Path) -> list[str]:
     """Return the complete lines of a file; the last line may still be being written."""
     lines = file.read_text().splitlines(keepends=True) if file.exists() else []
-    return [line for line in lines if line.endswith("\n")]
+    return [line for line in lines if line.endswith("\n") and line.strip()]
 
 
 def held_out_reward(metrics: Mapping[str, Any]) -> float:

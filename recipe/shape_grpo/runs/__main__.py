@@ -5,6 +5,7 @@ python -m recipe.shape_grpo.runs METHOD FOLDER [--dry-run] [--verbose] [override
 
 import shlex
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = CommandParser(prog=PROG, description=(__doc__ or "").splitlines()[0], epilog=EPILOG)
     parser.add_argument("method", choices=METHODS, metavar="METHOD", help=", ".join(METHODS))
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder of the run")
+    parser.add_argument("folder", type=_folder, metavar="FOLDER", help="folder of the run")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides, as +task=own")
     parser.add_argument(
         "--dry-run", action="store_true", help="check the command, and start nothing"
@@ -61,6 +62,13 @@ NO_CHECKPOINT = (
     "No checkpoint was saved, so there is no policy to export: write trainer.save_freq=N in the "
     "command to save one every N steps and at the end."
 )
+
+
+def _folder(text: str | Path) -> Path:
+    if not str(text).strip():
+        # An unset variable; the current folder would be taken.
+        raise ArgumentTypeError("is empty: write the folder of the run")
+    return Path(text)
 
 
 def _what_is_wrong(arguments: Sequence[str]) -> str | None:

@@ -37,13 +37,13 @@ class RunIdentity:
             Credit maps read ``shape_grpo``, ``norm_by_std`` and ``tokenizer``; `evaluate` reads
             ``max_response_length``.
         checkpoints: Folder of the checkpoints.
-        may_resume: Whether verl looks for a checkpoint there (``trainer.resume_mode=auto``).
+        resume_mode: verl's: ``auto`` looks for a checkpoint there; ``resume_path`` names one.
     """
 
     settings: RunSettings
     made_from: dict[str, Any]
     checkpoints: Path
-    may_resume: bool
+    resume_mode: str
 
     @classmethod
     def of(cls, config: DictConfig, method: str) -> RunIdentity:
@@ -58,8 +58,7 @@ class RunIdentity:
             steps=config.trainer.total_training_steps,
         )
         checkpoints = Path(config.trainer.default_local_dir)
-        may_resume = config.trainer.resume_mode == "auto"
-        return cls(settings, _made_from(config), checkpoints, may_resume)
+        return cls(settings, _made_from(config), checkpoints, config.trainer.resume_mode)
 
     @property
     def has_checkpoint(self) -> bool:
@@ -69,7 +68,8 @@ class RunIdentity:
     @property
     def resumes(self) -> bool:
         """Whether verl will find a checkpoint and resume from it."""
-        return self.may_resume and self.has_checkpoint
+        is_named = self.resume_mode == "resume_path"
+        return is_named or (self.resume_mode == "auto" and self.has_checkpoint)
 
     @property
     def begun(self) -> dict[str, Any]:
@@ -83,9 +83,13 @@ class RunIdentity:
     def check_begun(self, run: Path) -> None:
         """Check that the checkpoints in the folder belong to this run.
 
+        A checkpoint that the user names may be another run's.
+
         Raises:
             ValueError: They have another configuration, task or policy.
         """
+        if self.resume_mode == "resume_path":
+            return
         found = read_stamp(run, BEGUN) or {}
         expected = json.loads(json.dumps(self.begun))
         changed = [name for name, value in expected.items() if found.get(name) != value]

@@ -93,6 +93,14 @@ def test_a_run_on_another_machine_is_named(hold, tmp_path, monkeypatch):
         locks_now(tmp_path)
 
 
+@pytest.mark.parametrize("text", ["", "abc HOST", "-1 HOST", "one two three"])
+def test_a_lock_whose_text_is_another_programs_is_respected(hold, tmp_path, text):
+    hold(tmp_path, 0)
+    (tmp_path / locks.LOCK).write_text(text.replace("HOST", locks.socket.gethostname()))
+    with pytest.raises(ValueError, match=r"in use by another run .*end that run first\.$"):
+        locks_now(tmp_path)
+
+
 def test_a_file_system_without_locks_has_runs_too(tmp_path, monkeypatch):
     def refuse(*arguments):
         raise OSError(38, "Function not implemented")

@@ -43,6 +43,7 @@ def test_numbers_are_numbers(value):
         "3",
         "{}",
         '{"step": null, "data": {}}',
+        '{"step": Infinity, "data": {}}',
         '{"step": 1}',
         '{"step": 1, "data": 3}',
         '{"s',

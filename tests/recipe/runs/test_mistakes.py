@@ -23,6 +23,7 @@ REWARDS = {
     "**more):\n    return len(solution_str)\n",
     "trl_reward.py": "def compute_score(completions, prompts, **columns):\n    return [1.0]\n",
     "broken_reward.py": "import no_such_package\n",
+    "exits.py": "raise SystemExit(0)\n",
     "taken.py": "from shape_grpo.credit import Max, register_utility\n"
     "@register_utility('max')\nclass Better(Max): pass\n",
 }
@@ -106,6 +107,22 @@ MISTAKES = {
     "a reward function that cannot be imported": (
         [f"{REWARD}.path=HERE/broken_reward.py"],
         "cannot be imported .*No module named 'no_such_package'",
+    ),
+    "a reward function's file that ends the program": (
+        [f"{REWARD}.path=HERE/exits.py"],
+        r"cannot be imported \(SystemExit: 0\)",
+    ),
+    "a checkpoint that does not exist": (
+        ["trainer.resume_mode=resume_path", "trainer.resume_from_path=HERE/global_step_3"],
+        "resume_from_path: there is no folder .*global_step_3",
+    ),
+    "a folder of checkpoints instead of one": (
+        ["trainer.resume_mode=resume_path", "trainer.resume_from_path=HERE"],
+        "write the folder of a checkpoint, as RUN/checkpoints/global_step_100",
+    ),
+    "an unknown way to resume": (
+        ["trainer.resume_mode=Auto"],
+        r"trainer.resume_mode=Auto: unknown value\. .*Allowed: auto, disable, resume_path",
     ),
     "a reward function with another name": ([f"{REWARD}.name=score"], "it has no function score"),
     "a reward function with another signature": (

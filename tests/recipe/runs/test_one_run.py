@@ -56,7 +56,9 @@ def test_one_word_makes_a_line_a_dry_run(calls, place):
     assert " ".join(shown) == f"{command.PROG} grpo out/run {' '.join(OVERRIDES)}"
 
 
-@pytest.mark.parametrize("wrong", [["grpoo", "here"], ["grpo"], ["--backend=tpu", "grpo", "here"]])
+@pytest.mark.parametrize(
+    "wrong", [["grpoo", "here"], ["grpo"], ["grpo", ""], ["--backend=tpu", "grpo", "here"]]
+)
 def test_a_wrong_command_is_one_line(wrong, capsys):
     with pytest.raises(SystemExit) as ended:
         command.main(wrong)
