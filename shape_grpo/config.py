@@ -31,7 +31,7 @@ from shape_grpo.credit import (
     make_utility,
     set_utility,
 )
-from shape_grpo.methods import method_options
+from shape_grpo.methods import load_method, method_options
 from shape_grpo.modules import import_extensions, import_external_modules
 from shape_grpo.registry import check_choice, did_you_mean
 
@@ -251,14 +251,21 @@ class ShapeGRPOConfig(CandidateRules):
         """Return the settings of a named method, as ``+method=NAME`` sets them in verl.
 
         Args:
-            name: One of `shape_grpo.methods.METHODS`; ``grpo`` is the allocator ``uniform``.
+            name: One of `shape_grpo.methods.METHODS` that credits candidates of a response;
+                ``grpo`` is the allocator ``uniform``.
             **settings: Further settings, which win over the method's. The entries of options
                 (``utility_options``, for instance) are added to the method's, if the utility or
                 allocator is the method's.
 
         Raises:
-            ValueError: There is no such method or setting, or a value is not allowed.
+            ValueError: There is no such method or setting, the method credits rollouts, or a value
+                is not allowed.
         """
+        if load_method(name).algorithm.adv_estimator not in ("grpo", "shape_grpo"):
+            raise ValueError(
+                f"method={name} credits the rollouts of a prompt: write RolloutsTrainer(..., "
+                "shape_grpo=ShapeGRPOConfig(allocator='best_of_k', allocator_options={'k': 4}))."
+            )
         known = [*cls.block_keys(), "norm_by_std"]
         for key in settings:
             if key not in known:

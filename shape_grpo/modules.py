@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from hashlib import sha256
 from importlib import import_module
+from importlib.abc import SourceLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from threading import RLock
@@ -49,7 +50,11 @@ def load_module(path: str) -> ModuleType:
         module = module_from_spec(spec)
         sys.modules[name] = module
         try:
-            spec.loader.exec_module(module)
+            if isinstance(spec.loader, SourceLoader):
+                # Not Python's byte code, which may be that of a text as long a moment ago.
+                exec(spec.loader.source_to_code(text, str(file)), vars(module))
+            else:
+                spec.loader.exec_module(module)
         except BaseException:
             sys.modules.pop(name)
             if before is not None:

@@ -187,12 +187,13 @@ def _contrast(credit: Credit) -> Tensor:
 
 @register_advantage("praise")
 def _praise(credit: Credit) -> Tensor:
-    """A_i * psi_ik / (mean of psi over the response) if A_i > 0, else A_i: praise by share, blame
-    evenly, under any allocator. Not from the paper.
+    """A_i * psi_ik / (mean of psi over the response) if A_i > 0, else A_i, where psi are the shares
+    of the rewards less the group's lowest: praise by share, blame evenly, under any allocator. Not
+    from the paper.
 
-    psi is the share of the rewards less the group's lowest reward, which earns no credit.
-    Below 0, for a candidate that harms its set as under ``mean`` or ``softmax``, it counts as 0: no
-    candidate is paid against its response's sign. Where its mean is below `NO_REWARD` all get A_i.
+    The group's lowest reward earns no credit. Where psi is below 0, for a candidate that harms its
+    set as under ``mean`` or ``softmax``, it counts as 0: no candidate is paid against its
+    response's sign. Where its mean is below `NO_REWARD` all get A_i.
 
     The token mean over a response's candidates is A_i at equal lengths, or at any with
     ``length_correction``, and a constant added to all rewards changes nothing but A_i, under every

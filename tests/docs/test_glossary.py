@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from shape_grpo.config import ShapeGRPOConfig
-from shape_grpo.methods import METHODS, load_method
+from shape_grpo.methods import METHODS, load_method, method_options
 
 PAGE = Path(__file__).parents[2] / "recipe/shape_grpo/docs/glossary.md"
 
@@ -17,7 +17,7 @@ def test_each_method_has_a_row_with_its_settings():
     for name, cells in shown.items():
         estimator = load_method(name).algorithm.adv_estimator
         options = {"utility_options": {"components": 2}} if "vpo" in name else {}
-        config = ShapeGRPOConfig.from_method(name, **options)
+        config = ShapeGRPOConfig(**{**method_options(name), **options})
         expected = {
             "grpo": ["", ""],
             "shape_grpo": [config.allocator, config.advantage],

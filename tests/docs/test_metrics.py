@@ -46,7 +46,7 @@ def test_the_smallest_sweep_is_one(tmp_path):
 
 def test_every_row_of_the_closing_table_is_there_with_its_metric():
     found = {metric.strip("`"): row for row, metric, _ in rows(METRICS_PAGE, "row")}
-    assert found.pop("val-core/SOURCE/reward/mean@N") == "held-out reward"
+    assert found.pop("val-aux/SOURCE/reward/mean@N") == "held-out reward"
     assert found == MEANS
 
 

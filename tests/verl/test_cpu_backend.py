@@ -8,12 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from omegaconf import OmegaConf
 from verl.plugin.platform import PlatformBase
 
 from recipe.shape_grpo.runs.check import compose_config
+from recipe.shape_grpo.tasks.common import verl_row
 from shape_grpo.verl import cpu
 from shape_grpo.verl.cpu.checkpoint_engine import StoreCheckpointEngine
 from shape_grpo.verl.cpu.platform import PlatformCPU
@@ -219,12 +221,16 @@ def test_ray_alone_would_join_whatever_ray_start_left(tmp_path, monkeypatch):
     assert services.canonicalize_bootstrap_address("local", str(tmp_path)) is None
 
 
-def test_verls_own_check_before_ray_chooses_it(monkeypatch):
+def test_verls_own_check_before_ray_chooses_it(monkeypatch, tmp_path):
     """The last call before verl starts Ray, through either entry point."""
     from verl.utils import config as configs
 
-    config = compose_config(["+task=movielens", "+method=grpo", "+backend=cpu", "+scale=tiny"])
-    monkeypatch.setattr("shape_grpo.verl.checks.check_before_ray", lambda config: None)
+    prompt = [{"role": "user", "content": "Suggest 3 films."}]
+    rows = [verl_row("movielens", "films", prompt, "3", index=n) for n in range(8)]
+    pd.DataFrame(rows).to_parquet(tmp_path / "data.parquet")
+    files = [f"data.{key}_files={tmp_path}/data.parquet" for key in ("train", "val")]
+    flags = ["+task=movielens", "+method=grpo", "+backend=cpu", "+scale=tiny", *files]
+    config = compose_config([*flags, "actor_rollout_ref.model.path=Qwen/Qwen3-8B"])
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("VERL_PLATFORM", "cpu")
     configs.validate_config(config, False, False)

@@ -38,6 +38,8 @@ CHECKPOINTS = "checkpoints"
 LATEST_CHECKPOINT = "latest_checkpointed_iteration.txt"
 """File in the folder of checkpoints: the newest step whose checkpoint is complete."""
 
+WRITTEN = ("format", "format_options", "thoughts")
+"""Keys of the block ``shape_grpo`` that say how candidates are written."""
 MAX_RESPONSE_LENGTH = "max_response_length"
 """Key of the settings of runs and exported policies: tokens of a response in training."""
 
@@ -71,7 +73,11 @@ class RunSettings:
 
 
 def read_metrics(run: Path) -> dict[int, dict[str, Any]]:
-    """Return the metrics in the folder ``run``, by step; the last ones of a repeated step."""
+    """Return the metrics in the folder ``run``, by step.
+
+    Of a repeated step the last value of each metric: a run that resumes logs a validation alone
+    under the checkpoint's step.
+    """
     return read_steps(run / METRICS_BEFORE, run / METRICS)
 
 
@@ -86,7 +92,10 @@ def read_steps(*files: Path) -> dict[int, dict[str, Any]]:
         for file in files
         for number, line in enumerate(_whole_lines(file), start=1)
     ]
-    return dict(sorted(records, key=itemgetter(0)))
+    steps: dict[int, dict[str, Any]] = {}
+    for step, data in sorted(records, key=itemgetter(0)):
+        steps.setdefault(step, {}).update(data)
+    return steps
 
 
 def _read_line(file: Path, number: int, line: str) -> tuple[int, dict[str, Any]]:

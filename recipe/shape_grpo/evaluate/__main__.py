@@ -23,6 +23,8 @@ from recipe.shape_grpo.common.command import (
     choose,
     failing_in_one_line,
 )
+from recipe.shape_grpo.common.files import read_stamp
+from recipe.shape_grpo.common.run_folder import WRITTEN
 from recipe.shape_grpo.evaluate.sampling import SampleSettings
 from shape_grpo.candidates import FORMATS, CandidateRules
 
@@ -56,14 +58,15 @@ def sample(arguments: list[str]) -> None:
     )
     parser.add_argument("model", metavar="MODEL", help="a folder, or a name on the hub")
     parser.add_argument("data", type=Path, metavar="DATA.parquet", help="prompts in verl's columns")
+    of_run = "default: as in the training of an exported MODEL"
     parser.add_argument(
-        "--format", choices=sorted(FORMATS), default="xml", help="how candidates are written"
+        "--format", choices=sorted(FORMATS), help=f"how candidates are written; {of_run}, or xml"
     )
     parser.add_argument(
-        "--format_options", type=dict[str, Any], default={}, help="of the format, as {tag: answer}"
+        "--format_options", type=dict[str, Any] | None, help="of the format, as {tag: answer}"
     )
     parser.add_argument(
-        "--thoughts", type=str | list[str], default="auto", help="auto, none, or [open, close]"
+        "--thoughts", type=str | list[str] | None, help="auto, none, or [open, close]"
     )
     parser.add_argument(
         "--output", type=Path, default=Path("outputs/samples.jsonl"), help="one line per answer"
@@ -71,11 +74,14 @@ def sample(arguments: list[str]) -> None:
     add_settings(parser, SampleSettings)
     values = parser.parse_args(arguments).as_dict()
     model, data, output = values.pop("model"), values.pop("data"), values.pop("output")
-    written = {name: values.pop(name) for name in ("format", "format_options", "thoughts")}
+    given = {name: values.pop(name) for name in WRITTEN}
     with failing_in_one_line(parser.prog, output.parent):
         from recipe.shape_grpo.evaluate import tables
         from recipe.shape_grpo.evaluate.sampling import read_prompts, sample_answers
 
+        trained = (read_stamp(Path(model)) or {}) if given["format"] is None else {}
+        written = {name: trained[name] for name in WRITTEN if name in trained}
+        written |= {name: value for name, value in given.items() if value is not None}
         settings, rules = SampleSettings(**values), CandidateRules(**written)
         prompts = read_prompts(data, settings.prompts)
         answers = sample_answers(model, prompts, settings, rules)

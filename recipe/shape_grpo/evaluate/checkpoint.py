@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -20,6 +21,7 @@ from recipe.shape_grpo.common.run_folder import (
     CHECKPOINTS,
     LATEST_CHECKPOINT,
     MAX_RESPONSE_LENGTH,
+    WRITTEN,
 )
 
 ACTOR = "actor"
@@ -52,9 +54,12 @@ def export(source: Path, output: Path, console: Console, step: int | None = None
     """
     actor = find_actor(source, step)
     shards = _shards(actor)
+    trained = _trained_with(actor)
+    block = trained.get("shape_grpo", {})
     stamp = {
         "checkpoint": str(actor.resolve()),
-        MAX_RESPONSE_LENGTH: _trained_length(actor),
+        MAX_RESPONSE_LENGTH: trained.get(MAX_RESPONSE_LENGTH),
+        **{name: block[name] for name in WRITTEN if name in block},
         "shards": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in shards],
     }
     if is_current(output, stamp, FILES):
@@ -101,14 +106,12 @@ def find_actor(source: Path, step: int | None = None) -> Path:
     return checkpoints / f"global_step_{step}" / ACTOR
 
 
-def _trained_length(actor: Path) -> int | None:
-    """Return the response length in tokens that the run trained with; None if it is unknown."""
+def _trained_with(actor: Path) -> dict[str, Any]:
+    """Return the settings of the run that saved a checkpoint; none if they are unknown."""
     # RUN/checkpoints/global_step_N/actor
     runs = (folder for folder in actor.resolve().parents if (folder / BEGUN).is_file())
     run = next(runs, None)
-    settings = (run and read_stamp(run, BEGUN)) or {}
-    length: int | None = settings.get(MAX_RESPONSE_LENGTH)
-    return length
+    return (run and read_stamp(run, BEGUN)) or {}
 
 
 def _latest(checkpoints: Path, steps: list[int]) -> int:

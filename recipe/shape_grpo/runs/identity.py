@@ -95,7 +95,7 @@ class RunIdentity:
         changed = [name for name, value in expected.items() if found.get(name) != value]
         if changed:
             raise ValueError(
-                f"{run} holds checkpoints of another run (with another {', '.join(changed)}), and "
+                f"{run} holds checkpoints of another run (what differs: {', '.join(changed)}), and "
                 "verl would resume from them. Give another folder, remove this one, or write "
                 "trainer.resume_mode=disable to start from step 0."
             )

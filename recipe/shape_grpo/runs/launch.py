@@ -69,10 +69,12 @@ def cpu_environment(metrics: Path) -> dict[str, str]:
 
 def run_environment(device: str, run: Path) -> dict[str, str]:
     """Return the environment of a run in the folder ``run``, on the device that verl trains on."""
-    metrics = run / METRICS
-    if device == "cpu":
-        return cpu_environment(metrics)
-    return {**os.environ, "VERL_FILE_LOGGER_PATH": str(metrics.resolve())}
+    metrics = (run / METRICS).resolve()
+    chosen = cpu_environment(metrics) if device == "cpu" else dict(os.environ)
+    chosen["VERL_FILE_LOGGER_PATH"] = str(metrics)
+    # verl's default is the same for two runs in two folders.
+    chosen.setdefault("TENSORBOARD_DIR", str((run / "tensorboard").resolve()))
+    return chosen
 
 
 def train(

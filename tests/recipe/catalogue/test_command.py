@@ -25,7 +25,11 @@ def test_each_seed_leaves_the_folder_of_a_run(tmp_path, capsys):
     runs = train(replace(SMALL, seeds=(7, 8), task="shop"))
     for seed, run in runs.items():
         folder = tmp_path / f"seed-{seed}"
-        assert sorted(path.name for path in folder.iterdir()) == ["metrics.jsonl", "settings.json"]
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "lock",
+            "metrics.jsonl",
+            "settings.json",
+        ]
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         assert [list(line) for line in lines] == [["step", "data"]] * 6
         assert learnt({line["step"]: line["data"] for line in lines}) == learnt(run)
@@ -82,7 +86,7 @@ def test_the_name_says_what_the_method_is(changes, name):
         ({"utility": "weightings"}, "needs the option 'components'"),
         ({"utility": "coverage"}, "vectors of zeros and ones"),
         ({"method": "grpo", "allocator": "leave_one_out"}, "is not GRPO"),
-        ({"method": "gprpo"}, "unknown method 'gprpo'"),
+        ({"method": "gprpo"}, "method=gprpo: unknown value. Did you mean grpo?"),
         ({"method": "best_of_k"}, "method 'best_of_k' credits whole rollouts"),
         ({"seeds": (1, 1)}, "all different"),
         ({"learning_rate": -1.0}, "-1.0"),

@@ -56,6 +56,13 @@ def test_a_line_of_another_form_is_named(tmp_path, line):
         read_metrics(tmp_path)
 
 
+def test_a_validation_at_a_resumed_step_takes_nothing_from_the_step(tmp_path):
+    write_metrics(tmp_path, 8, {"critic/score/mean": 2.2, "val-core/own/reward/mean@4": 2.25})
+    write_metrics(tmp_path, 8, {"val-core/own/reward/mean@4": 2.5})
+    expected = {"critic/score/mean": 2.2, "val-core/own/reward/mean@4": 2.5}
+    assert read_metrics(tmp_path) == {8: expected}
+
+
 @pytest.mark.parametrize("moment", range(4))
 def test_metrics_are_whole_wherever_a_run_is_killed(tmp_path, monkeypatch, moment):
     """After each change of a file's name or end, all steps are there."""

@@ -8,7 +8,7 @@ import torch
 from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from recipe.shape_grpo.common.files import write_stamp
+from recipe.shape_grpo.common.files import read_stamp, write_stamp
 from recipe.shape_grpo.common.run_folder import BEGUN
 from recipe.shape_grpo.evaluate.__main__ import main
 from recipe.shape_grpo.evaluate.checkpoint import export, find_actor
@@ -59,10 +59,11 @@ def test_an_export_is_sampled_as_long_as_its_run_trained(run, tmp_path):
     output = tmp_path / "model"
     export(run, output, QUIET)
     assert trained_length(str(output)) is None, "the run did not record it"
-    write_stamp(run, {"max_response_length": 48}, BEGUN)
+    write_stamp(run, {"max_response_length": 48, "shape_grpo": {"format": "json"}}, BEGUN)
     for source in (run, run / ACTOR):
         export(source, output, QUIET)
         assert trained_length(str(output)) == 48
+        assert read_stamp(output)["format"] == "json"
     rows = [[{"role": "user", "content": "Which film?"}]]
     settings = SampleSettings(samples=1)
     ((answer,),) = sample_answers(str(output), rows, settings, CandidateRules())

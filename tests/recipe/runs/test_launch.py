@@ -160,7 +160,7 @@ def test_a_run_that_resumes_from_a_checkpoint_keeps_its_metrics(task, started, m
 def test_checkpoints_of_another_configuration_are_not_gone_on_from(task, started):
     train(task, "trainer.resume_mode=auto")
     checkpoint(task, 1)
-    with pytest.raises(ValueError, match=r"another seed, config.*resume_mode=disable"):
+    with pytest.raises(ValueError, match=r"what differs: seed, config.*resume_mode=disable"):
         train(task, "data.seed=1")
     train(task, "data.seed=1", "trainer.resume_mode=disable")
     assert len(started) == 2
@@ -323,7 +323,7 @@ def test_the_dry_run_says_what_it_would_do_with_the_folder(task, started):
     train(task)
     assert "finished" in state() and "at step 0" in state("data.seed=1")
     checkpoint(task, 1)
-    with pytest.raises(ValueError, match="another seed"):
+    with pytest.raises(ValueError, match="what differs: seed"):
         state("data.seed=1")
     (task.parent / "run/settings.json").unlink()
     assert "would resume" in state()

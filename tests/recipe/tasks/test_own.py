@@ -44,7 +44,8 @@ def clone(tmp_path_factory):
     """A folder like a clone, after the README's commands up to the training."""
     clone = tmp_path_factory.mktemp("clone")
     shutil.copytree(ROOT / "recipe", clone / "recipe", ignore=shutil.ignore_patterns("results"))
-    for name in ("shape_grpo", "reward_fns"):
+    # Its settings of pytest hold for a task's own test too.
+    for name in ("shape_grpo", "reward_fns", "pyproject.toml"):
         (clone / name).symlink_to(ROOT / name)
     section = (ROOT / "README.md").read_text().split("## Your own task")[1]
     commands = re.findall(r"```bash\n(.*?)```", section, flags=re.DOTALL)[0]

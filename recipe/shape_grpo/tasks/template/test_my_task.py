@@ -1,12 +1,16 @@
 """Tests of my_task, to run before any training."""
 
+import sys
 from itertools import combinations
+from pathlib import Path
 from random import Random
 
+from shape_grpo.candidates import parse_candidates
+
+# Wherever pytest is run, and however it imports tests.
+sys.path.insert(0, str(Path(__file__).parent))
 import prompts
 import reward
-
-from shape_grpo.candidates import parse_candidates
 
 
 def test_a_dish_serves_the_guests_who_want_what_it_is() -> None:
