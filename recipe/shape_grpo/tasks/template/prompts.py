@@ -59,6 +59,7 @@ def main() -> None:
     rng = random.Random(0)
     examples = [json.dumps(example(table, rng)) for table in train * 8]
     (FOLDER / "examples.jsonl").write_text("\n".join(examples) + "\n")
+    print(f"{len(train)} training and {len(test)} test prompts, {len(examples)} examples: {FOLDER}")
 
 
 if __name__ == "__main__":
