@@ -83,7 +83,8 @@ class ShapeGRPOConfig(CandidateRules):
         normalize_rewards: ``group``: in training, each of these numbers is divided by its standard
             deviation over the candidates of the group before they are summed, so that none wins by
             its scale alone (GDPO, arXiv 2601.05242, which also subtracts the mean); a number that
-            does not differ within the group counts 0. ``none``: they are summed as they are.
+            does not differ within the group counts 0. It needs ``floor_reward=lowest``, which is
+            scaled with them. ``none``: they are summed as they are.
         floor_reward: Reward under the rule ``floor``, and the score of a response without
             candidates: a number, or ``lowest``, the lowest that this process has seen, and at most
             0. With rewards of 0 and more that is 0, and below 0 an empty or repeated answer is
@@ -190,8 +191,14 @@ class ShapeGRPOConfig(CandidateRules):
             raise ValueError(
                 f"floor_reward={self.floor_reward}: utility {self.utility} takes {utility.domain}."
             )
-        if abs(floor) > LARGEST:
+        if not abs(floor) <= LARGEST:  # or it is NaN
             raise ValueError(f"floor_reward={floor}: must be from {-LARGEST:g} to {LARGEST:g}.")
+        if self.normalize_rewards == "group":
+            raise ValueError(
+                f"floor_reward={floor:g}: normalize_rewards=group scales the rewards of each group, "
+                f"and a number beside them would keep its scale. Write floor_reward={LOWEST}, the "
+                "lowest of the group and at most 0."
+            )
 
     def _check_reward_weights(self) -> None:
         check_choice("normalize_rewards", self.normalize_rewards, ("none", "group"))
@@ -387,7 +394,7 @@ class ShapeGRPOConfig(CandidateRules):
         if self.normalize_rewards == "none":
             return records
         scaled = scale_rewards(records, index, self.reward_weights)
-        return scaled if self.fixed_floor is not None else lower_floors(scaled, index, self.score)
+        return lower_floors(scaled, index, self.score)
 
     def check_rollouts(self, count: int, where: str) -> None:
         """Check that the settings fit sets of rollouts (`rollout_advantages`).

@@ -132,8 +132,14 @@ def test_of_normalised_rewards_it_is_the_lowest_of_the_group():
     assert credited[0].rewards == pytest.approx([-1, -2])
     assert credited[1].rewards == pytest.approx([-3, -3])
     assert config.score(credited[2]) == pytest.approx(-3)
-    fixed = ShapeGRPOConfig(**block, floor_reward=-9)
-    assert fixed.training_records(records, ["p"] * 3)[1].rewards == pytest.approx([-3, -0.3])
+
+
+@pytest.mark.parametrize("floor", [-0.02, -9, 0, "0"])
+def test_a_number_beside_normalised_rewards_is_refused(floor):
+    """It would not be scaled: -0.02 below rewards of -0.01 is far above their scaled -3."""
+    block = {"reward_weights": {"a": 1.0}, "normalize_rewards": "group"}
+    with pytest.raises(ValueError, match="floor_reward=.* normalize_rewards=group .*=lowest"):
+        ShapeGRPOConfig(**block, floor_reward=floor)
 
 
 def test_an_empty_answer_is_not_praised_in_a_group_of_negative_rewards():
@@ -151,10 +157,11 @@ def test_an_empty_answer_is_not_praised_in_a_group_of_negative_rewards():
     assert shared.argmin() == 2 and shared[2] < 0
 
 
-@pytest.mark.parametrize("value", ["lowst", True, None, float("nan"), float("inf")])
-def test_another_value_is_refused_in_words(value):
+@pytest.mark.parametrize("utility", ["max", "coverage", "distinct_n"])
+@pytest.mark.parametrize("value", ["lowst", True, None, float("nan"), "-nan", float("inf"), -2e12])
+def test_another_value_is_refused_in_words(value, utility):
     with pytest.raises(ValueError, match="floor_reward"):
-        ShapeGRPOConfig(floor_reward=value)
+        ShapeGRPOConfig(floor_reward=value, utility=utility)
 
 
 def test_a_record_of_an_earlier_version_is_read():
