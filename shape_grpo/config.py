@@ -85,8 +85,8 @@ class ShapeGRPOConfig(CandidateRules):
             its scale alone (GDPO, arXiv 2601.05242, which also subtracts the mean); a number that
             does not differ within the group counts 0. It needs ``floor_reward=lowest``, which is
             scaled with them. ``none``: they are summed as they are.
-        floor_reward: Reward under the rule ``floor``, and the score of a response without
-            candidates: a number, or ``lowest``, the lowest that this process has seen, and at most
+        floor_reward: Reward under the rule ``floor``, and the score of a response without another
+            candidate that has a reward: a number, or ``lowest``, the lowest that this process has seen, and at most
             0. With rewards of 0 and more that is 0, and below 0 an empty or repeated answer is
             never worth more than what was seen.
         on_error: ``skip``: a candidate whose reward function raised, or returned no finite number,
@@ -372,13 +372,15 @@ class ShapeGRPOConfig(CandidateRules):
         return reward
 
     def score(self, record: CandidateRecord) -> float:
-        """Return a response's score; its record's floor without a candidate that has a reward."""
+        """Return a response's score; its record's floor without a reward that was returned."""
+        if record.floor is not None:
+            return record.floor
         if record.value is not None:
             return record.value
         utility = self.method.utility
         # Under a utility that reads texts there is no score without the record's.
         if utility.takes_texts or not record.known_rewards:
-            return (self.fixed_floor or 0.0) if record.floor is None else record.floor
+            return self.fixed_floor or 0.0
         stacked = stack_rewards([record.known_rewards], vectors=utility.takes_vectors)
         return set_utility(stacked, utility=utility).item()
 

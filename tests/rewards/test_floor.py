@@ -75,6 +75,46 @@ def test_no_set_is_worth_less_than_an_empty_one(utility):
     assert scores[-1] == min(scores)
 
 
+ALONE = {
+    # utility: options, the floor of a set that the function scored nothing of, after U of -9, -13
+    "max": ({}, -5.0),
+    "mean": ({}, -5.0),
+    "sum": ({}, -13.0),
+    "top_m": ({"m": 3}, -13.0),
+    "owa": ({"weights": [1.0, 1.0, 1.0]}, -13.0),
+    "oracle": ({}, -13.0),
+}
+
+
+@pytest.mark.parametrize(("utility", "options", "worth"), [(k, *each) for k, each in ALONE.items()])
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("setting", ["lowest", -2.5])
+def test_candidates_under_floor_alone_are_worth_an_empty_answer(
+    utility, options, worth, count, setting
+):
+    """Under ``sum`` one of them was worth its own floor of -5, and honest sets -9 and -13."""
+    block = {"utility": utility, "utility_options": options, "floor_reward": setting}
+    function = oracle if utility == "oracle" else numbers
+    seen = [["-4", "-5"], ["-4", "-4.5", "-4.5"]]
+    records, scores = score_all(
+        [*seen, [""] * count, []], function, empty="floor", duplicate="score", **block
+    )
+    assert len(records[2].floor_places) == count
+    assert scores[2] == scores[3] == (worth if setting == "lowest" else setting)
+    read = CandidateRecord.from_json(records[2].to_json())
+    assert ShapeGRPOConfig(**block).score(read) == scores[2]
+
+
+@pytest.mark.parametrize("utility", ["max", "sum"])
+def test_processes_agree_on_candidates_under_floor_alone(utility):
+    """The first worker saw nothing yet: its empty candidate was worth 0 beside others' -4."""
+    block = {"utility": utility, "empty": "floor"}
+    config = ShapeGRPOConfig(**block)
+    first, second = (score_all([texts], **block)[0][0] for texts in ([""], ["-4"]))
+    Floor(config).agree([first, second])
+    assert [config.score(first), config.score(second)] == [-4.0, -4.0]
+
+
 def test_a_set_whose_rewards_all_failed_is_worth_the_same():
     """Stock estimators and verl's validation read its score."""
     _, scores = score_all([["-4"], ["many"]])
@@ -132,6 +172,11 @@ def test_of_normalised_rewards_it_is_the_lowest_of_the_group():
     assert credited[0].rewards == pytest.approx([-1, -2])
     assert credited[1].rewards == pytest.approx([-3, -3])
     assert config.score(credited[2]) == pytest.approx(-3)
+    alone = CandidateRecord([-0.3], [0], [1], floor_places=[0], floor=-0.3)
+    credited = ShapeGRPOConfig(**block, utility="sum").training_records(
+        [*records, alone], ["p"] * 4
+    )
+    assert credited[3].floor == pytest.approx(-6)
 
 
 @pytest.mark.parametrize("floor", [-0.02, -9, 0, "0"])
