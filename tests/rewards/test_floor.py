@@ -183,7 +183,7 @@ def test_of_normalised_rewards_it_is_the_lowest_of_the_group():
 def test_a_number_beside_normalised_rewards_is_refused(floor):
     """It would not be scaled: -0.02 below rewards of -0.01 is far above their scaled -3."""
     block = {"reward_weights": {"a": 1.0}, "normalize_rewards": "group"}
-    with pytest.raises(ValueError, match="floor_reward=.* normalize_rewards=group .*=lowest"):
+    with pytest.raises(ValueError, match=r"floor_reward=.*normalize_rewards=group .*=lowest"):
         ShapeGRPOConfig(**block, floor_reward=floor)
 
 
