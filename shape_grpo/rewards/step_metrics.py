@@ -63,7 +63,13 @@ class StepMetrics:
         """
         return self._try(
             lambda: candidate_metrics(records, lengths, batch, shares, self.config.method)
-        ) | self._try(lambda: self._of_groups(records, index, in_training))
+        ) | self.of_groups(records, index, in_training=in_training)
+
+    def of_groups(
+        self, records: Sequence[CandidateRecord], index: GroupIndex, *, in_training: bool = True
+    ) -> dict[str, float]:
+        """Return `GroupCounts.metrics`, or nothing if they fail; arguments as for a call."""
+        return self._try(lambda: self._of_groups(records, index, in_training))
 
     def _try(self, compute: Callable[[], dict[str, float]]) -> dict[str, float]:
         try:
