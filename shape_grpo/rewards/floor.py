@@ -57,9 +57,18 @@ class Floor:
                 record.floor = self.score
 
     def agree(self, records: Sequence[CandidateRecord]) -> None:
-        """Settle responses that several processes scored, each with a floor of its own."""
-        if self.config.fixed_floor is None:
+        """Settle responses that several processes scored, each with a floor of its own.
+
+        A utility that reads texts has split its sets already, and their rewards stay.
+        """
+        if self.config.fixed_floor is not None:
+            return
+        for record in records:
+            self.see(record.known_rewards)
+            self.score = min(self.score, record.floor or 0.0)
+        # Where nothing below 0 was seen, all floors are the same.
+        if self.reward and not self.config.method.utility.takes_texts:
             for record in records:
-                self.see(record.returned_rewards)
-                self.score = min(self.score, record.floor or 0.0)
-            self.settle(records)
+                for place in record.floor_places:
+                    record.rewards[place] = self.reward
+        self.settle(records)

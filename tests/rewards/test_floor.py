@@ -115,6 +115,30 @@ def test_processes_agree_on_candidates_under_floor_alone(utility):
     assert [config.score(first), config.score(second)] == [-4.0, -4.0]
 
 
+@pytest.mark.parametrize(
+    ("utility", "rewards", "worth"),
+    [("mean", [-1.0, -10.0], -5.5), ("sum", [-1.0, -10.0], -11.0), ("max", [-1.0, -10.0], -1.0)],
+)
+def test_processes_agree_on_repeats(utility, rewards, worth):
+    """Only the second worker has seen -10, or floors of it: the same answer has one score."""
+    block = {"utility": utility, "duplicate": "floor"}
+    config = ShapeGRPOConfig(**block)
+    records = [
+        score_all(each, **block)[0][-1] for each in ([["-1", "-1"]], [["-10"], ["-1", "-1"]])
+    ]
+    Floor(config).agree(records)
+    assert [record.rewards for record in records] == [rewards] * 2
+    assert [config.score(record) for record in records] == [worth] * 2
+
+
+def test_a_set_that_was_split_already_keeps_its_floors():
+    block = {"utility": "oracle", "duplicate": "floor"}
+    (record,), _ = score_all([["-1", "-1"]], oracle, **block)
+    before = list(record.rewards), record.value
+    Floor(ShapeGRPOConfig(**block)).agree([record, scored(-10.0)])
+    assert (record.rewards, record.value) == before
+
+
 def test_a_set_whose_rewards_all_failed_is_worth_the_same():
     """Stock estimators and verl's validation read its score."""
     _, scores = score_all([["-4"], ["many"]])
