@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -59,6 +59,19 @@ _RENAMED = {
 """Keys of earlier versions, and what to write instead."""
 
 
+def check_kind(*results: Any) -> None:
+    """Check that results of a reward function are not of a kind that only looks like numbers.
+
+    Python reads numbers from text and bytes, and lists the keys of a dict and a set in its order.
+
+    Raises:
+        TypeError: One is.
+    """
+    kinds = (str, bytes, bytearray, memoryview, Mapping, Set)
+    if any(isinstance(each, kinds) for each in results):
+        raise TypeError("Text, bytes, dicts and sets are no rewards.")
+
+
 @dataclass(frozen=True)
 class ShapeGRPOConfig(CandidateRules):
     """All settings of this package: the rules for candidates (`CandidateRules`), and these.
@@ -83,11 +96,12 @@ class ShapeGRPOConfig(CandidateRules):
         normalize_rewards: ``group``: in training, each of these numbers is divided by its standard
             deviation over the candidates of the group before they are summed, so that none wins by
             its scale alone (GDPO, arXiv 2601.05242, which also subtracts the mean); a number that
-            does not differ within the group counts 0. ``none``: they are summed as they are.
-        floor_reward: Reward under the rule ``floor``, and the score of a response without
-            candidates: a number, or ``lowest``, the lowest that this process has seen, and at most
-            0. With rewards of 0 and more that is 0, and below 0 an empty or repeated answer is
-            never worth more than what was seen.
+            does not differ within the group counts 0. It needs ``floor_reward=lowest``, which is
+            scaled with them. ``none``: they are summed as they are.
+        floor_reward: Reward under the rule ``floor``, and the score of a response without another
+            candidate that has a reward: a number, or ``lowest``, the lowest that this process has
+            seen, and at most 0. With rewards of 0 and more that is 0, and below 0 an empty or
+            repeated answer is never worth more than what was seen.
         on_error: ``skip``: a candidate whose reward function raised, or returned no finite number,
             leaves the set, and its tokens count as shared. ``raise``: the run ends, as if
             ``max_error_share`` were 0.
@@ -190,8 +204,14 @@ class ShapeGRPOConfig(CandidateRules):
             raise ValueError(
                 f"floor_reward={self.floor_reward}: utility {self.utility} takes {utility.domain}."
             )
-        if abs(floor) > LARGEST:
+        if not abs(floor) <= LARGEST:  # or it is NaN
             raise ValueError(f"floor_reward={floor}: must be from {-LARGEST:g} to {LARGEST:g}.")
+        if self.normalize_rewards == "group":
+            raise ValueError(
+                f"floor_reward={floor:g}: normalize_rewards=group scales the rewards of each "
+                "group, and a number beside them would keep its scale. Write floor_reward="
+                f"{LOWEST}, the lowest of the group and at most 0."
+            )
 
     def _check_reward_weights(self) -> None:
         check_choice("normalize_rewards", self.normalize_rewards, ("none", "group"))
@@ -339,18 +359,18 @@ class ShapeGRPOConfig(CandidateRules):
             TypeError: It is no number, or no list of numbers where the utility takes vectors.
         """
         utility = self.method.utility
-        if isinstance(result, str):
-            raise TypeError(f"The reward function returned the text {result[:200]!r}.")
         try:
-            reward = [float(value) for value in result] if utility.takes_vectors else float(result)
+            values = list(result) if utility.takes_vectors else [result]
+            check_kind(result, *values)
+            numbers = [float(value) for value in values]
         except OverflowError:
-            reward = math.inf  # of a whole number of hundreds of digits
+            numbers = [math.inf]  # of a whole number of hundreds of digits
         except (TypeError, ValueError) as error:
             raise TypeError(
                 f"The reward function returned {result!r:.200} for {text[:200]!r}; utility "
                 f"{self.utility} takes {utility.domain}."
             ) from error
-        numbers = reward if isinstance(reward, list) else [reward]
+        reward = numbers if utility.takes_vectors else numbers[0]
         if any(abs(number) > LARGEST for number in numbers):
             raise ValueError(
                 f"The reward function returned {reward!r:.200} for {text[:200]!r}; a reward must "
@@ -365,13 +385,15 @@ class ShapeGRPOConfig(CandidateRules):
         return reward
 
     def score(self, record: CandidateRecord) -> float:
-        """Return a response's score; its record's floor without a candidate that has a reward."""
+        """Return a response's score; its record's floor without a reward that was returned."""
+        if record.floor is not None:
+            return record.floor
         if record.value is not None:
             return record.value
         utility = self.method.utility
         # Under a utility that reads texts there is no score without the record's.
         if utility.takes_texts or not record.known_rewards:
-            return (self.fixed_floor or 0.0) if record.floor is None else record.floor
+            return self.fixed_floor or 0.0
         stacked = stack_rewards([record.known_rewards], vectors=utility.takes_vectors)
         return set_utility(stacked, utility=utility).item()
 
@@ -387,7 +409,7 @@ class ShapeGRPOConfig(CandidateRules):
         if self.normalize_rewards == "none":
             return records
         scaled = scale_rewards(records, index, self.reward_weights)
-        return scaled if self.fixed_floor is not None else lower_floors(scaled, index, self.score)
+        return lower_floors(scaled, index, self.score)
 
     def check_rollouts(self, count: int, where: str) -> None:
         """Check that the settings fit sets of rollouts (`rollout_advantages`).

@@ -44,7 +44,7 @@ class CandidateRecord:
         shares: Share of each candidate, None where there is no reward, under a utility that reads
             texts; empty under others, whose shares are computed for the whole batch.
         value: Utility of the set under such a utility.
-        floor: Score of a response without a candidate that has a reward; None for others.
+        floor: Score of a response for which no reward was returned; None for others.
         parts: Further numbers that the reward function returned, by name: one per candidate, None
             where there is none.
     """

@@ -65,13 +65,19 @@ def lower_floors(
     groups = group_numbers(index).tolist()
     rewards, scores = dict.fromkeys(groups, 0.0), dict.fromkeys(groups, 0.0)
     for record, group in zip(records, groups, strict=True):
-        if returned := record.returned_rewards:
-            rewards[group] = min(rewards[group], *returned)  # type: ignore[assignment]
-            scores[group] = min(scores[group], rewards[group], score(record))
+        rewards[group] = min([rewards[group], *record.returned_rewards])  # type: ignore[assignment]
 
-    def lowered(record: CandidateRecord, group: int) -> CandidateRecord:
+    def paid(record: CandidateRecord, group: int) -> CandidateRecord:
         places = set(record.floor_places)
-        paid = [rewards[group] if k in places else r for k, r in enumerate(record.rewards)]
-        return replace(record, rewards=paid, floor=None if record.known_rewards else scores[group])
+        lowered = [rewards[group] if k in places else r for k, r in enumerate(record.rewards)]
+        return replace(record, rewards=lowered)
 
-    return [lowered(*each) for each in zip(records, groups, strict=True)]
+    # A set's score follows from the floors in it.
+    all_paid = [paid(*each) for each in zip(records, groups, strict=True)]
+    for record, group in zip(all_paid, groups, strict=True):
+        if record.returned_rewards:
+            scores[group] = min(scores[group], rewards[group], score(record))
+    return [
+        replace(record, floor=None if record.returned_rewards else scores[group])
+        for record, group in zip(all_paid, groups, strict=True)
+    ]

@@ -22,6 +22,9 @@ _Outcome = tuple[Any, BaseException | None]
 IDLE_SECONDS = 600.0
 """Seconds after which a process that is asked nothing ends."""
 
+PING_SECONDS = 1.0
+"""Seconds within which an event loop that no call blocks answers."""
+
 MOST_HANGING = 256
 """Threads that may be left behind. Each holds about 0.1 MB; a machine allows thousands."""
 
@@ -32,6 +35,14 @@ _OF_THREADS = ("main thread", "event loop in thread", "n't pickle", "not pickle"
 _LEFT_BEHIND = (
     "Its thread is left behind, because no thread can be stopped; with reward_calls=processes a "
     "process that hangs is killed."
+)
+
+
+_BLOCKED = (
+    "A call blocks the event loop of the async reward function instead of awaiting (requests, "
+    "time.sleep, a computation), and the calls beside it wait with it. That loop is left behind, "
+    "and later calls have another. Await an async client, or give what blocks a timeout of its "
+    "own; with reward_calls=processes a process that hangs is killed."
 )
 
 
@@ -57,7 +68,8 @@ class RewardCalls:
       ``most_hanging`` of them hang, further calls fail at once.
     - An async function runs on an event loop in its own thread, all its calls at once. It is
       cancelled at its timeout, which includes time that it spends in its own queues. If it blocks
-      its loop instead of awaiting, the calls beside it time out too.
+      its loop instead of awaiting, the calls beside it time out too, and that loop is left behind
+      with its thread: later calls have another.
     - A sync function may return an awaitable, as a decorated async function or an object with an
       async ``__call__`` does. It is awaited on that event loop, in the time that is left.
     - With ``processes`` each thread hands its calls to a process (`FunctionInProcess`): no call
@@ -69,7 +81,8 @@ class RewardCalls:
         threads: Number of threads; None: that of asyncio's default executor, or one process per CPU
             core.
         processes: Whether each thread has a process, where the function is called.
-        most_hanging: Number of threads that may be left behind, beside ``threads``.
+        most_hanging: Number of threads that may be left behind, beside ``threads``; and of event
+            loops.
     """
 
     def __init__(
@@ -94,6 +107,7 @@ class RewardCalls:
         )
         self._calls: SimpleQueue[tuple[Future[_Outcome], dict[str, Any]]] = SimpleQueue()
         self._hanging: set[Future[_Outcome]] = set()
+        self._num_blocked_loops = 0
         self._num_threads = 0
         self._lock = Lock()
 
@@ -125,8 +139,22 @@ class RewardCalls:
         return await self._awaited(result, deadline) if inspect.isawaitable(result) else result
 
     async def _awaited(self, result: Awaitable[Any], deadline: float) -> Any:
-        started = asyncio.run_coroutine_threadsafe(_outcome_of(result), self._own_loop)
-        return await self._result(started, deadline)
+        loop = self._own_loop
+        started = asyncio.run_coroutine_threadsafe(_outcome_of(result), loop)
+        try:
+            return await self._result(started, deadline)
+        except RewardTimeout as error:
+            if await _answers(loop):
+                raise
+            self._leave_loop(loop)
+            raise RewardTimeout(f"{error} {_BLOCKED}") from None
+
+    def _leave_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            # The calls beside the one that blocks come here too.
+            if self._own_loop is loop and self._num_blocked_loops < self.most_hanging:
+                self._num_blocked_loops += 1
+                del self._own_loop
 
     async def _result(
         self, started: Future[_Outcome], deadline: float, call: Future[_Outcome] | None = None
@@ -191,6 +219,13 @@ class RewardCalls:
     @cached_property
     def _own_loop(self) -> asyncio.AbstractEventLoop:
         return background_loop("async reward function")
+
+
+async def _answers(loop: asyncio.AbstractEventLoop) -> bool:
+    """Return whether an event loop of another thread runs what it is given."""
+    ping = asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop)
+    done, _ = await asyncio.wait({asyncio.wrap_future(ping)}, timeout=PING_SECONDS)
+    return bool(done)
 
 
 def _outcome(function: Callable[..., Any], arguments: dict[str, Any]) -> _Outcome:

@@ -18,7 +18,7 @@ class Floor:
     Attributes:
         reward: Reward under the rule ``floor``. Where the utility takes vectors, an empty one, or
             under ``lowest`` the lowest of each component if one was below 0.
-        score: Score of a response without a candidate that has a reward.
+        score: Score of a response for which no reward was returned.
 
     Args:
         config: Says which, and what a set is worth.
@@ -42,8 +42,12 @@ class Floor:
                 self.reward = [min(0.0, *pair) for pair in pairs]
 
     def settle(self, records: Sequence[CandidateRecord]) -> None:
-        """Remember the scores of responses, and give those without one the floor."""
-        without = [each.value is None and not each.known_rewards for each in records]
+        """Remember the scores of responses, and give those without a returned reward the floor.
+
+        A set of candidates under the rule ``floor`` alone is one of these: a utility such as
+        ``sum`` would make it worth more than sets that the reward function scored.
+        """
+        without = [not each.returned_rewards for each in records]
         pairs = list(zip(records, without, strict=True))
         if self.config.fixed_floor is None:
             scores = [self.config.score(record) for record, is_without in pairs if not is_without]
@@ -53,9 +57,18 @@ class Floor:
                 record.floor = self.score
 
     def agree(self, records: Sequence[CandidateRecord]) -> None:
-        """Settle responses that several processes scored, each with a floor of its own."""
-        if self.config.fixed_floor is None:
+        """Settle responses that several processes scored, each with a floor of its own.
+
+        A utility that reads texts has split its sets already, and their rewards stay.
+        """
+        if self.config.fixed_floor is not None:
+            return
+        for record in records:
+            self.see(record.known_rewards)
+            self.score = min(self.score, record.floor or 0.0)
+        # Where nothing below 0 was seen, all floors are the same.
+        if self.reward and not self.config.method.utility.takes_texts:
             for record in records:
-                self.see(record.returned_rewards)
-                self.score = min(self.score, record.floor or 0.0)
-            self.settle(records)
+                for place in record.floor_places:
+                    record.rewards[place] = self.reward
+        self.settle(records)

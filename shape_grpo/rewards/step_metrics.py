@@ -13,11 +13,14 @@ from shape_grpo.advantage import (
     candidate_metrics,
     count_groups,
 )
+from shape_grpo.advantage.formulas import NO_SPREAD
 from shape_grpo.config import LOWEST, ShapeGRPOConfig
 from shape_grpo.credit import Shares
 
 MOST_WITHOUT_SPREAD = 0.5
 """Share of groups without spread above which there is a warning."""
+FAR_BELOW = 10
+"""Multiple of the range of a step's scores that a floor may lie below them without a warning."""
 MOST_BATCHES = 20
 """Default number of steps' worth of dropped groups after which a run ends."""
 
@@ -63,7 +66,13 @@ class StepMetrics:
         """
         return self._try(
             lambda: candidate_metrics(records, lengths, batch, shares, self.config.method)
-        ) | self._try(lambda: self._of_groups(records, index, in_training))
+        ) | self.of_groups(records, index, in_training=in_training)
+
+    def of_groups(
+        self, records: Sequence[CandidateRecord], index: GroupIndex, *, in_training: bool = True
+    ) -> dict[str, float]:
+        """Return `GroupCounts.metrics`, or nothing if they fail; arguments as for a call."""
+        return self._try(lambda: self._of_groups(records, index, in_training))
 
     def _try(self, compute: Callable[[], dict[str, float]]) -> dict[str, float]:
         try:
@@ -80,6 +89,7 @@ class StepMetrics:
         counts = count_groups(records, scores, index)
         if in_training:
             self._warn_of_floor(counts)
+            self._warn_of_outlier(records, scores)
             self._warn_of_spread(counts)
         return counts.metrics
 
@@ -95,6 +105,25 @@ class StepMetrics:
             f"no candidates, or repeats. Write floor_reward={LOWEST}, or a number that is no "
             "higher than any reward. shape_grpo/floor_above_reward counts such responses.",
             "floor",
+        )
+
+    def _warn_of_outlier(self, records: Sequence[CandidateRecord], scores: Sequence[float]) -> None:
+        pairs = [x for x in zip(records, scores, strict=True) if not x[0].is_unknown]
+        known = [score for record, score in pairs if record.returned_rewards]
+        floor = min((score for record, score in pairs if not record.returned_rewards), default=0.0)
+        # Normalised rewards have floors of their own group.
+        if not known or self.config.normalize_rewards == "group":
+            return
+        spread = max(known) - min(known)
+        if spread < NO_SPREAD or floor >= min(0.0, min(known) - FAR_BELOW * spread):
+            return
+        self._say(
+            f"floor_reward={self.config.floor_reward}: an answer without candidates is worth "
+            f"{floor:g}, and those with candidates of this step {min(known):g} to {max(known):g}. "
+            "In a group with such an answer, advantages hardly tell the others apart. Limit what "
+            "the reward function returns at its lowest, or write a number that is no higher than "
+            "any usual reward, and not far below.",
+            "outlier",
         )
 
     def _warn_of_spread(self, counts: GroupCounts) -> None:

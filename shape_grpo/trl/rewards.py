@@ -13,7 +13,7 @@ import torch
 
 from shape_grpo.advantage import CandidateRecord
 from shape_grpo.candidates import CandidateSet
-from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.config import NO_NUMBERS, ShapeGRPOConfig, check_kind
 from shape_grpo.credit import Oracle
 from shape_grpo.rewards import (
     BrokenFunction,
@@ -113,6 +113,10 @@ class CandidateRewards:
         functions: As TRL takes them, sync or async; `RewardCalls` calls them.
         weights: One weight per function.
         options: Which rewards are allowed, how functions are called, and the floor reward.
+
+    Raises:
+        ValueError: A function has a name or an argument that is not allowed, or does not fit the
+            utility.
     """
 
     def __init__(
@@ -136,6 +140,12 @@ class CandidateRewards:
             f"{name}_{n}" if (n := names[:place].count(name) + 1) > 1 else name
             for place, name in enumerate(names)
         ]
+        if len(names) > 1 and (taken := [name for name in self.names if name in NO_NUMBERS]):
+            raise ValueError(
+                f"A reward function is named {' and '.join(taken)}, which has another "
+                "meaning in a reward function's dict, and a function's number stands beside these "
+                "under its name. Rename the function."
+            )
         self.weights = weights
         self.options = options
         self.failures = FailureLog(options.on_error)
@@ -304,6 +314,7 @@ class CandidateRewards:
             numbers = [
                 value.get("score") if isinstance(value, Mapping) else value for value in values
             ]
+            check_kind(*numbers)
             of_functions = zip(self.names, numbers, strict=True) if len(numbers) > 1 else ()
             details = dict(of_functions)
             for each in dicts:

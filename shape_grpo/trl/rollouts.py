@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
-from shape_grpo.advantage import rollout_advantages
+from shape_grpo.advantage import CandidateRecord, rollout_advantages
 from shape_grpo.config import LARGEST, ShapeGRPOConfig
+from shape_grpo.rewards import StepMetrics
 from shape_grpo.trl.checks import check_settings
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,8 @@ class RolloutsTrainer(GRPOTrainer):
     A completion for which every reward function returns None leaves its set, and so does one whose
     reward is of a magnitude above `shape_grpo.config.LARGEST`.
 
-    TRL's tables of completions show TRL's own advantages.
+    TRL's tables of completions show TRL's own advantages. ``shape_grpo/groups_without_spread``
+    counts the groups whose rewards are equal, and there is a warning where most are.
 
     Args:
         model: As `GRPOTrainer`.
@@ -64,6 +66,11 @@ class RolloutsTrainer(GRPOTrainer):
                 f"utility={self.shape_grpo.utility}: reads more of a completion than a number, and "
                 "TRL's reward functions return one number per completion. Write another utility."
             )
+        self._step_metrics = StepMetrics(
+            self.shape_grpo,
+            "num_generations",
+            logger.warning if self.accelerator.is_main_process else logger.debug,
+        )
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
         """Keep the rewards (N, functions) of all processes, as TRL gathers them."""
@@ -81,13 +88,19 @@ class RolloutsTrainer(GRPOTrainer):
                 LARGEST,
             )
         size = self.num_generations if self.model.training else self.num_generations_eval
-        advantages = rollout_advantages(
-            rewards,
-            torch.arange(len(rewards)) // size,
-            self.shape_grpo.method,
-            known=~self._rewards.isnan().all(dim=1) & (rewards.abs() <= LARGEST),
-        )
+        known = ~self._rewards.isnan().all(dim=1) & (rewards.abs() <= LARGEST)
+        groups = torch.arange(len(rewards)) // size
+        self._count_groups(rewards, known, groups)
+        advantages = rollout_advantages(rewards, groups, self.shape_grpo.method, known=known)
         count = len(output["advantages"])
         first = self.accelerator.process_index * count
         output["advantages"] = advantages[first : first + count].to(output["advantages"])
         return output
+
+    def _count_groups(self, rewards: Tensor, known: Tensor, groups: Tensor) -> None:
+        in_training = self.model.training
+        pairs = zip(rewards.tolist(), known.tolist(), strict=True)
+        records = [CandidateRecord([reward if is_known else None]) for reward, is_known in pairs]
+        counts = self._step_metrics.of_groups(records, groups, in_training=in_training)
+        for name, value in counts.items():
+            self._metrics["train" if in_training else "eval"][name].append(value)

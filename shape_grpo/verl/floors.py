@@ -14,11 +14,11 @@ from shape_grpo.rewards import Floor
 
 
 class CommonFloor:
-    """Gives responses without a score the lowest floor of all reward workers, before advantages.
+    """Gives responses the lowest floor of all reward workers, before advantages.
 
     Under ``floor_reward: lowest`` each worker knows what it has scored itself. Two empty answers of
-    a group would differ, and in the first step one could be worth more than a response that
-    another worker scored.
+    a group would differ, or two with the same repeat, and in the first step one could be worth more
+    than a response that another worker scored.
 
     Args:
         config: The settings.
@@ -34,10 +34,12 @@ class CommonFloor:
             answers: Key to record.
             partition: Partition of the queue.
         """
-        before = {key: each.floor for key, each in answers.items() if each.floor is not None}
+        score = self.floor.config.score
+        paid = [key for key, each in answers.items() if each.floor is not None or each.floor_places]
+        before = {key: score(answers[key]) for key in paid}
         self.floor.agree(list(answers.values()))
-        after = {key: answers[key].floor or 0.0 for key in before}
-        lowered = {key: after[key] - before[key] for key in before if after[key] < before[key]}
+        after = {key: score(answers[key]) for key in paid}
+        lowered = {key: after[key] - before[key] for key in paid if after[key] < before[key]}
         if not lowered:
             return
         keys = list(lowered)

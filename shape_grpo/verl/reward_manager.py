@@ -47,10 +47,10 @@ class MultiCandidateRewardManager(RewardManagerBase):
     first candidate on that this worker has scored.
 
     verl ends a run where one response lacks the key of ``filter_groups.metric``, so that key, and
-    ``acc``, are there where the best candidate has no such number: the lowest that was seen and at
-    most 0, or, if none was seen, the response's score. ``score`` is always the response's. Keys of
-    this manager win over the function's, and ``reward`` is left out, because verl's validation
-    writes it itself.
+    ``acc``, are there where the best candidate has no such number: the lowest that was seen of the
+    same data source and at most 0, or, if none was seen, the response's score. ``score`` is always
+    the response's. Keys of this manager win over the function's, and ``reward`` is left out,
+    because verl's validation writes it itself.
 
     A dict's ``identity`` says which candidates of a response are the same: the rule ``duplicate``
     goes by it.
@@ -103,7 +103,8 @@ class MultiCandidateRewardManager(RewardManagerBase):
             if loaded := load_reward_function(config):
                 # Without verl's wrapper, which would import verl in each process.
                 function, keywords = loaded, {**keywords, **reward_kwargs(config)}
-        self._lowest: dict[str, float] = {}
+        # By data source and key: each has a reward function's branch, and curves, of its own.
+        self._lowest: dict[tuple[str, str], float] = {}
         self._names = dict.fromkeys(self.options.reward_weights)
         self.reward_function = RewardFunction(function, self.options, keywords, threads=threads)
 
@@ -145,7 +146,9 @@ class MultiCandidateRewardManager(RewardManagerBase):
         score = self.options.score(record)
         return {
             "reward_score": score,
-            "reward_extra_info": self._extra_info(record, scored, score),
+            "reward_extra_info": self._extra_info(
+                record, scored, score, str(fields.get("data_source"))
+            ),
         }
 
     def _is_cut(self, item: Any, ids: list[int]) -> bool:
@@ -193,6 +196,7 @@ class MultiCandidateRewardManager(RewardManagerBase):
         record: CandidateRecord,
         scored: ScoredSet,
         score: float,
+        source: str,
     ) -> dict[str, Any]:
         """Return verl's ``reward_extra_info`` of a response."""
         utility = self.options.method.utility
@@ -204,10 +208,11 @@ class MultiCandidateRewardManager(RewardManagerBase):
         needed: dict[str, Any] = {}
         for key in dict.fromkeys(("acc", self.filter_metric or "acc")):
             needed[key] = beside.pop(key, None)
+            place = source, key
             if isinstance(needed[key], int | float):
-                self._lowest[key] = min(self._lowest.get(key, 0.0), float(needed[key]))
+                self._lowest[place] = min(self._lowest.get(place, 0.0), float(needed[key]))
             else:
-                needed[key] = self._lowest.get(key, score)
+                needed[key] = self._lowest.get(place, score)
         # verl makes columns of these, so a response without a best candidate has the same keys.
         self._names.update(dict.fromkeys(beside))
         # A response without candidates is in verl's averages too.

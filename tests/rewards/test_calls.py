@@ -150,11 +150,50 @@ def test_an_async_call_that_refuses_to_be_cancelled_is_left():
     assert isinstance(outcomes(RewardCalls(function, 0.2), "a")[0], RewardTimeout)
 
 
-def test_an_async_function_that_blocks_its_loop_does_not_block_the_callers(release):
+@pytest.mark.parametrize("kind", ["function", "object"])
+def test_an_async_call_that_blocks_its_loop_costs_those_beside_it_and_no_later_one(release, kind):
+    async def function(text):
+        return release.wait() if text == "blocks" else text
+
+    class Judge:
+        async def __call__(self, text):
+            return await function(text)
+
+    calls = RewardCalls(function if kind == "function" else Judge(), 2.0)
+    assert outcomes(calls, "a") == ["a"]
+    for _ in range(2):
+        # Threads might start a later one first.
+        hung = outcomes(calls, "blocks", *["beside"] * (kind == "function"))
+        assert {type(error) for error in hung} == {RewardTimeout}
+        assert all("blocks the event loop" in str(error) for error in hung)
+        assert all("reward_calls=processes" in str(error) for error in hung)
+        assert outcomes(calls, *"abc") == list("abc")
+
+
+def test_event_loops_left_behind_are_no_more_than_may_hang(release):
     async def function(text):
         return release.wait()
 
-    assert isinstance(outcomes(RewardCalls(function, 0.2), "a")[0], RewardTimeout)
+    calls = RewardCalls(function, 0.1, most_hanging=1)
+    before = threading.active_count()
+    for _ in range(3):
+        assert isinstance(outcomes(calls, "a")[0], RewardTimeout)
+    assert threading.active_count() <= before + 2
+
+
+def test_an_async_call_that_only_takes_long_keeps_its_loop(monkeypatch):
+    monkeypatch.setattr("shape_grpo.rewards.calls.PING_SECONDS", 60.0)
+
+    async def function(text):
+        loops.add(id(asyncio.get_running_loop()))
+        await asyncio.sleep(3600 if text == "hangs" else 0)
+        return text
+
+    loops = set()
+    calls = RewardCalls(function, 0.3)
+    (hung,) = outcomes(calls, "hangs")
+    assert "blocks the event loop" not in str(hung)
+    assert outcomes(calls, "a") == ["a"] and len(loops) == 1
 
 
 class AsyncObject:

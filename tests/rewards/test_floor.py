@@ -75,6 +75,70 @@ def test_no_set_is_worth_less_than_an_empty_one(utility):
     assert scores[-1] == min(scores)
 
 
+ALONE = {
+    # utility: options, the floor of a set that the function scored nothing of, after U of -9, -13
+    "max": ({}, -5.0),
+    "mean": ({}, -5.0),
+    "sum": ({}, -13.0),
+    "top_m": ({"m": 3}, -13.0),
+    "owa": ({"weights": [1.0, 1.0, 1.0]}, -13.0),
+    "oracle": ({}, -13.0),
+}
+
+
+@pytest.mark.parametrize(("utility", "options", "worth"), [(k, *each) for k, each in ALONE.items()])
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("setting", ["lowest", -2.5])
+def test_candidates_under_floor_alone_are_worth_an_empty_answer(
+    utility, options, worth, count, setting
+):
+    """Under ``sum`` one of them was worth its own floor of -5, and honest sets -9 and -13."""
+    block = {"utility": utility, "utility_options": options, "floor_reward": setting}
+    function = oracle if utility == "oracle" else numbers
+    seen = [["-4", "-5"], ["-4", "-4.5", "-4.5"]]
+    records, scores = score_all(
+        [*seen, [""] * count, []], function, empty="floor", duplicate="score", **block
+    )
+    assert len(records[2].floor_places) == count
+    assert scores[2] == scores[3] == (worth if setting == "lowest" else setting)
+    read = CandidateRecord.from_json(records[2].to_json())
+    assert ShapeGRPOConfig(**block).score(read) == scores[2]
+
+
+@pytest.mark.parametrize("utility", ["max", "sum"])
+def test_processes_agree_on_candidates_under_floor_alone(utility):
+    """The first worker saw nothing yet: its empty candidate was worth 0 beside others' -4."""
+    block = {"utility": utility, "empty": "floor"}
+    config = ShapeGRPOConfig(**block)
+    first, second = (score_all([texts], **block)[0][0] for texts in ([""], ["-4"]))
+    Floor(config).agree([first, second])
+    assert [config.score(first), config.score(second)] == [-4.0, -4.0]
+
+
+@pytest.mark.parametrize(
+    ("utility", "rewards", "worth"),
+    [("mean", [-1.0, -10.0], -5.5), ("sum", [-1.0, -10.0], -11.0), ("max", [-1.0, -10.0], -1.0)],
+)
+def test_processes_agree_on_repeats(utility, rewards, worth):
+    """Only the second worker has seen -10, or floors of it: the same answer has one score."""
+    block = {"utility": utility, "duplicate": "floor"}
+    config = ShapeGRPOConfig(**block)
+    records = [
+        score_all(each, **block)[0][-1] for each in ([["-1", "-1"]], [["-10"], ["-1", "-1"]])
+    ]
+    Floor(config).agree(records)
+    assert [record.rewards for record in records] == [rewards] * 2
+    assert [config.score(record) for record in records] == [worth] * 2
+
+
+def test_a_set_that_was_split_already_keeps_its_floors():
+    block = {"utility": "oracle", "duplicate": "floor"}
+    (record,), _ = score_all([["-1", "-1"]], oracle, **block)
+    before = list(record.rewards), record.value
+    Floor(ShapeGRPOConfig(**block)).agree([record, scored(-10.0)])
+    assert (record.rewards, record.value) == before
+
+
 def test_a_set_whose_rewards_all_failed_is_worth_the_same():
     """Stock estimators and verl's validation read its score."""
     _, scores = score_all([["-4"], ["many"]])
@@ -132,8 +196,19 @@ def test_of_normalised_rewards_it_is_the_lowest_of_the_group():
     assert credited[0].rewards == pytest.approx([-1, -2])
     assert credited[1].rewards == pytest.approx([-3, -3])
     assert config.score(credited[2]) == pytest.approx(-3)
-    fixed = ShapeGRPOConfig(**block, floor_reward=-9)
-    assert fixed.training_records(records, ["p"] * 3)[1].rewards == pytest.approx([-3, -0.3])
+    alone = CandidateRecord([-0.3], [0], [1], floor_places=[0], floor=-0.3)
+    credited = ShapeGRPOConfig(**block, utility="sum").training_records(
+        [*records, alone], ["p"] * 4
+    )
+    assert credited[3].floor == pytest.approx(-6)
+
+
+@pytest.mark.parametrize("floor", [-0.02, -9, 0, "0"])
+def test_a_number_beside_normalised_rewards_is_refused(floor):
+    """It would not be scaled: -0.02 below rewards of -0.01 is far above their scaled -3."""
+    block = {"reward_weights": {"a": 1.0}, "normalize_rewards": "group"}
+    with pytest.raises(ValueError, match=r"floor_reward=.*normalize_rewards=group .*=lowest"):
+        ShapeGRPOConfig(**block, floor_reward=floor)
 
 
 def test_an_empty_answer_is_not_praised_in_a_group_of_negative_rewards():
@@ -151,10 +226,11 @@ def test_an_empty_answer_is_not_praised_in_a_group_of_negative_rewards():
     assert shared.argmin() == 2 and shared[2] < 0
 
 
-@pytest.mark.parametrize("value", ["lowst", True, None, float("nan"), float("inf")])
-def test_another_value_is_refused_in_words(value):
+@pytest.mark.parametrize("utility", ["max", "coverage", "distinct_n"])
+@pytest.mark.parametrize("value", ["lowst", True, None, float("nan"), "-nan", float("inf"), -2e12])
+def test_another_value_is_refused_in_words(value, utility):
     with pytest.raises(ValueError, match="floor_reward"):
-        ShapeGRPOConfig(floor_reward=value)
+        ShapeGRPOConfig(floor_reward=value, utility=utility)
 
 
 def test_a_record_of_an_earlier_version_is_read():

@@ -78,6 +78,31 @@ def test_a_floor_above_a_reward_is_counted_and_said(said, group, floor, count):
     assert all("floor_reward=lowest" in text for text in about)
 
 
+FAR = {
+    # scores of a step's answers with candidates, the floor, the block, whether it is said
+    "an outlier of an earlier step": ([5.0, 4.0, 3.0], -1000.0, {}, True),
+    "a number": ([5.0, 4.0, 3.0], -1000.0, {"floor_reward": -1000}, True),
+    "malformed answers beside good ones": ([5.0, 4.999, 4.998], 0.0, {}, False),
+    "the lowest of what is usual": ([-4.0, -1.0, -2.0], -10.0, {}, False),
+    "all alike": ([5.0, 5.0, 5.0], -1000.0, {}, False),
+    "normalised by group": (
+        [5.0, 4.0, 3.0], -1000.0,
+        {"reward_weights": {"a": 1.0}, "normalize_rewards": "group"}, False,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("scores", "floor", "block", "is_said"), FAR.values(), ids=FAR)
+def test_a_floor_far_below_the_rewards_is_said_once(said, scores, floor, block, is_said):
+    watch = StepMetrics(ShapeGRPOConfig(**block), "rollout.n", said.append)
+    groups = [(scored(score), CandidateRecord(floor=floor)) for score in scores]
+    for _ in range(2):
+        measure(said, groups, watch)
+    about = [text for text in said if text.startswith("floor_reward=")]
+    assert len(about) == is_said
+    assert all("worth -1000," in text and "3 to 5" in text for text in about)
+
+
 def test_metrics_never_end_a_run(said):
     config = ShapeGRPOConfig()
     watch = StepMetrics(config, "rollout.n", said.append)

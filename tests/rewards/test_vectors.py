@@ -51,9 +51,28 @@ def test_corners_are_the_components():
     assert config.score(record) == pytest.approx((3 + 2 + 1) / 3)
 
 
-@pytest.mark.parametrize(
-    "wrong", [[1.0, 2.0], [1.0, 2.0, 3.0, 4.0], [], [-1.0, 0.0, 0.0], [float("nan")] * 3]
-)
+BY_NAME = dict.fromkeys((1, 0, 2), 1.0)
+WRONG = [
+    [1.0, 2.0],
+    [1.0, 2.0, 3.0, 4.0],
+    [],
+    [-1.0, 0.0, 0.0],
+    [float("nan")] * 3,
+    {"score": BY_NAME},  # its keys are numbers
+    {"score": BY_NAME.keys()},
+    {1.0, 0.0, 2.0},
+    frozenset({1.0, 0.0, 2.0}),
+    b"\x01\x00\x02",
+    bytearray(b"101"),
+    memoryview(b"101"),
+    "102",
+    ["1", "0", "2"],
+    [b"1", b"0", b"2"],
+]
+"""Three components were expected."""
+
+
+@pytest.mark.parametrize("wrong", WRONG)
 def test_a_vector_of_another_kind_costs_its_candidate(wrong):
     _, record = score(
         "ab",
@@ -62,6 +81,13 @@ def test_a_vector_of_another_kind_costs_its_candidate(wrong):
     )
     assert [reward is None for reward in record.rewards] == [False, True]
     assert "weightings takes vectors of 3 finite numbers of 0 and more" in record.error
+
+
+@pytest.mark.parametrize("wrong", [b"5", bytearray(b"5"), "5", {"score": b"5"}])
+def test_bytes_and_text_are_no_numbers(wrong):
+    _, record = score("ab", function=lambda solution_str, **_: wrong if solution_str == "b" else 1)
+    assert record.rewards == [1.0, None]
+    assert f"returned {wrong['score'] if isinstance(wrong, dict) else wrong!r}" in record.error
 
 
 def test_duplicates_under_the_floor_have_vectors_of_nothing():

@@ -88,6 +88,28 @@ def test_vectors_are_summed_as_well(tmp_path):
     assert found == [[[1, 1], [0, 1]], [[0, 1]], [], [[1, 1], [0, 1]]]
 
 
+@pytest.mark.parametrize("wrong", [b"10", bytearray(b"10"), [b"1", b"0"], {"score": {1: 1.0}}])
+def test_of_vectors_bytes_and_dicts_are_none(tmp_path, wrong):
+    def tests(completions, **columns):
+        return [wrong if text == "a" else [1, 0] for text in completions]
+
+    found = rewards(tmp_path, tests, utility="coverage")
+    assert found == [[None, [1, 0]], [[1, 0]], [], [None, [1, 0]]]
+
+
+@pytest.mark.parametrize("name", ["score", "identity", "fallback"])
+def test_a_second_function_of_a_name_with_another_meaning_is_refused(tmp_path, name):
+    """Under ``identity``, candidates of equal value would be duplicates."""
+
+    def other(completions, **columns):
+        return [1.0 for text in completions]
+
+    other.__name__ = name
+    with pytest.raises(ValueError, match=f"A reward function is named {name}, .* Rename"):
+        make_trainer(tmp_path, [lengths, other], RESPONSES)
+    assert rewards(tmp_path, other)[0] == [1.0, 1.0]
+
+
 def test_weightings_are_drawn_by_prompt_and_step(tmp_path):
     def aspects(completions, **columns):
         return [[2.0, 0.0, 1.0]] * len(completions)

@@ -1,5 +1,6 @@
 """Sets of rollouts in TRL, against TRL's own advantages and plain loops."""
 
+import re
 from statistics import fmean, stdev
 
 import pytest
@@ -59,6 +60,30 @@ def test_best_of_2_by_all_pairs(tmp_path, scale_rewards):
         expected += [(share - fmean(shares)) / spread for share in shares]
     assert found.shape == (12,)
     assert found.tolist() == pytest.approx(expected, abs=1e-5)
+
+
+SPREAD = {
+    # rewards of three groups of four, the number of groups without spread, what is said
+    "constant": ([1.0] * 12, 3, "3 of 3 groups of a step have no spread.*1 in 3.*num_generations"),
+    "equal within each": ([1.0] * 4 + [2.0] * 8, 3, "2 in 2, 1 in 1"),
+    "most": ([1.0, 2.0] * 2 + [2.0] * 8, 2, "2 of 3 groups"),
+    "some": ([1.0, 2.0] * 4 + [2.0] * 4, 1, None),
+    "without those of no function": ([1.0, None, 1.0, None] * 3, 3, "1 in 3"),
+}
+
+
+@pytest.mark.parametrize(("rewards", "count", "said"), SPREAD.values(), ids=SPREAD)
+def test_groups_of_equal_rewards_are_counted_and_said_once(tmp_path, caplog, rewards, count, said):
+    trainer = make_trainer(
+        tmp_path, lambda completions, **columns: rewards, RESPONSES, base=RecitedRollouts,
+        prompts=PROMPTS, allocator="best_of_k", allocator_options={"k": 2},
+    )  # fmt: skip
+    scored_batch(trainer)
+    scored_batch(trainer)
+    assert trainer._metrics["train"]["shape_grpo/groups_without_spread"] == [count] * 2
+    warnings = [r.getMessage() for r in caplog.records if "spread" in r.getMessage()]
+    assert len(warnings) == (said is not None)
+    assert said is None or re.search(said, warnings[0])
 
 
 def test_it_trains_with_any_loss_of_trls(tmp_path):

@@ -612,11 +612,12 @@ def test_without_candidates_acc_is_the_lowest_that_the_function_gave(accs, worth
     manager._lowest, manager._names = {}, {}
     for acc in accs:
         details = {"score": -4.0} if acc is None else {"score": -4.0, "acc": acc}
-        manager._extra_info(
-            CandidateRecord([-4.0]), ScoredSet(results=[Scored(-4.0, details)]), -4.0
-        )
-    info = manager._extra_info(CandidateRecord(floor=-4.0), ScoredSet(), -4.0)
+        results = ScoredSet(results=[Scored(-4.0, details)])
+        manager._extra_info(CandidateRecord([-4.0]), results, -4.0, "films")
+    info = manager._extra_info(CandidateRecord(floor=-4.0), ScoredSet(), -4.0, "films")
     # So it is where the best candidate was paid the floor.
-    paid = manager._extra_info(CandidateRecord([-4.0]), ScoredSet(results=[Scored(-4.0)]), -4.0)
-    assert paid["acc"] == info["acc"]
+    without = CandidateRecord([-4.0]), ScoredSet(results=[Scored(-4.0)]), -4.0
+    assert manager._extra_info(*without, "films")["acc"] == info["acc"]
+    # Another data source, whose branch of the function gives no accuracy.
+    assert manager._extra_info(*without, "maths")["acc"] == -4.0
     assert (info["acc"], info["score"], info["best_candidate"]) == (worth, -4.0, -4.0)

@@ -107,3 +107,25 @@ def test_empty_answers_have_one_floor_whichever_worker_scored_them(
     # Equal scores teach nothing; the empty answer above a score of its group is praised.
     praise = [queue.fields[key]["advantages"].max().item() for key in keys]
     assert praise[2:] == [0, 0] and (praise[0] > 0) == (floor != "lowest")
+
+
+@pytest.mark.parametrize(
+    ("utility", "own", "worth"),
+    [
+        # A set of candidates under the rule floor alone, and one with a repeat.
+        ("max", CandidateRecord([0.0], [0], [1], floor_places=[0], floor=0.0), -3.0),
+        ("sum", CandidateRecord([0.0], [0], [1], floor_places=[0], floor=0.0), -3.0),
+        ("mean", CandidateRecord([-1.0, -1.0], [0, 1], [1, 2], floor_places=[1]), -2.0),
+        ("max", CandidateRecord([-1.0, -1.0], [0, 1], [1, 2], floor_places=[1]), -1.0),
+    ],
+)
+def test_candidates_under_floor_have_one_reward_whichever_worker_scored_them(
+    make_trainer, run_step, queue, utility, own, worth
+):
+    trainer = make_trainer(utility=utility)
+    run_step(trainer, [own, scored(-3.0), *[scored(-2.0), scored(-1.0)] * 3])
+    first, *_ = queue.fields
+    assert queue.fields[first]["rm_scores"][-1] == worth
+    record = trainer._records[first]
+    assert trainer.shape_grpo_config.score(record) == worth
+    assert record.rewards[record.floor_places[0]] == -3.0
