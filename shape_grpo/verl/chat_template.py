@@ -54,9 +54,10 @@ def read_chat_template(config: DictConfig) -> str | None:
     has_tokenizer = bool(settings) or (folder / "tokenizer.json").is_file()
     if is_code or not has_tokenizer:
         return None
-    found = [json.dumps(_read(folder / name).get("chat_template") or "") for name in _JSON]
+    values = [value for name in _JSON if (value := _read(folder / name).get("chat_template"))]
+    found = [value if isinstance(value, str) else json.dumps(value) for value in values]
     found += [path.read_text(encoding="utf-8") for path in folder.rglob("*.jinja")]
-    return "\n".join(found).replace('""', "").strip()
+    return "\n".join(found).strip()
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -10,13 +10,12 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 
-from shape_grpo.registry import closest, did_you_mean
+from shape_grpo.registry import did_you_mean
 from shape_grpo.verl.chat_template import read_chat_template
+from shape_grpo.verl.prompts import chat_form, wrong_message, wrong_prompt
 
 CHECKED = 100_000
 """Number of rows of a file that are checked, which takes about a second."""
-ROLES = ("system", "user", "assistant", "tool", "developer")
-_OTHER_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
 _MANAGERS = ("multi_candidate", "naive", "dapo", "gdpo", "remote")
 """Reward managers that read ``data_source`` and ``reward_model`` of every row."""
 Check = Callable[[Any], str | None]
@@ -85,7 +84,7 @@ def _checks(config: DictConfig) -> dict[str, Check]:
     template, name = read_chat_template(config), config.data.get("prompt_key", "prompt")
 
     def prompt(value: Any) -> str | None:
-        return _wrong_prompt(value, name) or _wrong_role(value, template)
+        return wrong_prompt(value, name) or wrong_message(value, template)
 
     checks: dict[str, Check] = {name: prompt, "extra_info": _wrong_extra_info}
     if config.reward.reward_manager.name in _MANAGERS:
@@ -153,72 +152,14 @@ def _no_column(name: str, first: Mapping[str, Any]) -> str:
         return f"{has} Write the name of your task into it, the same for all of its rows."
     if name == "reward_model":
         return f"{has} {_REWARD_MODEL}"
-    chats = [other for other, value in first.items() if _wrong_prompt(value, other) is None]
+    chats = [other for other, value in first.items() if wrong_prompt(value, other) is None]
     texts = [k for k, value in first.items() if isinstance(value, str) and k != "data_source"]
     if other := next(iter(chats), None):
         return f"{has} Write data.prompt_key={other}."
-    return f"{has}{did_you_mean(name, first)} {_chat(name, next(iter(texts), 'question'))}"
+    return f"{has}{did_you_mean(name, first)} {chat_form(name, next(iter(texts), 'question'))}"
 
 
 _REWARD_MODEL = 'Write {"style": "rule", "ground_truth": ANSWER} per row.'
-
-
-def _chat(name: str, text: str) -> str:
-    return (
-        f'Write one list of chat messages per row: data["{name}"] = [[{{"role": "user", '
-        f'"content": text}}] for text in data["{text}"]].'
-    )
-
-
-def _wrong_prompt(prompt: Any, name: str) -> str | None:
-    if prompt is None:
-        return f"{name} is null. {_chat(name, 'question')}"
-    if isinstance(prompt, str):
-        if prompt.lstrip().startswith("[{"):
-            return f"{name} is the text of a list. Write the list itself, json.loads({name})."
-        return f"{name} is text, whose characters verl would take for messages. {_chat(name, name)}"
-    if not isinstance(prompt, list):
-        is_one = isinstance(prompt, dict) and "role" in prompt
-        what = "one message" if is_one else type(prompt).__name__
-        return f"{name} is {what}, and no list. {_chat(name, 'question')}"
-    if not prompt:
-        return f"{name} has no messages. {_chat(name, 'question')}"
-    for message in prompt:
-        if not isinstance(message, dict):
-            return f"{name} is a list of {type(message).__name__}. {_chat(name, 'question')}"
-        if not isinstance(message.get("role"), str):
-            return (
-                f"{name} has a message without role and content, which has: {', '.join(message)}. "
-                'Write {"role": "user", "content": TEXT}.'
-            )
-        content = message.get("content")
-        if not isinstance(content, str | list) and not message.get("tool_calls"):
-            return f"{name} has a message whose content is {type(content).__name__}. Write text."
-    asked = [message for message in prompt if message["role"] not in ("system", "developer")]
-    if not any(_has_text(message.get("content")) for message in asked or prompt):
-        return f"{name} is blank: no message has any text. Write it, or leave the row out."
-    return None
-
-
-def _has_text(content: Any) -> bool:
-    return bool(content.strip() if isinstance(content, str) else content)
-
-
-def _wrong_role(prompt: list[dict[str, Any]], template: str | None) -> str | None:
-    """Return what is wrong with roles that the chat template, if it is known, would leave out."""
-    for role in {message["role"] for message in prompt}.difference(ROLES):
-        quoted = [f"{quote}{role}{quote}" for quote in "'\""]
-        if template and any(each in template for each in quoted):
-            continue
-        correct = _OTHER_ROLES.get(role.lower()) or closest(role.lower(), ROLES, cutoff=0.8)
-        if correct:
-            return f"a message has the role {role}, which chat templates call {correct}."
-        if template and any(each in template for each in ("'user'", '"user"')):
-            return (
-                f"a message has the role {role}, which is not in the policy's chat template. "
-                f"Write one of {', '.join(ROLES)}."
-            )
-    return None
 
 
 def _wrong_data_source(value: Any) -> str | None:

@@ -16,7 +16,18 @@ ROW = {
     "reward_model": {"style": "rule", "ground_truth": "fresh"},
     "extra_info": {"shop": "a bakery"},
 }
-QWEN = "{% if message.role == 'user' or message.role == 'assistant' %}{{ message.content }}"
+QWEN = (
+    "{% for message in messages %}{% if message.role == 'user' or message.role == 'assistant' %}"
+    "{{ message.role + message.content }}{% endif %}{% endfor %}"
+)
+PARTS = "{% for message in messages %}{% for part in message.content %}{{ part.text }}{% endfor %}"
+PARTS += "{% endfor %}"
+TEMPLATE = "actor_rollout_ref__model__custom_chat_template"
+
+
+def in_parts(*texts):
+    parts = [{"type": "text", "text": text} for text in texts]
+    return {"prompt": [{"role": "user", "content": parts}]}
 
 
 def without(name):
@@ -84,6 +95,8 @@ WRONG = {
         {"prompt": [{"role": "system", "content": "Be brief."}, *said("user", "")["prompt"]]},
         "prompt is blank",
     ),
+    "blank parts": (in_parts("", " "), "prompt is blank"),
+    "parts that are texts": (said("user", ["Suggest", "3."]), "a list of texts. Write one text"),
     "the roles of another form": (said("human", "Hi"), "role human, .* call user"),
     "a role in capitals": (said("User", "Hi"), "role User, .* call user"),
     "a misspelt role": (said("asistant", "Hi"), "role asistant, .* call assistant"),
@@ -180,15 +193,34 @@ def test_right_rows_pass(faults_of, change, suffix):
     assert faults_of(rows, rows, suffix) == []
 
 
-def test_roles_are_those_of_the_chat_template(faults_of):
-    row = {**ROW, **said("critic", "Hi")}
-    template = {"actor_rollout_ref__model__custom_chat_template": QWEN}
-    (fault,) = faults_of([row], **template)
-    assert "role critic, which is not in the policy's chat template" in fault
-    template = {key: text + " message.role == 'critic'" for key, text in template.items()}
-    assert faults_of([row], **template) == []
-    any_role = {"actor_rollout_ref__model__custom_chat_template": "{{ message.role }}"}
-    assert faults_of([row], **any_role) == []
+@pytest.mark.parametrize("role", ["critic", "developer", "tool"])
+def test_roles_are_those_of_the_chat_template(faults_of, role):
+    row = {**ROW, "prompt": [{"role": role, "content": "Suggest 3."}, *CHAT]}
+    (fault,) = faults_of([row], **{TEMPLATE: QWEN})
+    assert f"chat template leaves out messages of the role {role}. Write their text" in fault
+    known = QWEN.replace("'assistant'", f"'{role}'")
+    assert faults_of([row], **{TEMPLATE: known}) == []
+    any_role = QWEN.replace("{% endif %}", "{% else %}{{ message.content }}{% endif %}")
+    assert faults_of([row], **{TEMPLATE: any_role}) == []
+    unknown = "{{ raise_exception('not alone') }}"
+    assert faults_of([row], **{TEMPLATE: unknown}) == []
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        QWEN,
+        QWEN.replace("message.role + message.content", "message.content"),
+        QWEN.replace("message.role + message", "message.content is string and message"),
+    ],
+    ids=["an error", "as Python prints it", "nothing"],
+)
+def test_parts_are_refused_where_the_chat_template_does_not_read_them(faults_of, template):
+    rows = [{**ROW, **in_parts("Suggest 3.")}]
+    (fault,) = faults_of(rows, **{TEMPLATE: template})
+    assert "a list of parts as its content, which the policy's chat template does not" in fault
+    assert faults_of(rows, **{TEMPLATE: PARTS}) == []
+    assert faults_of(rows) == []  # The template is on the hub.
 
 
 def test_what_another_class_or_manager_reads_is_not_checked(faults_of):

@@ -15,6 +15,7 @@ from shape_grpo.explain.reading import encode
 from shape_grpo.rewards.rows import read_rows
 from shape_grpo.verl.chat_template import no_template, tokenizer_name
 from shape_grpo.verl.data import CHECKED, local_paths
+from shape_grpo.verl.prompts import texts_of
 
 SAMPLE = 256
 """Number of prompts of each key that are measured, at equal distances, up to twice as many."""
@@ -106,7 +107,7 @@ def render(config: DictConfig, tokenizer: Any, messages: Messages) -> str:
     """Return a prompt as the policy reads it.
 
     Raises:
-        ValueError: The chat template refuses it, or leaves its last message out.
+        ValueError: The chat template refuses it, or leaves a message out.
     """
     arguments: Any = OmegaConf.to_container(config.data.get("apply_chat_template_kwargs") or {})
     try:
@@ -115,12 +116,19 @@ def render(config: DictConfig, tokenizer: Any, messages: Messages) -> str:
         )
     except Exception as error:
         raise ValueError(f"the chat template cannot render {messages!r:.200}: {error}") from None
-    last = messages[-1].get("content")
-    if isinstance(last, str) and "".join(last.split()) not in "".join(prompt.split()):
-        raise ValueError(
-            f"the chat template leaves the last message out, of the role {messages[-1]['role']}: "
-            f"{last[:100]!r} became {prompt[-200:]!r}."
-        )
+    read = "".join(prompt.split())
+    for place, message in enumerate(messages, start=1):
+        is_last = place == len(messages)
+        # Of earlier answers templates may drop the thoughts, and of a tool's they may write JSON.
+        if not is_last and message["role"] in ("assistant", "tool"):
+            continue
+        for text in texts_of(message.get("content")):
+            if "".join(text.split()) not in read:
+                which = "the last message" if is_last else f"message {place}"
+                raise ValueError(
+                    f"the chat template leaves {which} out, of the role {message['role']}: "
+                    f"{text[:100]!r} became {prompt[-200:]!r}."
+                )
     return prompt
 
 

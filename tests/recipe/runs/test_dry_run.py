@@ -191,6 +191,24 @@ def test_a_template_that_loses_the_prompt_is_refused(dry_run, template, says):
     assert re.search(says, dry_run(override))
 
 
+def test_a_template_that_loses_an_earlier_message_or_a_part_is_refused(dry_run):
+    """Of roles and contents that the template takes alone, too."""
+    system = {"role": "system", "content": "In XML."}
+    prompt = [system, {"role": "user", "content": "Three slogans, please."}]
+    last = "{% set message = messages[-1] %}{{ message.content }}"
+    row = {**dry_run.row, "prompt": prompt}
+    said = dry_run(f'actor_rollout_ref.model.custom_chat_template="{last}"', train=row)
+    assert "leaves message 1 out, of the role system: 'In XML.'" in said
+    parts = [{"type": "text", "text": "Three slogans, please."}]
+    row = asking(dry_run.row, parts)
+    assert "list of parts as its content" in dry_run(train=row)
+    first = "{% for part in messages[0].content %}{{ part.text }}{% break %}{% endfor %}"
+    override = f'actor_rollout_ref.model.custom_chat_template="{first}"'
+    assert "leaves the last message out" in dry_run(
+        override, train=asking(dry_run.row, [*parts, {"type": "text", "text": "In XML."}])
+    )
+
+
 def test_prompts_that_name_another_number_are_told_of(dry_run):
     said = dry_run(train=asking(dry_run.row, "Suggest four good titles."))
     assert (
