@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.explain.reading import encode
 from shape_grpo.rewards.rows import read_rows
 from shape_grpo.verl.chat_template import no_template, tokenizer_name
@@ -170,8 +171,7 @@ def length_lines(
 
 def candidates_line(config: DictConfig) -> str:
     """Return how many candidates of a response count, and which setting says so."""
-    block = config.algorithm.shape_grpo
-    allowed = block.max_candidates
+    allowed = ShapeGRPOConfig.from_algorithm(config.algorithm).max_candidates
     if allowed is None:
         return "All candidates of a response count, up to 64 (algorithm.shape_grpo.max_candidates)."
     typed = "dataset" in config and config.dataset.candidates == allowed

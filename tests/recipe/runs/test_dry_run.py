@@ -90,6 +90,11 @@ def asking(row, text, role="user"):
     return {**row, "prompt": [{"role": role, "content": text}]}
 
 
+def test_the_block_may_be_left_out(dry_run):
+    said = dry_run("~algorithm.shape_grpo", "algorithm.adv_estimator=grpo")
+    assert "candidates of a response count" in said and said.endswith(VALID)
+
+
 def test_what_is_valid_is_said_at_the_end_alone(dry_run, tmp_path):
     said = dry_run()
     assert said.endswith(VALID) and "Not checked" not in said

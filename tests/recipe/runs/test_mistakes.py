@@ -238,6 +238,22 @@ MISTAKES = {
         ["dataset.candidates=0"],
         "error: dataset.candidates=0: write a whole number of 1 or more",
     ),
+    "`no` or `off`, which verl takes for true": (
+        ["data.shuffle=no"],
+        r"data.shuffle=no: .*takes for true. Write data.shuffle=false",
+    ),
+    "text for a number": (
+        ["actor_rollout_ref.actor.optim.lr=1e-3x"],
+        r"optim.lr=1e-3x: must be a number",
+    ),
+    "a batch, a count or a length of 0 or null": (
+        ["data.train_batch_size=0"],
+        r"train_batch_size=0: write a whole number of 1 or more",
+    ),
+    "a misspelt name of one of verl's parts": (
+        ["actor_rollout_ref.rollout.name=vlm"],
+        r"rollout.name=vlm: .*Did you mean vllm\?",
+    ),
 }
 # What Hydra itself refuses, or what a prepared task knows: not known to verl's entry point.
 OF_THE_RECIPE = (
