@@ -67,6 +67,15 @@ def read_rows(path: Path, columns: Collection[str] | None = None) -> Iterator[di
         yield from batch.to_pylist()
 
 
+def column_names(path: Path) -> list[str]:
+    """Return the columns of a parquet file; of another, none are known without reading its rows."""
+    if path.suffix in JSON_SUFFIXES:
+        return []
+    from pyarrow.parquet import read_schema
+
+    return list(read_schema(path).names)
+
+
 def _read_json(path: Path) -> Iterator[Any]:
     """Yield the objects of an array, or of one line each."""
     with path.open(encoding="utf-8-sig") as file:

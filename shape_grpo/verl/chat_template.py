@@ -38,6 +38,13 @@ def no_template(tokenizer: str) -> str:
     )
 
 
+def has_no_processor(config: DictConfig) -> bool:
+    """Return whether the policy is a folder without a processor of images, videos or audios."""
+    folder = Path(tokenizer_name(config)).expanduser()
+    is_known = (folder / "config.json").is_file() and "auto_map" not in _read(folder / _JSON[0])
+    return is_known and not any(folder.glob("*processor_config.json"))
+
+
 def read_chat_template(config: DictConfig) -> str | None:
     """Return the text of the policy's chat templates.
 

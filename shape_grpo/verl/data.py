@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -11,13 +12,21 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig
 
 from shape_grpo.registry import did_you_mean
-from shape_grpo.verl.chat_template import read_chat_template
+from shape_grpo.verl.chat_template import has_no_processor, read_chat_template
 from shape_grpo.verl.prompts import chat_form, wrong_message, wrong_prompt
+from shape_grpo.verl.values import AGENT_LOOPS
 
 CHECKED = 100_000
 """Number of rows of a file that are checked, which takes about a second."""
 _MANAGERS = ("multi_candidate", "naive", "dapo", "gdpo", "remote")
 """Reward managers that read ``data_source`` and ``reward_model`` of every row."""
+TAKEN = (
+    *("sampling_params", "trajectory", "trace", "session_id", "output", "validate", "self"),
+    *("prompts", "responses", "response_mask", "rm_scores", "rollout_log_probs", "routed_experts"),
+    *("extra_fields", "num_turns"),
+)
+"""Columns that collide with keywords of verl's agent loop, which gets every column as one, or that
+replace a field of its output that the trainer reads."""
 Check = Callable[[Any], str | None]
 """Returns what is wrong with a row's value and what to write; None if it is right."""
 
@@ -89,12 +98,25 @@ def _checks(config: DictConfig) -> dict[str, Check]:
     checks: dict[str, Check] = {name: prompt, "extra_info": _wrong_extra_info}
     if config.reward.reward_manager.name in _MANAGERS:
         checks |= {"data_source": _wrong_data_source, "reward_model": _wrong_reward_model}
+    agent = config.actor_rollout_ref.rollout.get("agent") or {}
+    if not agent.get("agent_loop_config_path") and not _has_extensions(config):
+        checks["agent_name"] = _wrong_agent
+    if has_no_processor(config):
+        for modality in ("image", "video", "audio"):
+            checks[config.data.get(f"{modality}_key", f"{modality}s")] = _wrong_modality
     return checks
 
 
-def _read(where: str, path: Path, checks: Mapping[str, Check]) -> _File:
-    from shape_grpo.rewards.rows import SUFFIXES, read_row, read_rows
+def _has_extensions(config: DictConfig) -> bool:
+    """Return whether a run may register agent loops."""
+    block = config.get("algorithm", {}).get("shape_grpo") or {}
+    return bool(block.get("extensions") or os.environ.get("VERL_USE_EXTERNAL_MODULES"))
 
+
+def _read(where: str, path: Path, checks: Mapping[str, Check]) -> _File:
+    from shape_grpo.rewards.rows import SUFFIXES, column_names, read_row, read_rows
+
+    needed = [*checks][:1] + [name for name in ("data_source", "reward_model") if name in checks]
     file = _File(where)
     if path.suffix not in SUFFIXES:
         file.faults = [f"{where}: verl reads files that end in {', '.join(SUFFIXES)}."]
@@ -114,7 +136,8 @@ def _read(where: str, path: Path, checks: Mapping[str, Check]) -> _File:
                 isinstance(reward_model, dict) and reward_model.get("ground_truth", "") is None
             )
         file.rows = file.checked + _further(path, rows)
-        missing = [name for name in checks if name not in columns and name != "extra_info"]
+        missing = [name for name in checks if name in needed and name not in columns]
+        taken = [name for name in TAKEN if name in columns.union(column_names(path))]
         # Read again, as only the columns of the checks were read.
         first = read_row(path, 0) if missing and file.rows else {}
     except (OSError, ValueError) as error:
@@ -124,7 +147,13 @@ def _read(where: str, path: Path, checks: Mapping[str, Check]) -> _File:
     if not file.rows:
         file.faults = [f"{where} has no rows. Prepare the data again, or leave the file out."]
         return file
-    file.faults = [f"{where} {_no_column(name, first)}" for name in missing] or [
+    file.faults = [f"{where} {_no_column(name, first)}" for name in missing]
+    file.faults += [
+        f"{where} has a column {name}, a name that verl needs. Rename it, or put it into "
+        "extra_info."
+        for name in taken
+    ]
+    file.faults = file.faults or [
         f"{where}, {_rows(numbers, file.checked)}: {fault}" for fault, numbers in faults.items()
     ]
     return file
@@ -163,7 +192,10 @@ _REWARD_MODEL = 'Write {"style": "rule", "ground_truth": ANSWER} per row.'
 
 
 def _wrong_data_source(value: Any) -> str | None:
-    return "data_source is null. Write the name of your task." if value is None else None
+    if isinstance(value, str | int | float):
+        return None
+    what = "null" if value is None else type(value).__name__
+    return f"data_source is {what}. Write the name of your task."
 
 
 def _wrong_reward_model(value: Any) -> str | None:
@@ -180,6 +212,25 @@ def _wrong_extra_info(value: Any) -> str | None:
     if value is None or isinstance(value, dict):
         return None
     return f"extra_info is {type(value).__name__}. Write a dict, or leave the column out."
+
+
+def _wrong_agent(value: Any) -> str | None:
+    if value is None or value in AGENT_LOOPS:
+        return None
+    return (
+        f"agent_name is {value!r:.60}, an agent loop that verl does not have; it has: "
+        f"{', '.join(AGENT_LOOPS)}. Write actor_rollout_ref.rollout.agent.agent_loop_config_path="
+        "FILE, which names yours, or leave the column out."
+    )
+
+
+def _wrong_modality(value: Any) -> str | None:
+    if value is None or value == []:
+        return None
+    return (
+        "there are images, videos or audios, and the policy reads text only: its folder has no "
+        "processor. Leave the column out, or take another policy."
+    )
 
 
 def _too_few_rows(config: DictConfig, rows: int) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Rows that verl or a reward function could not use are found before Ray starts."""
 
+import inspect
 import json
 
 import pandas as pd
@@ -7,7 +8,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from shape_grpo.rewards import read_row
-from shape_grpo.verl.data import wrong_data
+from shape_grpo.verl.agent_loop import verls_run_agent_loop
+from shape_grpo.verl.data import TAKEN, wrong_data
 
 CHAT = [{"role": "user", "content": "Suggest 3 slogans."}]
 ROW = {
@@ -63,7 +65,7 @@ def faults_of(tmp_path):
                     "custom_cls": {"path": None},
                 },
                 "reward": {"reward_manager": {"name": "multi_candidate"}},
-                "actor_rollout_ref": {"model": {"path": "Qwen/Qwen3-8B"}},
+                "actor_rollout_ref": {"model": {"path": "Qwen/Qwen3-8B"}, "rollout": {}},
             }
         )
         for key, value in keys.items():
@@ -101,6 +103,12 @@ WRONG = {
     "a role in capitals": (said("User", "Hi"), "role User, .* call user"),
     "a misspelt role": (said("asistant", "Hi"), "role asistant, .* call assistant"),
     "a null data source": ({"data_source": None}, "data_source is null. Write the name"),
+    "a data source that is a dict": ({"data_source": {"a": 1}}, "data_source is dict. Write"),
+    "a data source that is a list": ({"data_source": ["a"]}, "data_source is list. Write"),
+    "an agent loop there is none of": (
+        {"agent_name": "react"},
+        "agent_name is 'react', an agent loop that verl does not have; it has: single_turn_agent",
+    ),
     "a null reward model": ({"reward_model": None}, "reward_model is null. Write {"),
     "a reward model that is text": ({"reward_model": "fresh"}, "reward_model is str, and no dict"),
     "a reward model without the truth": (
@@ -182,6 +190,10 @@ RIGHT = {
     "an image": {"prompt": [{"role": "user", "content": [{"type": "image", "image": "x.png"}]}]},
     "a role that this package does not know": {"prompt": [{"role": "critic", "content": "Hi"}]},
     "a truth that is a number": {"reward_model": {"ground_truth": 3}},
+    "an agent loop of verl's": {"agent_name": "tool_agent"},
+    "images, and a policy on the hub": {"images": ["x.png"]},
+    "a column of one's own": {"answer": "x", "priority": 1},
+    "a data source that is a number": {"data_source": 3},
     "no further information": {"extra_info": None},
 }
 
@@ -270,3 +282,52 @@ def test_json_is_read_as_datasets_reads_it(tmp_path, text, count):
     assert read_row(path, count - 1) is not None
     with pytest.raises(ValueError, match=f"no row {count}"):
         read_row(path, count)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+@pytest.mark.parametrize("name", ["output", "session_id", "validate", "responses", "num_turns"])
+def test_columns_that_verl_names_itself_are_refused(faults_of, name, suffix):
+    (fault,) = faults_of([{**ROW, name: "Alien"}], suffix=suffix)
+    assert f"has a column {name}, a name that verl needs. Rename it" in fault
+
+
+def test_verls_keywords_are_taken():
+    """Of the functions that get each column as a keyword, and the fields of their output."""
+    from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics, AgentLoopOutput
+    from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
+
+    worker = AgentLoopWorkerTQ.__ray_metadata__.modified_class
+    keywords = set()
+    for function in (verls_run_agent_loop, worker._agent_loop_postprocess):
+        keywords |= inspect.signature(function).parameters.keys() - {"kwargs", "_ray_trace_ctx"}
+    output = AgentLoopOutput(
+        prompt_ids=[1],
+        response_ids=[2],
+        response_mask=[1],
+        response_logprobs=[0.0],
+        reward_score=1.0,
+        num_turns=2,
+        metrics=AgentLoopMetrics(),
+    )
+    # The column agent_name is meant for verl; the trainer does not read the metrics.
+    read = (keywords | output.as_dict().keys()) - {"agent_name", "metrics"}
+    assert read <= {*TAKEN}
+
+
+def test_images_for_a_policy_of_text_are_refused(faults_of, tmp_path):
+    rows = [{**ROW, "images": ["x.png"]}]
+    (tmp_path / "policy").mkdir()
+    (tmp_path / "policy/config.json").write_text("{}")
+    policy = {"actor_rollout_ref__model__path": str(tmp_path / "policy")}
+    (fault,) = faults_of(rows, **policy)
+    assert "the policy reads text only: its folder has no processor" in fault
+    assert faults_of([{**ROW, "images": []}], suffix="jsonl", **policy) == []
+    (tmp_path / "policy/preprocessor_config.json").write_text("{}")
+    assert faults_of(rows, **policy) == []
+
+
+def test_an_agent_loop_may_be_ones_own(faults_of):
+    rows = [{**ROW, "agent_name": "react"}]
+    named = {"actor_rollout_ref__rollout__agent__agent_loop_config_path": "loops.yaml"}
+    assert faults_of(rows, **named) == []
+    assert faults_of(rows, algorithm__shape_grpo__extensions=["loops.py"]) == []
