@@ -67,13 +67,23 @@ def read_rows(path: Path, columns: Collection[str] | None = None) -> Iterator[di
         yield from batch.to_pylist()
 
 
-def column_names(path: Path) -> list[str]:
-    """Return the columns of a parquet file; of another, none are known without reading its rows."""
-    if path.suffix in JSON_SUFFIXES:
-        return []
-    from pyarrow.parquet import read_schema
+def read_schema(path: Path) -> Any:
+    """Return the Arrow schema of a file's columns, as ``datasets`` reads them.
 
-    return list(read_schema(path).names)
+    Of an array in a JSON file, and of JSON that Arrow cannot read, it has no columns.
+
+    Raises:
+        OSError: The file cannot be opened.
+    """
+    import pyarrow
+    from pyarrow import json, parquet
+
+    if path.suffix not in JSON_SUFFIXES:
+        return parquet.read_schema(path)
+    try:
+        return json.read_json(path).schema
+    except pyarrow.ArrowException:
+        return pyarrow.schema([])
 
 
 def _read_json(path: Path) -> Iterator[Any]:

@@ -56,9 +56,38 @@ def as_list(files: ListConfig | str | None) -> list[str]:
     return [str(path) for path in named if path is not None]
 
 
+def _disagreeing(config: DictConfig, key: str) -> Iterator[str]:
+    """Yield a sentence per file whose columns are of other types than the first one's."""
+    paths = local_paths(config.data[key])
+    if len(paths) < 2:
+        return
+    # Imported here because the imports take a second.
+    from datasets import Dataset, concatenate_datasets
+    from pyarrow import ArrowException, Table
+
+    from shape_grpo.rewards.rows import read_schema
+
+    try:
+        # Of tables without rows, datasets would not compare the types.
+        tables = [Table.from_pylist([{}], schema=read_schema(path)) for path in paths]
+    except ArrowException:  # A type that has no null.
+        return
+    first, *others = zip(paths, map(Dataset, tables), strict=True)
+    for path, rows in others:
+        try:
+            concatenate_datasets([first[1], rows])
+        except ValueError as error:
+            told = " ".join(str(error).split())
+            yield (
+                f"data.{key}: {first[0]} and {path} have columns of different types, which verl "
+                f"cannot join: {told[:400]}. Write both with the same types."
+            )
+
+
 def local_paths(files: ListConfig | str | None) -> list[Path]:
     """Return the paths on this machine's file system, without hdfs:// and the like."""
-    return [Path(path).expanduser() for path in as_list(files) if "://" not in path]
+    paths = [path.removeprefix("file://") for path in as_list(files)]
+    return [Path(path).expanduser() for path in paths if "://" not in path]
 
 
 def wrong_data(config: DictConfig) -> Iterator[str]:
@@ -83,6 +112,8 @@ def wrong_data(config: DictConfig) -> Iterator[str]:
             for file in both
             if file.without_truth
         ]
+    if not faults:
+        faults = [fault for key in files for fault in _disagreeing(config, key)]
     yield from faults
     if not faults and len(files["train_files"]) == len(as_list(config.data.train_files)):
         yield from _too_few_rows(config, sum(file.rows for file in files["train_files"]))
@@ -114,7 +145,7 @@ def _has_extensions(config: DictConfig) -> bool:
 
 
 def _read(where: str, path: Path, checks: Mapping[str, Check]) -> _File:
-    from shape_grpo.rewards.rows import SUFFIXES, column_names, read_row, read_rows
+    from shape_grpo.rewards.rows import SUFFIXES, read_row, read_rows, read_schema
 
     needed = [*checks][:1] + [name for name in ("data_source", "reward_model") if name in checks]
     file = _File(where)
@@ -125,6 +156,7 @@ def _read(where: str, path: Path, checks: Mapping[str, Check]) -> _File:
     faults: dict[str, list[int]] = {}
     try:
         rows = read_rows(path, [*checks])
+        names = read_schema(path).names if path.suffix == ".parquet" else ()
         for number, row in enumerate(islice(rows, CHECKED)):
             file.checked += 1
             columns |= row.keys()
@@ -137,7 +169,7 @@ def _read(where: str, path: Path, checks: Mapping[str, Check]) -> _File:
             )
         file.rows = file.checked + _further(path, rows)
         missing = [name for name in checks if name in needed and name not in columns]
-        taken = [name for name in TAKEN if name in columns.union(column_names(path))]
+        taken = [name for name in TAKEN if name in columns.union(names)]
         # Read again, as only the columns of the checks were read.
         first = read_row(path, 0) if missing and file.rows else {}
     except (OSError, ValueError) as error:

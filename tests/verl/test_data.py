@@ -2,9 +2,11 @@
 
 import inspect
 import json
+from contextlib import nullcontext
 
 import pandas as pd
 import pytest
+from datasets import concatenate_datasets, load_dataset
 from omegaconf import OmegaConf
 
 from shape_grpo.rewards import read_row
@@ -331,3 +333,43 @@ def test_an_agent_loop_may_be_ones_own(faults_of):
     named = {"actor_rollout_ref__rollout__agent__agent_loop_config_path": "loops.yaml"}
     assert faults_of(rows, **named) == []
     assert faults_of(rows, algorithm__shape_grpo__extensions=["loops.py"]) == []
+
+
+@pytest.mark.parametrize("key", ["train_files", "val_files"])
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+@pytest.mark.parametrize(
+    ("change", "column"),
+    [
+        ({"extra_info": {"shop": 3}}, "shop"),
+        ({"reward_model": {"style": "rule", "ground_truth": 3}}, "ground_truth"),
+        ({"extra_info": {"price": "3"}}, None),
+        ({"extra_info": None}, None),
+        ({"answer": "x"}, None),
+    ],
+)
+def test_files_that_verl_cannot_join_are_refused(faults_of, tmp_path, key, suffix, change, column):
+    paths = [str(tmp_path / f"{name}.{suffix}") for name in "ab"]
+    for path, row in zip(paths, (ROW, {**ROW, **change}), strict=True):
+        frame = pd.DataFrame([row] * 2)
+        frame.to_parquet(path) if suffix == "parquet" else frame.to_json(
+            path, orient="records", lines=True
+        )
+    files = [
+        load_dataset(suffix.rstrip("l"), data_files=path, cache_dir=tmp_path)["train"]
+        for path in paths
+    ]
+    joins = nullcontext() if column is None else pytest.raises(ValueError, match=column)
+    with joins:
+        concatenate_datasets(files)
+    faults = faults_of([ROW], **{f"data__{key}": paths})
+    assert len(faults) == (column is not None)
+    assert all(f"b.{suffix} have columns of different types" in fault for fault in faults)
+    assert all(column in fault for fault in faults)
+
+
+def test_a_file_may_be_named_with_its_scheme(faults_of, tmp_path):
+    (fault,) = faults_of([{**ROW, "prompt": None}])
+    assert "prompt is null" in fault
+    named = f"file://{tmp_path}/train.parquet"
+    (fault,) = faults_of([{**ROW, "prompt": None}], data__train_files=named)
+    assert "prompt is null" in fault

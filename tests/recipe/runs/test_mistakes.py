@@ -254,6 +254,10 @@ MISTAKES = {
         ["actor_rollout_ref.rollout.name=vlm"],
         r"rollout.name=vlm: .*Did you mean vllm\?",
     ),
+    "files whose columns have different types": (
+        ["data.train_files=[HERE/train.parquet,HERE/numbers.parquet]"],
+        r"numbers.parquet have columns of different types, .* key data_source of",
+    ),
 }
 # What Hydra itself refuses, or what a prepared task knows: not known to verl's entry point.
 OF_THE_RECIPE = (
@@ -281,6 +285,8 @@ def here(tmp_path_factory):
     text, nulls = {**row, "prompt": "Suggest 3 slogans."}, {**row, "reward_model": None}
     pd.DataFrame([text] * ROWS).to_parquet(folder / "text.parquet")
     pd.DataFrame([row, row, nulls]).to_parquet(folder / "nulls.parquet")
+    numbers = {**row, "data_source": 1}
+    pd.DataFrame([numbers] * ROWS).to_parquet(folder / "numbers.parquet")
     (folder / "empty.parquet").touch()
     (folder / "none.jsonl").touch()
     for policy, settings in (("policy", {"chat_template": "{{ messages }}"}), ("base_policy", {})):
