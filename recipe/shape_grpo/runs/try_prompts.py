@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from shape_grpo.config import ShapeGRPOConfig
@@ -91,17 +92,31 @@ class Prompts:
 
 def read_prompts(config: DictConfig, key: str) -> Prompts:
     """Return the prompts of ``data.train_files`` or ``val_files`` on this machine."""
-    name = config.data.get("prompt_key", "prompt")
-    rows = (row for path in local_paths(config.data[key]) for row in read_rows(path, [name]))
     sample: list[Messages] = []
     total, step = 0, 1
-    for row in islice(rows, CHECKED):
+    for messages in _prompts(config, key):
         if total % step == 0:
-            sample.append(row[name])
+            sample.append(messages)
         total += 1
         if len(sample) == 2 * SAMPLE:
             sample, step = sample[::2], 2 * step
     return Prompts(sample, total)
+
+
+def _prompts(config: DictConfig, key: str) -> Iterator[Messages]:
+    """Yield the prompts that verl takes of a key's rows; all if it takes them at random."""
+    name, paths = config.data.get("prompt_key", "prompt"), local_paths(config.data[key])
+    limit = config.data.get(f"{key.removesuffix('_files')}_max_samples", -1)
+    rows = (row for path in paths for row in read_rows(path, [name]))
+    used: Collection[int] = range(CHECKED)
+    if limit > 0 and not config.data.shuffle:
+        used = range(limit)
+    elif limit > 0 and config.data.seed is not None:
+        total = sum(1 for path in paths for _ in read_rows(path, [name]))
+        if limit < total:
+            chosen = np.random.default_rng(config.data.seed).choice(total, limit, replace=False)
+            used = {*chosen.tolist()}
+    return (row[name] for number, row in enumerate(islice(rows, CHECKED)) if number in used)
 
 
 def render(config: DictConfig, tokenizer: Any, messages: Messages) -> str:
@@ -160,13 +175,27 @@ def length_lines(
         is_left_out = config.data.filter_overlong_prompts
         does = "leaves them out" if is_left_out else "cuts off their beginning"
         told = f"{measured}. {longer} of {len(lengths)} are longer, and verl {does}"
-        left = len(lengths) - longer
-        is_too_few = is_all and key == "train_files" and left < config.data.train_batch_size
-        if not left or (is_left_out and is_too_few):
+        left, batch_size = len(lengths) - longer, config.data.train_batch_size
+        is_too_few = not left
+        if is_left_out and left * of_key.total < 2 * batch_size * len(lengths):
+            needed = batch_size if key == "train_files" else 1
+            is_too_few = not _at_least(needed, config, tokenizer, key)
+        if is_too_few:
             raise ValueError(
                 f"{told}: write data.max_prompt_length={max(lengths)} or more (a scale may set it)."
             )
         yield f"{told}."
+
+
+def _at_least(needed: int, config: DictConfig, tokenizer: Any, key: str) -> bool:
+    """Return whether as many prompts of a key are no longer than allowed, by measuring all."""
+    limit = config.data.max_prompt_length
+    fitting = (
+        messages
+        for messages in _prompts(config, key)
+        if len(encode(tokenizer, render(config, tokenizer, messages))) <= limit
+    )
+    return len(list(islice(fitting, needed))) == needed
 
 
 def candidates_line(config: DictConfig) -> str:

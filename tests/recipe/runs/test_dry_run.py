@@ -6,6 +6,7 @@ import warnings
 
 import pandas as pd
 import pytest
+from numpy.random import default_rng
 from transformers import AutoTokenizer
 
 from recipe.shape_grpo.runs import try_prompts
@@ -179,6 +180,33 @@ def test_some_long_prompts_are_counted(dry_run, tmp_path):
     pd.DataFrame(rows).to_parquet(tmp_path / "many.parquet")
     files.append(f"data.train_files={tmp_path}/many.parquet")
     assert re.search("^Data error: .*40 of 100 are longer, .*write", dry_run(*files, limit))
+
+
+def test_the_prompts_that_verl_uses_are_counted(dry_run, tmp_path):
+    """Of many, those that fit are counted one by one if a sample has few of them."""
+    short, long = dry_run.row, asking(dry_run.row, "Three slogans. " * 40)
+    files, limit = f"data.train_files={tmp_path}/rows.parquet", "data.max_prompt_length=64"
+
+    def said_of(rows, *overrides):
+        pd.DataFrame(rows).to_parquet(tmp_path / "rows.parquet")
+        return dry_run(files, limit, *overrides)
+
+    few = "^Data error: .*are longer, and verl leaves them out: write"
+    assert re.search(few, said_of([short] * 10 + [long] * 590))
+    # The sample is of every second row, and has none that fits.
+    assert said_of([long, short] * 300).endswith(VALID)
+    rows = [long] * 20 + [short] * 90
+    small = ["data.train_batch_size=8", "actor_rollout_ref.actor.ppo_mini_batch_size=8"]
+    first = [*small, "data.train_max_samples=8"]
+    assert re.search(few, said_of(rows, *first, "data.shuffle=false"))
+    assert said_of(rows[::-1], *first, "data.shuffle=false").endswith(VALID)
+    # With this seed, verl takes one of the long rows, and with that one none.
+    taken = {seed: default_rng(seed).choice(110, 8, replace=False) for seed in range(20)}
+    with_long = next(seed for seed in taken if (taken[seed] < 20).any())
+    without = next(seed for seed in taken if (taken[seed] >= 20).all())
+    assert re.search(few, said_of(rows, *first, f"data.seed={with_long}"))
+    assert said_of(rows, *first, f"data.seed={without}").endswith(VALID)
+    assert said_of(rows, *first, "data.seed=null").endswith(VALID)  # At random.
 
 
 @pytest.mark.parametrize(
