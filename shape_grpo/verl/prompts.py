@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from typing import Any
 
@@ -26,7 +27,7 @@ def wrong_prompt(prompt: Any, name: str) -> str | None:
         return f"{name} is null. {chat_form(name, 'question')}"
     if isinstance(prompt, str):
         if prompt.lstrip().startswith("[{"):
-            return f"{name} is the text of a list. Write the list itself, json.loads({name})."
+            return f"{name} is the text of a list. Write the list itself, {_loads(prompt)}({name})."
         form = chat_form(name, name)
         return f"{name} is text, whose characters verl would take for messages. {form}"
     if not isinstance(prompt, list):
@@ -52,6 +53,15 @@ def wrong_prompt(prompt: Any, name: str) -> str | None:
     if not any(_has_text(message.get("content")) for message in asked or prompt):
         return f"{name} is blank: no message has any text. Write it, or leave the row out."
     return None
+
+
+def _loads(text: str) -> str:
+    """Return the function that reads a text as JSON, or else as Python prints a list."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return "ast.literal_eval"
+    return "json.loads"
 
 
 def texts_of(content: Any) -> list[str]:

@@ -84,6 +84,10 @@ WRONG = {
         r'prompt is text, .* data\["prompt"\] = \[\[\{"role": "user", "content": text\}\] for',
     ),
     "a list of messages as text": ({"prompt": json.dumps(CHAT)}, r"json\.loads\(prompt\)"),
+    "a list of messages as Python prints it": (
+        {"prompt": str(CHAT)},
+        r"Write the list itself, ast\.literal_eval\(prompt\)",
+    ),
     "one message": ({"prompt": CHAT[0]}, "prompt is one message, and no list"),
     "a number": ({"prompt": 3}, "prompt is int, and no list"),
     "no messages": ({"prompt": []}, "prompt has no messages"),
@@ -272,6 +276,8 @@ def test_batches_of_jsons_rows_are_counted_too(faults_of):
         ("\n{}\n\n{}\n", 2),
         ('{\n "a": 1\n}', 1),
         ("[{}, {}]", 2),
+        ('{\n "a": 1\n}\n{\n "a": 2\n}\n\n', 2),
+        ('[\n {"a": "\u2028"},\n {}\n]\n', 2),
         ('{"a": "\u2028"}\n{}', 2),
     ],
 )
@@ -281,6 +287,9 @@ def test_json_is_read_as_datasets_reads_it(tmp_path, text, count):
     path = tmp_path / "a.json"
     path.write_text(text)
     assert len(list(read_rows(path))) == count
+    if "[" not in text and "{}" not in text:  # datasets wants a column.
+        read = load_dataset("json", data_files=str(path), cache_dir=tmp_path / "cache")["train"]
+        assert read.to_list() == list(read_rows(path))
     assert read_row(path, count - 1) is not None
     with pytest.raises(ValueError, match=f"no row {count}"):
         read_row(path, count)

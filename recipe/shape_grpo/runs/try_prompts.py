@@ -24,7 +24,10 @@ SAMPLE = 256
 _HUB_TIMEOUT = 5
 """In seconds; an unreachable hub is otherwise asked for more than a minute."""
 _WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_NUMBER = re.compile(rf"\b(\d{{1,2}}|{'|'.join(_WORDS)})\s+(?:[\w-]+\s+){{0,2}}?([a-z]+s)\b", re.I)
+_COUNT = rf"(\d{{1,2}}|{'|'.join(_WORDS)})"
+# "five (5) films" names 5 films, and "exactly 5." a number of something.
+_NUMBER = re.compile(rf"\b{_COUNT}(?:\s*\(\w+\))?\s+(?:[\w-]+\s+){{0,2}}?([a-z]+s)\b", re.I)
+_EXACT = re.compile(rf"\bexactly\s+{_COUNT}()(?!\s*[\w(%-])(?![.,]\d)", re.I)
 _UNITS = re.compile(
     r"(?:word|character|letter|sentence|line|token|paragraph|point|star|digit|minute|second|hour|day|"
     r"week|month|year|time)s",
@@ -218,13 +221,20 @@ def asked_for_line(prompts: Sequence[Messages], count: int) -> str | None:
     """
     texts = [" ".join(str(message.get("content")) for message in messages) for messages in prompts]
     named = [
-        {(_value(number), noun.lower()) for number, noun in _NUMBER.findall(text)} for text in texts
+        {
+            (_value(number), noun.lower())
+            for pattern in (_NUMBER, _EXACT)
+            for number, noun in pattern.findall(text)
+        }
+        for text in texts
     ]
     common = set.intersection(*named) if named else set()
     if any(number == count for number, _ in common):
         return None
     others = sorted(
-        f"{number} {noun}" for number, noun in common if number > 1 and not _UNITS.fullmatch(noun)
+        f"{number} {noun}".rstrip()
+        for number, noun in common
+        if number > 1 and not _UNITS.fullmatch(noun)
     )
     if not others:
         return None

@@ -256,6 +256,12 @@ def test_prompts_that_name_another_number_are_told_of(dry_run):
     [
         (["Give 4 answers to 2+2.", "Give 4 answers: who?"], "4 answers"),
         (["Write FIVE different short titles."], "5 titles"),
+        (["Suggest five (5) films."], "5 films"),
+        (["Suggest films, exactly 5."], "5"),
+        (["Suggest films (exactly five)"], "5"),
+        (["It costs exactly 5.50."], None),
+        (["Exactly 5% of exactly 5 words."], None),
+        (["Suggest three (3) of 5 films, exactly three."], None),
         (["Give 3 answers, at most 20 words, of 5 lines."], None),
         (["Give answers of 20 words, 5 stars or ten minutes."], None),
         (["Tom has 4 apples.", "Ann has 5 apples."], None),
