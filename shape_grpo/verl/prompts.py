@@ -129,16 +129,18 @@ def _rendered(template: str | None, role: str, content: Any) -> str | None:
     """Return a conversation with such a message, as the policy reads it; None if unknown."""
     if not template:
         return None
-    # Imported here because the import takes a second or two.
-    from transformers.utils.chat_template_utils import render_jinja_template
-
     messages = [{"role": role, "content": content}]
     if role != "user":
         messages.append({"role": "user", "content": "Go."})
     try:
-        rendered, _ = render_jinja_template(
+        # Imported here because the import takes a second or two.
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        # Typed as text, it is a tuple of texts and of spans.
+        found: Any = render_jinja_template(
             [messages], chat_template=template, bos_token="", eos_token=""
         )
+        (text,), _ = found
     except Exception:
         return None
-    return str(rendered[0])
+    return str(text)

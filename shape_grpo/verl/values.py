@@ -83,7 +83,9 @@ def check_values(config: DictConfig) -> None:
         if not isinstance(section, Mapping | DictConfig):
             told = "null" if section is None else section
             raise ValueError(f"{where}={told}: verl needs this block. Leave it as it is.")
-    values = dict(leaves(OmegaConf.to_container(config)))
+    plain = OmegaConf.to_container(config)
+    assert isinstance(plain, dict)
+    values = dict(leaves(plain))
     for where in _NEEDED:
         if values.get(where, "") is None:
             raise ValueError(f"{where}=null: verl needs it. Write its value, or leave it out.")
