@@ -1,6 +1,7 @@
 """Rows of the data, as verl's dataset class reads them."""
 
 import json
+import re
 from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 JSON_SUFFIXES = (".json", ".jsonl")
 SUFFIXES = (".parquet", *JSON_SUFFIXES)
 """Ends of the names of files that verl's dataset class reads."""
+_SPACE = re.compile(r"\s*")
 
 
 def read_row(path: Path, number: int) -> dict[str, Any]:
@@ -67,14 +69,42 @@ def read_rows(path: Path, columns: Collection[str] | None = None) -> Iterator[di
         yield from batch.to_pylist()
 
 
+def read_schema(path: Path) -> Any:
+    """Return the Arrow schema of a file's columns, as ``datasets`` reads them.
+
+    Of an array in a JSON file, and of JSON that Arrow cannot read, it has no columns.
+
+    Raises:
+        OSError: The file cannot be opened.
+    """
+    import pyarrow
+    from pyarrow import json, parquet
+
+    if path.suffix not in JSON_SUFFIXES:
+        return parquet.read_schema(path)
+    try:
+        return json.read_json(path).schema
+    except pyarrow.ArrowException:
+        return pyarrow.schema([])
+
+
 def _read_json(path: Path) -> Iterator[Any]:
-    """Yield the objects of an array, or of one line each."""
+    """Yield the objects of an array, of one line each, or of several lines each."""
     with path.open(encoding="utf-8-sig") as file:
         try:
             first = json.loads(next(filter(str.strip, file), "[]"))
-        except json.JSONDecodeError:  # An array or an object in several lines.
-            first = json.loads(path.read_text(encoding="utf-8-sig"))
-            file.seek(0, 2)
+        except json.JSONDecodeError:  # An array or objects in several lines.
+            yield from _read_values(path.read_text(encoding="utf-8-sig").strip())
+            return
         yield from first if isinstance(first, list) else [first]
         for line in filter(str.strip, file):
             yield json.loads(line)
+
+
+def _read_values(text: str) -> Iterator[Any]:
+    decoder, place = json.JSONDecoder(), 0
+    while place < len(text):
+        value, end = decoder.raw_decode(text, place)
+        yield from value if isinstance(value, list) else [value]
+        space = _SPACE.match(text, end)
+        place = space.end() if space else end

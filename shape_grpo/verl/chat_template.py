@@ -38,6 +38,13 @@ def no_template(tokenizer: str) -> str:
     )
 
 
+def has_no_processor(config: DictConfig) -> bool:
+    """Return whether the policy is a folder without a processor of images, videos or audios."""
+    folder = Path(tokenizer_name(config)).expanduser()
+    is_known = (folder / "config.json").is_file() and "auto_map" not in _read(folder / _JSON[0])
+    return is_known and not any(folder.glob("*processor_config.json"))
+
+
 def read_chat_template(config: DictConfig) -> str | None:
     """Return the text of the policy's chat templates.
 
@@ -54,9 +61,10 @@ def read_chat_template(config: DictConfig) -> str | None:
     has_tokenizer = bool(settings) or (folder / "tokenizer.json").is_file()
     if is_code or not has_tokenizer:
         return None
-    found = [json.dumps(_read(folder / name).get("chat_template") or "") for name in _JSON]
+    values = [value for name in _JSON if (value := _read(folder / name).get("chat_template"))]
+    found = [value if isinstance(value, str) else json.dumps(value) for value in values]
     found += [path.read_text(encoding="utf-8") for path in folder.rglob("*.jinja")]
-    return "\n".join(found).replace('""', "").strip()
+    return "\n".join(found).strip()
 
 
 def _read(path: Path) -> dict[str, Any]:

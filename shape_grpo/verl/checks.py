@@ -14,6 +14,7 @@ from shape_grpo.verl import cpu, versions
 from shape_grpo.verl.files import check_files, check_resume, runs_elsewhere
 from shape_grpo.verl.keys import check_keys
 from shape_grpo.verl.trackers import check_trackers
+from shape_grpo.verl.values import check_values
 
 if TYPE_CHECKING:
     from shape_grpo.config import ShapeGRPOConfig
@@ -76,6 +77,7 @@ def check_trainer_config(config: DictConfig) -> ShapeGRPOConfig:
 
     versions.warn_of_another_verl()
     check_keys(config)
+    check_values(config)
     _check_names(config)
     block = ShapeGRPOConfig.from_algorithm(config.algorithm)
     if config.algorithm.adv_estimator == ESTIMATOR:

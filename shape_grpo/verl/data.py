@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -10,15 +11,22 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 
-from shape_grpo.registry import closest, did_you_mean
-from shape_grpo.verl.chat_template import read_chat_template
+from shape_grpo.registry import did_you_mean
+from shape_grpo.verl.chat_template import has_no_processor, read_chat_template
+from shape_grpo.verl.prompts import chat_form, wrong_message, wrong_prompt
+from shape_grpo.verl.values import AGENT_LOOPS
 
 CHECKED = 100_000
 """Number of rows of a file that are checked, which takes about a second."""
-ROLES = ("system", "user", "assistant", "tool", "developer")
-_OTHER_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
 _MANAGERS = ("multi_candidate", "naive", "dapo", "gdpo", "remote")
 """Reward managers that read ``data_source`` and ``reward_model`` of every row."""
+TAKEN = (
+    *("sampling_params", "trajectory", "trace", "session_id", "output", "validate", "self"),
+    *("prompts", "responses", "response_mask", "rm_scores", "rollout_log_probs", "routed_experts"),
+    *("extra_fields", "num_turns"),
+)
+"""Columns that collide with keywords of verl's agent loop, which gets every column as one, or that
+replace a field of its output that the trainer reads."""
 Check = Callable[[Any], str | None]
 """Returns what is wrong with a row's value and what to write; None if it is right."""
 
@@ -48,9 +56,38 @@ def as_list(files: ListConfig | str | None) -> list[str]:
     return [str(path) for path in named if path is not None]
 
 
+def _disagreeing(config: DictConfig, key: str) -> Iterator[str]:
+    """Yield a sentence per file whose columns are of other types than the first one's."""
+    paths = local_paths(config.data[key])
+    if len(paths) < 2:
+        return
+    # Imported here because the imports take a second.
+    from datasets import Dataset, concatenate_datasets
+    from pyarrow import ArrowException, Table
+
+    from shape_grpo.rewards.rows import read_schema
+
+    try:
+        # Of tables without rows, datasets would not compare the types.
+        tables = [Table.from_pylist([{}], schema=read_schema(path)) for path in paths]
+    except ArrowException:  # A type that has no null.
+        return
+    first, *others = zip(paths, map(Dataset, tables), strict=True)
+    for path, rows in others:
+        try:
+            concatenate_datasets([first[1], rows])
+        except ValueError as error:
+            told = " ".join(str(error).split())
+            yield (
+                f"data.{key}: {first[0]} and {path} have columns of different types, which verl "
+                f"cannot join: {told[:400]}. Write both with the same types."
+            )
+
+
 def local_paths(files: ListConfig | str | None) -> list[Path]:
     """Return the paths on this machine's file system, without hdfs:// and the like."""
-    return [Path(path).expanduser() for path in as_list(files) if "://" not in path]
+    paths = [path.removeprefix("file://") for path in as_list(files)]
+    return [Path(path).expanduser() for path in paths if "://" not in path]
 
 
 def wrong_data(config: DictConfig) -> Iterator[str]:
@@ -75,6 +112,8 @@ def wrong_data(config: DictConfig) -> Iterator[str]:
             for file in both
             if file.without_truth
         ]
+    if not faults:
+        faults = [fault for key in files for fault in _disagreeing(config, key)]
     yield from faults
     if not faults and len(files["train_files"]) == len(as_list(config.data.train_files)):
         yield from _too_few_rows(config, sum(file.rows for file in files["train_files"]))
@@ -85,17 +124,30 @@ def _checks(config: DictConfig) -> dict[str, Check]:
     template, name = read_chat_template(config), config.data.get("prompt_key", "prompt")
 
     def prompt(value: Any) -> str | None:
-        return _wrong_prompt(value, name) or _wrong_role(value, template)
+        return wrong_prompt(value, name) or wrong_message(value, template)
 
     checks: dict[str, Check] = {name: prompt, "extra_info": _wrong_extra_info}
     if config.reward.reward_manager.name in _MANAGERS:
         checks |= {"data_source": _wrong_data_source, "reward_model": _wrong_reward_model}
+    agent = config.actor_rollout_ref.rollout.get("agent") or {}
+    if not agent.get("agent_loop_config_path") and not _has_extensions(config):
+        checks["agent_name"] = _wrong_agent
+    if has_no_processor(config):
+        for modality in ("image", "video", "audio"):
+            checks[config.data.get(f"{modality}_key", f"{modality}s")] = _wrong_modality
     return checks
 
 
-def _read(where: str, path: Path, checks: Mapping[str, Check]) -> _File:
-    from shape_grpo.rewards.rows import SUFFIXES, read_row, read_rows
+def _has_extensions(config: DictConfig) -> bool:
+    """Return whether a run may register agent loops."""
+    block = config.get("algorithm", {}).get("shape_grpo") or {}
+    return bool(block.get("extensions") or os.environ.get("VERL_USE_EXTERNAL_MODULES"))
 
+
+def _read(where: str, path: Path, checks: Mapping[str, Check]) -> _File:
+    from shape_grpo.rewards.rows import SUFFIXES, read_row, read_rows, read_schema
+
+    needed = [*checks][:1] + [name for name in ("data_source", "reward_model") if name in checks]
     file = _File(where)
     if path.suffix not in SUFFIXES:
         file.faults = [f"{where}: verl reads files that end in {', '.join(SUFFIXES)}."]
@@ -104,6 +156,7 @@ def _read(where: str, path: Path, checks: Mapping[str, Check]) -> _File:
     faults: dict[str, list[int]] = {}
     try:
         rows = read_rows(path, [*checks])
+        names = read_schema(path).names if path.suffix == ".parquet" else ()
         for number, row in enumerate(islice(rows, CHECKED)):
             file.checked += 1
             columns |= row.keys()
@@ -115,7 +168,8 @@ def _read(where: str, path: Path, checks: Mapping[str, Check]) -> _File:
                 isinstance(reward_model, dict) and reward_model.get("ground_truth", "") is None
             )
         file.rows = file.checked + _further(path, rows)
-        missing = [name for name in checks if name not in columns and name != "extra_info"]
+        missing = [name for name in checks if name in needed and name not in columns]
+        taken = [name for name in TAKEN if name in columns.union(names)]
         # Read again, as only the columns of the checks were read.
         first = read_row(path, 0) if missing and file.rows else {}
     except (OSError, ValueError) as error:
@@ -125,7 +179,13 @@ def _read(where: str, path: Path, checks: Mapping[str, Check]) -> _File:
     if not file.rows:
         file.faults = [f"{where} has no rows. Prepare the data again, or leave the file out."]
         return file
-    file.faults = [f"{where} {_no_column(name, first)}" for name in missing] or [
+    file.faults = [f"{where} {_no_column(name, first)}" for name in missing]
+    file.faults += [
+        f"{where} has a column {name}, a name that verl needs. Rename it, or put it into "
+        "extra_info."
+        for name in taken
+    ]
+    file.faults = file.faults or [
         f"{where}, {_rows(numbers, file.checked)}: {fault}" for fault, numbers in faults.items()
     ]
     return file
@@ -153,76 +213,21 @@ def _no_column(name: str, first: Mapping[str, Any]) -> str:
         return f"{has} Write the name of your task into it, the same for all of its rows."
     if name == "reward_model":
         return f"{has} {_REWARD_MODEL}"
-    chats = [other for other, value in first.items() if _wrong_prompt(value, other) is None]
+    chats = [other for other, value in first.items() if wrong_prompt(value, other) is None]
     texts = [k for k, value in first.items() if isinstance(value, str) and k != "data_source"]
     if other := next(iter(chats), None):
         return f"{has} Write data.prompt_key={other}."
-    return f"{has}{did_you_mean(name, first)} {_chat(name, next(iter(texts), 'question'))}"
+    return f"{has}{did_you_mean(name, first)} {chat_form(name, next(iter(texts), 'question'))}"
 
 
 _REWARD_MODEL = 'Write {"style": "rule", "ground_truth": ANSWER} per row.'
 
 
-def _chat(name: str, text: str) -> str:
-    return (
-        f'Write one list of chat messages per row: data["{name}"] = [[{{"role": "user", '
-        f'"content": text}}] for text in data["{text}"]].'
-    )
-
-
-def _wrong_prompt(prompt: Any, name: str) -> str | None:
-    if prompt is None:
-        return f"{name} is null. {_chat(name, 'question')}"
-    if isinstance(prompt, str):
-        if prompt.lstrip().startswith("[{"):
-            return f"{name} is the text of a list. Write the list itself, json.loads({name})."
-        return f"{name} is text, whose characters verl would take for messages. {_chat(name, name)}"
-    if not isinstance(prompt, list):
-        is_one = isinstance(prompt, dict) and "role" in prompt
-        what = "one message" if is_one else type(prompt).__name__
-        return f"{name} is {what}, and no list. {_chat(name, 'question')}"
-    if not prompt:
-        return f"{name} has no messages. {_chat(name, 'question')}"
-    for message in prompt:
-        if not isinstance(message, dict):
-            return f"{name} is a list of {type(message).__name__}. {_chat(name, 'question')}"
-        if not isinstance(message.get("role"), str):
-            return (
-                f"{name} has a message without role and content, which has: {', '.join(message)}. "
-                'Write {"role": "user", "content": TEXT}.'
-            )
-        content = message.get("content")
-        if not isinstance(content, str | list) and not message.get("tool_calls"):
-            return f"{name} has a message whose content is {type(content).__name__}. Write text."
-    asked = [message for message in prompt if message["role"] not in ("system", "developer")]
-    if not any(_has_text(message.get("content")) for message in asked or prompt):
-        return f"{name} is blank: no message has any text. Write it, or leave the row out."
-    return None
-
-
-def _has_text(content: Any) -> bool:
-    return bool(content.strip() if isinstance(content, str) else content)
-
-
-def _wrong_role(prompt: list[dict[str, Any]], template: str | None) -> str | None:
-    """Return what is wrong with roles that the chat template, if it is known, would leave out."""
-    for role in {message["role"] for message in prompt}.difference(ROLES):
-        quoted = [f"{quote}{role}{quote}" for quote in "'\""]
-        if template and any(each in template for each in quoted):
-            continue
-        correct = _OTHER_ROLES.get(role.lower()) or closest(role.lower(), ROLES, cutoff=0.8)
-        if correct:
-            return f"a message has the role {role}, which chat templates call {correct}."
-        if template and any(each in template for each in ("'user'", '"user"')):
-            return (
-                f"a message has the role {role}, which is not in the policy's chat template. "
-                f"Write one of {', '.join(ROLES)}."
-            )
-    return None
-
-
 def _wrong_data_source(value: Any) -> str | None:
-    return "data_source is null. Write the name of your task." if value is None else None
+    if isinstance(value, str | int | float):
+        return None
+    what = "null" if value is None else type(value).__name__
+    return f"data_source is {what}. Write the name of your task."
 
 
 def _wrong_reward_model(value: Any) -> str | None:
@@ -239,6 +244,25 @@ def _wrong_extra_info(value: Any) -> str | None:
     if value is None or isinstance(value, dict):
         return None
     return f"extra_info is {type(value).__name__}. Write a dict, or leave the column out."
+
+
+def _wrong_agent(value: Any) -> str | None:
+    if value is None or value in AGENT_LOOPS:
+        return None
+    return (
+        f"agent_name is {value!r:.60}, an agent loop that verl does not have; it has: "
+        f"{', '.join(AGENT_LOOPS)}. Write actor_rollout_ref.rollout.agent.agent_loop_config_path="
+        "FILE, which names yours, or leave the column out."
+    )
+
+
+def _wrong_modality(value: Any) -> str | None:
+    if value is None or value == []:
+        return None
+    return (
+        "there are images, videos or audios, and the policy reads text only: its folder has no "
+        "processor. Leave the column out, or take another policy."
+    )
 
 
 def _too_few_rows(config: DictConfig, rows: int) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def check_keys(config: DictConfig) -> None:
     """
     plain = OmegaConf.to_container(config)
     assert isinstance(plain, dict)
-    for where, value in _leaves(plain):
+    for where, value in leaves(plain):
         pattern = SECRET_VARIABLE if ".env_vars." in where else SECRET
         if pattern.search(where.rpartition(".")[2]) and isinstance(value, str) and value:
             raise ValueError(
@@ -39,13 +40,9 @@ def check_keys(config: DictConfig) -> None:
             )
     # verl's files do not list most of Ray's own arguments.
     plain.pop("ray_kwargs", None)
-    # The shortest name is FSDP's; the other engines have further keys.
-    references = sorted(
-        config_folder().glob("_generated_ppo_*trainer.yaml"), key=lambda path: len(path.name)
-    )
     misspelt: dict[str, str] | None = None
-    for reference in references:
-        found = dict(_misspelt(plain, _read(reference)))
+    for reference in references():
+        found = dict(_misspelt(plain, reference))
         misspelt = found if misspelt is None else {k: misspelt[k] for k in misspelt if k in found}
         if not misspelt:
             return
@@ -65,6 +62,15 @@ def config_folder() -> Path:
     return Path(verl.submodule_search_locations[0]) / "trainer/config"
 
 
+def references() -> Iterator[Any]:
+    """Yield verl's whole configuration per engine: FSDP's first, the others have further keys."""
+    # The shortest name is FSDP's.
+    names = config_folder().glob("_generated_ppo_*trainer.yaml")
+    for path in sorted(names, key=lambda path: len(path.name)):
+        yield _read(path)
+
+
+@lru_cache
 def _read(path: Path) -> Any:
     with path.open() as file:
         return yaml.load(file, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -83,10 +89,10 @@ def _misspelt(
             yield f"{where}{key}", f"{where}{close}"
 
 
-def _leaves(config: Mapping[Any, Any], where: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(config: Mapping[Any, Any], where: str = "") -> Iterator[tuple[str, Any]]:
     """Yield each dotted key and value of a configuration; a list is one value."""
     for key, value in config.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{where}{key}.")
+            yield from leaves(value, f"{where}{key}.")
         else:
             yield f"{where}{key}", value

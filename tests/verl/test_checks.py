@@ -1,5 +1,6 @@
 """Refusal of wrong configurations before a run starts, also through verl's own entry point."""
 
+import re
 from contextlib import nullcontext
 
 import pytest
@@ -15,8 +16,11 @@ from verl.workers.config import ActorConfig, PolicyLossConfig
 
 from shape_grpo.candidates import FORMATS
 from shape_grpo.config import ShapeGRPOConfig
+from shape_grpo.registry import closest
 from shape_grpo.verl.checks import ESTIMATORS, TOKEN_LOSS_MODES, check_trainer_config
+from shape_grpo.verl.keys import references
 from shape_grpo.verl.trainer import CandidateTrainerMixin
+from shape_grpo.verl.values import NAMES, check_values
 
 REWARD = """
 def compute_score(data_source, solution_str, ground_truth, extra_info, threshold=1, **kwargs):
@@ -272,3 +276,93 @@ def test_one_response_per_prompt_is_warned_of(changed, estimator):
     config = changed({"actor_rollout_ref.rollout.n": 1, "algorithm.adv_estimator": estimator})
     with pytest.warns(UserWarning, match=r"rollout\.n=1: .* raw reward\. Write .*rollout\.n=8"):
         check_trainer_config(config)
+
+
+ROLLOUT, ACTOR = "actor_rollout_ref.rollout", "actor_rollout_ref.actor"
+VALUES = [
+    # key, value, what the message must say
+    # Hydra leaves these as text, and verl takes text for true.
+    (f"{ACTOR}.use_kl_loss", "no", "takes for true. Write actor_rollout_ref.actor.use_kl_loss=fal"),
+    ("algorithm.filter_groups.enable", "off", "takes for true"),
+    ("trainer.val_before_train", "n", "takes for true"),
+    ("critic.enable", "No", "takes for true"),  # Null in verl's files.
+    (f"{ACTOR}.use_remove_padding", "no", "takes for true"),  # Copies another key there.
+    (f"{ACTOR}.megatron.use_dist_checkpointing", "no", "takes for true"),  # Another engine's.
+    ("data.shuffle", "maybe", "must be true or false"),
+    (f"{ACTOR}.optim.lr", "1e-3x", "must be a number"),
+    ("data.seed", "abc", "data.seed=abc: must be a number"),
+    ("data.max_response_length", "abc", "data.max_response_length=abc: must be a number"),
+    ("data.train_batch_size", 0, "=0: write a whole number of 1 or more"),
+    ("data.train_batch_size", None, "=null: write a whole number of 1 or more"),
+    ("data.max_prompt_length", -1, "whole number"),
+    (f"{ACTOR}.ppo_mini_batch_size", 0, "whole number"),
+    (f"{ROLLOUT}.n", None, "whole number"),
+    (f"{ROLLOUT}.val_kwargs.n", 0, "whole number"),
+    ("reward.num_workers", 0, "whole number"),
+    ("trainer.n_gpus_per_node", 0, "whole number"),
+    ("trainer.total_training_steps", -1, "whole number"),
+    ("trainer.total_epochs", 0, "whole number"),
+    ("trainer", None, "trainer=null: verl needs this block"),
+    ("reward.custom_reward_function", None, "verl needs this block"),
+    ("reward", 5, "reward=5: verl needs this block"),
+    ("actor_rollout_ref.model.path", None, "model.path=null: verl needs it"),
+    ("trainer.default_local_dir", None, "verl needs it"),
+    ("data.train_max_samples", None, "verl needs it"),
+    ("data.truncation", "rigth", "Did you mean right"),
+    ("trainer.resume_mode", "Auto", "Did you mean auto"),
+    ("algorithm.adv_estimator", "grp", "Did you mean grpo"),
+    ("reward.reward_manager.name", "naiv", "Did you mean naive"),
+    (f"{ROLLOUT}.name", "vlm", "Did you mean vllm"),
+    (f"{ACTOR}.strategy", "fspd", "Did you mean fsdp"),
+    ("trainer.device", "gpu", "Did you mean cuda"),
+    (f"{ROLLOUT}.agent.default_agent_loop", "single_turn", "Did you mean single_turn_agent"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "says"), VALUES, ids=[f"{k}={v}" for k, v, _ in VALUES])
+def test_a_value_of_another_kind_is_refused(changed, key, value, says):
+    with pytest.raises(ValueError, match=re.escape(says)):
+        check_values(changed({key: value}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"data.shuffle": "on"},  # Which verl takes for what is meant.
+        {f"{ACTOR}.optim.lr": "1e-6"},
+        {"data.filter_overlong_prompts_workers": None},
+        {"algorithm.rollout_correction": None},
+        {"algorithm.adv_estimator": "grpo_of_mine"},
+        {"trainer.total_epochs": 0, "trainer.val_only": True},
+        {f"{ROLLOUT}.agent.default_agent_loop": "react_agent"},
+    ],
+    ids=str,
+)
+def test_a_value_that_verl_takes_passes(changed, change):
+    check_values(changed(change))
+
+
+def test_verls_own_files_pass():
+    """Their kinds are what values are compared with; some interpolate what is not there."""
+    for reference in references():
+        config = OmegaConf.create(reference)
+        config.actor_rollout_ref.rollout.name = "vllm"
+        check_values(config)
+
+
+def test_verls_own_names_are_known():
+    from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
+    from verl.experimental.reward_loop.reward_manager.registry import REWARD_MANAGER
+    from verl.workers.rollout.base import _ROLLOUT_REGISTRY
+
+    verls = {
+        "algorithm.adv_estimator": [*map(str, ADV_ESTIMATOR_REGISTRY)],
+        "reward.reward_manager.name": [*REWARD_MANAGER],
+        f"{ROLLOUT}.name": [name for name, _ in _ROLLOUT_REGISTRY],
+        f"{ROLLOUT}.agent.default_agent_loop": [*_agent_loop_registry],
+    }
+    for key, registered in verls.items():
+        for name in registered:
+            close = closest(name, NAMES[key], cutoff=0.75)
+            assert name in NAMES[key] or not close or name.startswith(close), (key, name)

@@ -1,13 +1,17 @@
 """Rows that verl or a reward function could not use are found before Ray starts."""
 
+import inspect
 import json
+from contextlib import nullcontext
 
 import pandas as pd
 import pytest
+from datasets import concatenate_datasets, load_dataset
 from omegaconf import OmegaConf
 
 from shape_grpo.rewards import read_row
-from shape_grpo.verl.data import wrong_data
+from shape_grpo.verl.agent_loop import verls_run_agent_loop
+from shape_grpo.verl.data import TAKEN, wrong_data
 
 CHAT = [{"role": "user", "content": "Suggest 3 slogans."}]
 ROW = {
@@ -16,7 +20,18 @@ ROW = {
     "reward_model": {"style": "rule", "ground_truth": "fresh"},
     "extra_info": {"shop": "a bakery"},
 }
-QWEN = "{% if message.role == 'user' or message.role == 'assistant' %}{{ message.content }}"
+QWEN = (
+    "{% for message in messages %}{% if message.role == 'user' or message.role == 'assistant' %}"
+    "{{ message.role + message.content }}{% endif %}{% endfor %}"
+)
+PARTS = "{% for message in messages %}{% for part in message.content %}{{ part.text }}{% endfor %}"
+PARTS += "{% endfor %}"
+TEMPLATE = "actor_rollout_ref__model__custom_chat_template"
+
+
+def in_parts(*texts):
+    parts = [{"type": "text", "text": text} for text in texts]
+    return {"prompt": [{"role": "user", "content": parts}]}
 
 
 def without(name):
@@ -52,7 +67,7 @@ def faults_of(tmp_path):
                     "custom_cls": {"path": None},
                 },
                 "reward": {"reward_manager": {"name": "multi_candidate"}},
-                "actor_rollout_ref": {"model": {"path": "Qwen/Qwen3-8B"}},
+                "actor_rollout_ref": {"model": {"path": "Qwen/Qwen3-8B"}, "rollout": {}},
             }
         )
         for key, value in keys.items():
@@ -69,6 +84,10 @@ WRONG = {
         r'prompt is text, .* data\["prompt"\] = \[\[\{"role": "user", "content": text\}\] for',
     ),
     "a list of messages as text": ({"prompt": json.dumps(CHAT)}, r"json\.loads\(prompt\)"),
+    "a list of messages as Python prints it": (
+        {"prompt": str(CHAT)},
+        r"Write the list itself, ast\.literal_eval\(prompt\)",
+    ),
     "one message": ({"prompt": CHAT[0]}, "prompt is one message, and no list"),
     "a number": ({"prompt": 3}, "prompt is int, and no list"),
     "no messages": ({"prompt": []}, "prompt has no messages"),
@@ -84,10 +103,18 @@ WRONG = {
         {"prompt": [{"role": "system", "content": "Be brief."}, *said("user", "")["prompt"]]},
         "prompt is blank",
     ),
+    "blank parts": (in_parts("", " "), "prompt is blank"),
+    "parts that are texts": (said("user", ["Suggest", "3."]), "a list of texts. Write one text"),
     "the roles of another form": (said("human", "Hi"), "role human, .* call user"),
     "a role in capitals": (said("User", "Hi"), "role User, .* call user"),
     "a misspelt role": (said("asistant", "Hi"), "role asistant, .* call assistant"),
     "a null data source": ({"data_source": None}, "data_source is null. Write the name"),
+    "a data source that is a dict": ({"data_source": {"a": 1}}, "data_source is dict. Write"),
+    "a data source that is a list": ({"data_source": ["a"]}, "data_source is list. Write"),
+    "an agent loop there is none of": (
+        {"agent_name": "react"},
+        "agent_name is 'react', an agent loop that verl does not have; it has: single_turn_agent",
+    ),
     "a null reward model": ({"reward_model": None}, "reward_model is null. Write {"),
     "a reward model that is text": ({"reward_model": "fresh"}, "reward_model is str, and no dict"),
     "a reward model without the truth": (
@@ -169,6 +196,10 @@ RIGHT = {
     "an image": {"prompt": [{"role": "user", "content": [{"type": "image", "image": "x.png"}]}]},
     "a role that this package does not know": {"prompt": [{"role": "critic", "content": "Hi"}]},
     "a truth that is a number": {"reward_model": {"ground_truth": 3}},
+    "an agent loop of verl's": {"agent_name": "tool_agent"},
+    "images, and a policy on the hub": {"images": ["x.png"]},
+    "a column of one's own": {"answer": "x", "priority": 1},
+    "a data source that is a number": {"data_source": 3},
     "no further information": {"extra_info": None},
 }
 
@@ -180,15 +211,34 @@ def test_right_rows_pass(faults_of, change, suffix):
     assert faults_of(rows, rows, suffix) == []
 
 
-def test_roles_are_those_of_the_chat_template(faults_of):
-    row = {**ROW, **said("critic", "Hi")}
-    template = {"actor_rollout_ref__model__custom_chat_template": QWEN}
-    (fault,) = faults_of([row], **template)
-    assert "role critic, which is not in the policy's chat template" in fault
-    template = {key: text + " message.role == 'critic'" for key, text in template.items()}
-    assert faults_of([row], **template) == []
-    any_role = {"actor_rollout_ref__model__custom_chat_template": "{{ message.role }}"}
-    assert faults_of([row], **any_role) == []
+@pytest.mark.parametrize("role", ["critic", "developer", "tool"])
+def test_roles_are_those_of_the_chat_template(faults_of, role):
+    row = {**ROW, "prompt": [{"role": role, "content": "Suggest 3."}, *CHAT]}
+    (fault,) = faults_of([row], **{TEMPLATE: QWEN})
+    assert f"chat template leaves out messages of the role {role}. Write their text" in fault
+    known = QWEN.replace("'assistant'", f"'{role}'")
+    assert faults_of([row], **{TEMPLATE: known}) == []
+    any_role = QWEN.replace("{% endif %}", "{% else %}{{ message.content }}{% endif %}")
+    assert faults_of([row], **{TEMPLATE: any_role}) == []
+    unknown = "{{ raise_exception('not alone') }}"
+    assert faults_of([row], **{TEMPLATE: unknown}) == []
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        QWEN,
+        QWEN.replace("message.role + message.content", "message.content"),
+        QWEN.replace("message.role + message", "message.content is string and message"),
+    ],
+    ids=["an error", "as Python prints it", "nothing"],
+)
+def test_parts_are_refused_where_the_chat_template_does_not_read_them(faults_of, template):
+    rows = [{**ROW, **in_parts("Suggest 3.")}]
+    (fault,) = faults_of(rows, **{TEMPLATE: template})
+    assert "a list of parts as its content, which the policy's chat template does not" in fault
+    assert faults_of(rows, **{TEMPLATE: PARTS}) == []
+    assert faults_of(rows) == []  # The template is on the hub.
 
 
 def test_what_another_class_or_manager_reads_is_not_checked(faults_of):
@@ -226,6 +276,8 @@ def test_batches_of_jsons_rows_are_counted_too(faults_of):
         ("\n{}\n\n{}\n", 2),
         ('{\n "a": 1\n}', 1),
         ("[{}, {}]", 2),
+        ('{\n "a": 1\n}\n{\n "a": 2\n}\n\n', 2),
+        ('[\n {"a": "\u2028"},\n {}\n]\n', 2),
         ('{"a": "\u2028"}\n{}', 2),
     ],
 )
@@ -235,6 +287,98 @@ def test_json_is_read_as_datasets_reads_it(tmp_path, text, count):
     path = tmp_path / "a.json"
     path.write_text(text)
     assert len(list(read_rows(path))) == count
+    if "[" not in text and "{}" not in text:  # datasets wants a column.
+        read = load_dataset("json", data_files=str(path), cache_dir=tmp_path / "cache")["train"]
+        assert read.to_list() == list(read_rows(path))
     assert read_row(path, count - 1) is not None
     with pytest.raises(ValueError, match=f"no row {count}"):
         read_row(path, count)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+@pytest.mark.parametrize("name", ["output", "session_id", "validate", "responses", "num_turns"])
+def test_columns_that_verl_names_itself_are_refused(faults_of, name, suffix):
+    (fault,) = faults_of([{**ROW, name: "Alien"}], suffix=suffix)
+    assert f"has a column {name}, a name that verl needs. Rename it" in fault
+
+
+def test_verls_keywords_are_taken():
+    """Of the functions that get each column as a keyword, and the fields of their output."""
+    from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics, AgentLoopOutput
+    from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
+
+    worker = AgentLoopWorkerTQ.__ray_metadata__.modified_class
+    keywords = set()
+    for function in (verls_run_agent_loop, worker._agent_loop_postprocess):
+        keywords |= inspect.signature(function).parameters.keys() - {"kwargs", "_ray_trace_ctx"}
+    output = AgentLoopOutput(
+        prompt_ids=[1],
+        response_ids=[2],
+        response_mask=[1],
+        response_logprobs=[0.0],
+        reward_score=1.0,
+        num_turns=2,
+        metrics=AgentLoopMetrics(),
+    )
+    # The column agent_name is meant for verl; the trainer does not read the metrics.
+    read = (keywords | output.as_dict().keys()) - {"agent_name", "metrics"}
+    assert read <= {*TAKEN}
+
+
+def test_images_for_a_policy_of_text_are_refused(faults_of, tmp_path):
+    rows = [{**ROW, "images": ["x.png"]}]
+    (tmp_path / "policy").mkdir()
+    (tmp_path / "policy/config.json").write_text("{}")
+    policy = {"actor_rollout_ref__model__path": str(tmp_path / "policy")}
+    (fault,) = faults_of(rows, **policy)
+    assert "the policy reads text only: its folder has no processor" in fault
+    assert faults_of([{**ROW, "images": []}], suffix="jsonl", **policy) == []
+    (tmp_path / "policy/preprocessor_config.json").write_text("{}")
+    assert faults_of(rows, **policy) == []
+
+
+def test_an_agent_loop_may_be_ones_own(faults_of):
+    rows = [{**ROW, "agent_name": "react"}]
+    named = {"actor_rollout_ref__rollout__agent__agent_loop_config_path": "loops.yaml"}
+    assert faults_of(rows, **named) == []
+    assert faults_of(rows, algorithm__shape_grpo__extensions=["loops.py"]) == []
+
+
+@pytest.mark.parametrize("key", ["train_files", "val_files"])
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+@pytest.mark.parametrize(
+    ("change", "column"),
+    [
+        ({"extra_info": {"shop": 3}}, "shop"),
+        ({"reward_model": {"style": "rule", "ground_truth": 3}}, "ground_truth"),
+        ({"extra_info": {"price": "3"}}, None),
+        ({"extra_info": None}, None),
+        ({"answer": "x"}, None),
+    ],
+)
+def test_files_that_verl_cannot_join_are_refused(faults_of, tmp_path, key, suffix, change, column):
+    paths = [str(tmp_path / f"{name}.{suffix}") for name in "ab"]
+    for path, row in zip(paths, (ROW, {**ROW, **change}), strict=True):
+        frame = pd.DataFrame([row] * 2)
+        frame.to_parquet(path) if suffix == "parquet" else frame.to_json(
+            path, orient="records", lines=True
+        )
+    files = [
+        load_dataset(suffix.rstrip("l"), data_files=path, cache_dir=tmp_path)["train"]
+        for path in paths
+    ]
+    joins = nullcontext() if column is None else pytest.raises(ValueError, match=column)
+    with joins:
+        concatenate_datasets(files)
+    faults = faults_of([ROW], **{f"data__{key}": paths})
+    assert len(faults) == (column is not None)
+    assert all(f"b.{suffix} have columns of different types" in fault for fault in faults)
+    assert all(column in fault for fault in faults)
+
+
+def test_a_file_may_be_named_with_its_scheme(faults_of, tmp_path):
+    (fault,) = faults_of([{**ROW, "prompt": None}])
+    assert "prompt is null" in fault
+    named = f"file://{tmp_path}/train.parquet"
+    (fault,) = faults_of([{**ROW, "prompt": None}], data__train_files=named)
+    assert "prompt is null" in fault

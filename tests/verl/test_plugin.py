@@ -70,7 +70,7 @@ def test_importing_the_package_loads_neither_torch_nor_verl():
 
 def test_import_verl_loads_the_plugin_and_leaves_the_heavy_rooms_alone(facts):
     names = ["chat_template", "checks", "cpu", "data", "files", "hydra_configs", "keys"]
-    names += ["trackers", "versions"]
+    names += ["prompts", "trackers", "values", "versions"]
     light = {"shape_grpo", "shape_grpo.plugin", "shape_grpo.registry", "shape_grpo.verl"}
     light |= {"shape_grpo.methods"}
     light |= {f"shape_grpo.verl.{name}" for name in names}

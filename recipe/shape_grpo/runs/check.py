@@ -71,7 +71,7 @@ def choose_platform(config: DictConfig) -> None:
 
     For a command with ``+backend=cpu``, the plugin sets them.
     """
-    if config.trainer.device == "cpu":
+    if OmegaConf.select(config, "trainer.device") == "cpu":
         cpu.set_environment()
 
 
@@ -121,8 +121,9 @@ def _check_by_verl(config: DictConfig) -> None:
         # The run logs the same warnings again.
         with redirect_stdout(None), warnings.catch_warnings(action="ignore"):
             validate(config, need_reference_policy(config), need_critic(config))
-    except AssertionError as error:
-        raise ValueError(str(error)) from None
+    except Exception as error:
+        # Hydra's own error repeats, around it, the one of the class that it calls.
+        raise ValueError(f"verl refuses it: {error.__cause__ or error}") from None
 
 
 def _check_candidates(dataset: DictConfig) -> None:

@@ -18,6 +18,7 @@ from recipe.shape_grpo.runs.try_prompts import (
     read_prompts,
 )
 from recipe.shape_grpo.runs.try_reward import RewardFailed, try_reward
+from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.verl.data import as_list, local_paths, wrong_data
 from shape_grpo.verl.files import runs_elsewhere
 
@@ -57,7 +58,7 @@ def _try_prompts(
     count = (
         config.dataset.candidates
         if "dataset" in config
-        else config.algorithm.shape_grpo.max_candidates
+        else ShapeGRPOConfig.from_algorithm(config.algorithm).max_candidates
     )
     for key, of_key in prompts.items():
         if count and (line := asked_for_line(of_key.sample, count)):

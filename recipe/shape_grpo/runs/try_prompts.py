@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from shape_grpo.config import ShapeGRPOConfig
 from shape_grpo.explain.reading import encode
 from shape_grpo.rewards.rows import read_rows
 from shape_grpo.verl.chat_template import no_template, tokenizer_name
 from shape_grpo.verl.data import CHECKED, local_paths
+from shape_grpo.verl.prompts import texts_of
 
 SAMPLE = 256
 """Number of prompts of each key that are measured, at equal distances, up to twice as many."""
 _HUB_TIMEOUT = 5
 """In seconds; an unreachable hub is otherwise asked for more than a minute."""
 _WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_NUMBER = re.compile(rf"\b(\d{{1,2}}|{'|'.join(_WORDS)})\s+(?:[\w-]+\s+){{0,2}}?([a-z]+s)\b", re.I)
+_COUNT = rf"(\d{{1,2}}|{'|'.join(_WORDS)})"
+# "five (5) films" names 5 films, and "exactly 5." a number of something.
+_NUMBER = re.compile(rf"\b{_COUNT}(?:\s*\(\w+\))?\s+(?:[\w-]+\s+){{0,2}}?([a-z]+s)\b", re.I)
+_EXACT = re.compile(rf"\bexactly\s+{_COUNT}()(?!\s*[\w(%-])(?![.,]\d)", re.I)
 _UNITS = re.compile(
     r"(?:word|character|letter|sentence|line|token|paragraph|point|star|digit|minute|second|hour|day|"
     r"week|month|year|time)s",
@@ -89,24 +95,38 @@ class Prompts:
 
 def read_prompts(config: DictConfig, key: str) -> Prompts:
     """Return the prompts of ``data.train_files`` or ``val_files`` on this machine."""
-    name = config.data.get("prompt_key", "prompt")
-    rows = (row for path in local_paths(config.data[key]) for row in read_rows(path, [name]))
     sample: list[Messages] = []
     total, step = 0, 1
-    for row in islice(rows, CHECKED):
+    for messages in _prompts(config, key):
         if total % step == 0:
-            sample.append(row[name])
+            sample.append(messages)
         total += 1
         if len(sample) == 2 * SAMPLE:
             sample, step = sample[::2], 2 * step
     return Prompts(sample, total)
 
 
+def _prompts(config: DictConfig, key: str) -> Iterator[Messages]:
+    """Yield the prompts that verl takes of a key's rows; all if it takes them at random."""
+    name, paths = config.data.get("prompt_key", "prompt"), local_paths(config.data[key])
+    limit = config.data.get(f"{key.removesuffix('_files')}_max_samples", -1)
+    rows = (row for path in paths for row in read_rows(path, [name]))
+    used: Collection[int] = range(CHECKED)
+    if limit > 0 and not config.data.shuffle:
+        used = range(limit)
+    elif limit > 0 and config.data.seed is not None:
+        total = sum(1 for path in paths for _ in read_rows(path, [name]))
+        if limit < total:
+            chosen = np.random.default_rng(config.data.seed).choice(total, limit, replace=False)
+            used = {*chosen.tolist()}
+    return (row[name] for number, row in enumerate(islice(rows, CHECKED)) if number in used)
+
+
 def render(config: DictConfig, tokenizer: Any, messages: Messages) -> str:
     """Return a prompt as the policy reads it.
 
     Raises:
-        ValueError: The chat template refuses it, or leaves its last message out.
+        ValueError: The chat template refuses it, or leaves a message out.
     """
     arguments: Any = OmegaConf.to_container(config.data.get("apply_chat_template_kwargs") or {})
     try:
@@ -115,12 +135,19 @@ def render(config: DictConfig, tokenizer: Any, messages: Messages) -> str:
         )
     except Exception as error:
         raise ValueError(f"the chat template cannot render {messages!r:.200}: {error}") from None
-    last = messages[-1].get("content")
-    if isinstance(last, str) and "".join(last.split()) not in "".join(prompt.split()):
-        raise ValueError(
-            f"the chat template leaves the last message out, of the role {messages[-1]['role']}: "
-            f"{last[:100]!r} became {prompt[-200:]!r}."
-        )
+    read = "".join(prompt.split())
+    for place, message in enumerate(messages, start=1):
+        is_last = place == len(messages)
+        # Of earlier answers templates may drop the thoughts, and of a tool's they may write JSON.
+        if not is_last and message["role"] in ("assistant", "tool"):
+            continue
+        for text in texts_of(message.get("content")):
+            if "".join(text.split()) not in read:
+                which = "the last message" if is_last else f"message {place}"
+                raise ValueError(
+                    f"the chat template leaves {which} out, of the role {message['role']}: "
+                    f"{text[:100]!r} became {prompt[-200:]!r}."
+                )
     return prompt
 
 
@@ -151,19 +178,32 @@ def length_lines(
         is_left_out = config.data.filter_overlong_prompts
         does = "leaves them out" if is_left_out else "cuts off their beginning"
         told = f"{measured}. {longer} of {len(lengths)} are longer, and verl {does}"
-        left = len(lengths) - longer
-        is_too_few = is_all and key == "train_files" and left < config.data.train_batch_size
-        if not left or (is_left_out and is_too_few):
+        left, batch_size = len(lengths) - longer, config.data.train_batch_size
+        is_too_few = not left
+        if is_left_out and left * of_key.total < 2 * batch_size * len(lengths):
+            needed = batch_size if key == "train_files" else 1
+            is_too_few = not _at_least(needed, config, tokenizer, key)
+        if is_too_few:
             raise ValueError(
                 f"{told}: write data.max_prompt_length={max(lengths)} or more (a scale may set it)."
             )
         yield f"{told}."
 
 
+def _at_least(needed: int, config: DictConfig, tokenizer: Any, key: str) -> bool:
+    """Return whether as many prompts of a key are no longer than allowed, by measuring all."""
+    limit = config.data.max_prompt_length
+    fitting = (
+        messages
+        for messages in _prompts(config, key)
+        if len(encode(tokenizer, render(config, tokenizer, messages))) <= limit
+    )
+    return len(list(islice(fitting, needed))) == needed
+
+
 def candidates_line(config: DictConfig) -> str:
     """Return how many candidates of a response count, and which setting says so."""
-    block = config.algorithm.shape_grpo
-    allowed = block.max_candidates
+    allowed = ShapeGRPOConfig.from_algorithm(config.algorithm).max_candidates
     if allowed is None:
         return "All candidates of a response count, up to 64 (algorithm.shape_grpo.max_candidates)."
     typed = "dataset" in config and config.dataset.candidates == allowed
@@ -181,13 +221,20 @@ def asked_for_line(prompts: Sequence[Messages], count: int) -> str | None:
     """
     texts = [" ".join(str(message.get("content")) for message in messages) for messages in prompts]
     named = [
-        {(_value(number), noun.lower()) for number, noun in _NUMBER.findall(text)} for text in texts
+        {
+            (_value(number), noun.lower())
+            for pattern in (_NUMBER, _EXACT)
+            for number, noun in pattern.findall(text)
+        }
+        for text in texts
     ]
     common = set.intersection(*named) if named else set()
     if any(number == count for number, _ in common):
         return None
     others = sorted(
-        f"{number} {noun}" for number, noun in common if number > 1 and not _UNITS.fullmatch(noun)
+        f"{number} {noun}".rstrip()
+        for number, noun in common
+        if number > 1 and not _UNITS.fullmatch(noun)
     )
     if not others:
         return None

@@ -230,6 +230,11 @@ REFUSED = {
         ["+reward.custom_reward_function.reward_kwargs.treshold=80"],
         "reward_kwargs.treshold: .*Did you mean threshold",
     ),
+    "a loss that only verl knows to be wrong": (
+        ["actor_rollout_ref.actor.loss_agg_mode=token_mean"],
+        "^verl refuses it: Invalid loss_agg_mode: token_mean",
+    ),
+    "a trainer of nothing": (["trainer=null"], "trainer=null: verl needs this block"),
     "an allocator there is none of": (
         ["algorithm.shape_grpo.allocator=shapely"],
         "Did you mean shapley",

@@ -6,6 +6,7 @@ import warnings
 
 import pandas as pd
 import pytest
+from numpy.random import default_rng
 from transformers import AutoTokenizer
 
 from recipe.shape_grpo.runs import try_prompts
@@ -88,6 +89,11 @@ def test_the_dry_run_reads_a_made_up_answer_to_the_first_prompt(dry_run, overrid
 
 def asking(row, text, role="user"):
     return {**row, "prompt": [{"role": role, "content": text}]}
+
+
+def test_the_block_may_be_left_out(dry_run):
+    said = dry_run("~algorithm.shape_grpo", "algorithm.adv_estimator=grpo")
+    assert "candidates of a response count" in said and said.endswith(VALID)
 
 
 def test_what_is_valid_is_said_at_the_end_alone(dry_run, tmp_path):
@@ -176,6 +182,33 @@ def test_some_long_prompts_are_counted(dry_run, tmp_path):
     assert re.search("^Data error: .*40 of 100 are longer, .*write", dry_run(*files, limit))
 
 
+def test_the_prompts_that_verl_uses_are_counted(dry_run, tmp_path):
+    """Of many, those that fit are counted one by one if a sample has few of them."""
+    short, long = dry_run.row, asking(dry_run.row, "Three slogans. " * 40)
+    files, limit = f"data.train_files={tmp_path}/rows.parquet", "data.max_prompt_length=64"
+
+    def said_of(rows, *overrides):
+        pd.DataFrame(rows).to_parquet(tmp_path / "rows.parquet")
+        return dry_run(files, limit, *overrides)
+
+    few = "^Data error: .*are longer, and verl leaves them out: write"
+    assert re.search(few, said_of([short] * 10 + [long] * 590))
+    # The sample is of every second row, and has none that fits.
+    assert said_of([long, short] * 300).endswith(VALID)
+    rows = [long] * 20 + [short] * 90
+    small = ["data.train_batch_size=8", "actor_rollout_ref.actor.ppo_mini_batch_size=8"]
+    first = [*small, "data.train_max_samples=8"]
+    assert re.search(few, said_of(rows, *first, "data.shuffle=false"))
+    assert said_of(rows[::-1], *first, "data.shuffle=false").endswith(VALID)
+    # With this seed, verl takes one of the long rows, and with that one none.
+    taken = {seed: default_rng(seed).choice(110, 8, replace=False) for seed in range(20)}
+    with_long = next(seed for seed in taken if (taken[seed] < 20).any())
+    without = next(seed for seed in taken if (taken[seed] >= 20).all())
+    assert re.search(few, said_of(rows, *first, f"data.seed={with_long}"))
+    assert said_of(rows, *first, f"data.seed={without}").endswith(VALID)
+    assert said_of(rows, *first, "data.seed=null").endswith(VALID)  # At random.
+
+
 @pytest.mark.parametrize(
     ("template", "says"),
     [
@@ -189,6 +222,24 @@ def test_some_long_prompts_are_counted(dry_run, tmp_path):
 def test_a_template_that_loses_the_prompt_is_refused(dry_run, template, says):
     override = f'actor_rollout_ref.model.custom_chat_template="{template}"'
     assert re.search(says, dry_run(override))
+
+
+def test_a_template_that_loses_an_earlier_message_or_a_part_is_refused(dry_run):
+    """Of roles and contents that the template takes alone, too."""
+    system = {"role": "system", "content": "In XML."}
+    prompt = [system, {"role": "user", "content": "Three slogans, please."}]
+    last = "{% set message = messages[-1] %}{{ message.content }}"
+    row = {**dry_run.row, "prompt": prompt}
+    said = dry_run(f'actor_rollout_ref.model.custom_chat_template="{last}"', train=row)
+    assert "leaves message 1 out, of the role system: 'In XML.'" in said
+    parts = [{"type": "text", "text": "Three slogans, please."}]
+    row = asking(dry_run.row, parts)
+    assert "list of parts as its content" in dry_run(train=row)
+    first = "{% for part in messages[0].content %}{{ part.text }}{% break %}{% endfor %}"
+    override = f'actor_rollout_ref.model.custom_chat_template="{first}"'
+    assert "leaves the last message out" in dry_run(
+        override, train=asking(dry_run.row, [*parts, {"type": "text", "text": "In XML."}])
+    )
 
 
 def test_prompts_that_name_another_number_are_told_of(dry_run):
@@ -205,6 +256,12 @@ def test_prompts_that_name_another_number_are_told_of(dry_run):
     [
         (["Give 4 answers to 2+2.", "Give 4 answers: who?"], "4 answers"),
         (["Write FIVE different short titles."], "5 titles"),
+        (["Suggest five (5) films."], "5 films"),
+        (["Suggest films, exactly 5."], "5"),
+        (["Suggest films (exactly five)"], "5"),
+        (["It costs exactly 5.50."], None),
+        (["Exactly 5% of exactly 5 words."], None),
+        (["Suggest three (3) of 5 films, exactly three."], None),
         (["Give 3 answers, at most 20 words, of 5 lines."], None),
         (["Give answers of 20 words, 5 stars or ten minutes."], None),
         (["Tom has 4 apples.", "Ann has 5 apples."], None),

@@ -238,6 +238,26 @@ MISTAKES = {
         ["dataset.candidates=0"],
         "error: dataset.candidates=0: write a whole number of 1 or more",
     ),
+    "`no` or `off`, which verl takes for true": (
+        ["data.shuffle=no"],
+        r"data.shuffle=no: .*takes for true. Write data.shuffle=false",
+    ),
+    "text for a number": (
+        ["actor_rollout_ref.actor.optim.lr=1e-3x"],
+        r"optim.lr=1e-3x: must be a number",
+    ),
+    "a batch, a count or a length of 0 or null": (
+        ["data.train_batch_size=0"],
+        r"train_batch_size=0: write a whole number of 1 or more",
+    ),
+    "a misspelt name of one of verl's parts": (
+        ["actor_rollout_ref.rollout.name=vlm"],
+        r"rollout.name=vlm: .*Did you mean vllm\?",
+    ),
+    "files whose columns have different types": (
+        ["data.train_files=[HERE/train.parquet,HERE/numbers.parquet]"],
+        r"numbers.parquet have columns of different types, .* key data_source of",
+    ),
 }
 # What Hydra itself refuses, or what a prepared task knows: not known to verl's entry point.
 OF_THE_RECIPE = (
@@ -265,6 +285,8 @@ def here(tmp_path_factory):
     text, nulls = {**row, "prompt": "Suggest 3 slogans."}, {**row, "reward_model": None}
     pd.DataFrame([text] * ROWS).to_parquet(folder / "text.parquet")
     pd.DataFrame([row, row, nulls]).to_parquet(folder / "nulls.parquet")
+    numbers = {**row, "data_source": 1}
+    pd.DataFrame([numbers] * ROWS).to_parquet(folder / "numbers.parquet")
     (folder / "empty.parquet").touch()
     (folder / "none.jsonl").touch()
     for policy, settings in (("policy", {"chat_template": "{{ messages }}"}), ("base_policy", {})):
