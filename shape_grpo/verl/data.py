@@ -177,7 +177,7 @@ def _read(where: str, path: Path, checks: Mapping[str, Check]) -> _File:
         file.faults = [f"{where} cannot be read as {kind} ({error})."]
         return file
     if not file.rows:
-        file.faults = [f"{where} has no rows. Prepare the data again, or leave the file out."]
+        file.faults = [f"{where} has no rows. Prepare the data again."]
         return file
     file.faults = [f"{where} {_no_column(name, first)}" for name in missing]
     file.faults += [
