@@ -28,7 +28,7 @@ def run(spied):
     def run(function, *more):
         flags = [f"{FUNCTION}.path={FILE}", f"{FUNCTION}.name={function}", *more]
         # Equal candidates are asked about as well, so that the loops need no rules.
-        flags.append("algorithm.shape_grpo.duplicate=score")
+        flags.append("+algorithm.shape_grpo.duplicate=score")
         folder, notes = spied("shape_grpo", "trainer.total_training_steps=1", *flags)
         return read_metrics(folder)[1], read_updates(notes)
 
