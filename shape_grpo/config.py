@@ -386,16 +386,26 @@ class ShapeGRPOConfig(CandidateRules):
 
     def score(self, record: CandidateRecord) -> float:
         """Return a response's score; its record's floor without a reward that was returned."""
+        return self.scores([record])[0]
+
+    def scores(self, records: Sequence[CandidateRecord]) -> list[float]:
+        """Return the scores of responses, as `score` does, at the cost of one."""
+        known = [self._known_score(record) for record in records]
+        sets = [record.known_rewards for record, s in zip(records, known, strict=True) if s is None]
+        utility = self.method.utility
+        rewards = stack_rewards(sets, vectors=utility.takes_vectors)
+        mask = ~(rewards[..., 0] if utility.takes_vectors else rewards).isnan()
+        utilities = iter(set_utility(rewards, mask, utility=utility).tolist() if sets else ())
+        return [next(utilities) if score is None else score for score in known]
+
+    def _known_score(self, record: CandidateRecord) -> float | None:
+        """Return the score of a response whose rewards do not give it; None for others."""
         if record.floor is not None:
             return record.floor
-        if record.value is not None:
-            return record.value
-        utility = self.method.utility
         # Under a utility that reads texts there is no score without the record's.
-        if utility.takes_texts or not record.known_rewards:
+        if record.value is None and (self.method.utility.takes_texts or not record.known_rewards):
             return self.fixed_floor or 0.0
-        stacked = stack_rewards([record.known_rewards], vectors=utility.takes_vectors)
-        return set_utility(stacked, utility=utility).item()
+        return record.value
 
     def training_records(
         self, records: Sequence[CandidateRecord], index: GroupIndex

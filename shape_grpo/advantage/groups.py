@@ -69,6 +69,8 @@ def _above(
     record: CandidateRecord, score: float, group: Sequence[tuple[CandidateRecord, float]]
 ) -> list[tuple[float, float]]:
     """Return up to one example of a floor of this response above a reward or score of its group."""
+    if record.floor is None and not record.floor_places:
+        return []
     if record.floor is not None:
         floors = [score]
         others = [score for each, score in group if each.returned_rewards]

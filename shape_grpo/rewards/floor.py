@@ -50,7 +50,7 @@ class Floor:
         without = [not each.returned_rewards for each in records]
         pairs = list(zip(records, without, strict=True))
         if self.config.fixed_floor is None:
-            scores = [self.config.score(record) for record, is_without in pairs if not is_without]
+            scores = self.config.scores([each for each, is_without in pairs if not is_without])
             self.score = min([self.score, *scores])
         for record, is_without in pairs:
             if is_without:

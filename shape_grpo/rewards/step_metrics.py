@@ -85,7 +85,7 @@ class StepMetrics:
     def _of_groups(
         self, records: Sequence[CandidateRecord], index: GroupIndex, in_training: bool
     ) -> dict[str, float]:
-        scores = [self.config.score(record) for record in records]
+        scores = self.config.scores(records)
         counts = count_groups(records, scores, index)
         if in_training:
             self._warn_of_floor(counts)

@@ -221,11 +221,9 @@ class ShapEGRPOTrainer(GRPOTrainer):
 
     def _scores(self, records: Sequence[CandidateRecord]) -> Tensor:
         """Return (N,) float32 on the trainer's device; NaN where no candidate could be scored."""
-        scores = [
-            float("nan") if record.is_unknown else self.shape_grpo.score(record)
-            for record in records
-        ]
-        return torch.tensor(scores, device=self.accelerator.device)
+        scores = torch.tensor(self.shape_grpo.scores(records))
+        scores[[record.is_unknown for record in records]] = torch.nan
+        return scores.to(self.accelerator.device)
 
     def _token_advantages(self, completion_mask: Tensor) -> Tensor:
         """Return the advantages (B, T) of this process's tokens, float32; the mask is (B, T)."""

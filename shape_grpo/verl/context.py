@@ -67,7 +67,7 @@ class CandidatesInContext:
         credited = config.training_records(records, index)
         scores = None
         if credited is not records:
-            scores = torch.tensor([config.score(record) for record in credited])
+            scores = torch.tensor(config.scores(credited))
         method = config.method
         candidates = CandidateBatch.collate(credited, vectors=method.utility.takes_vectors)
         shares = candidates.compute_shares(method)

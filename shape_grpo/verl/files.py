@@ -8,7 +8,6 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from shape_grpo.registry import check_choice
 from shape_grpo.verl.chat_template import check_chat_template
 from shape_grpo.verl.data import as_list, local_paths, wrong_data
 
@@ -62,11 +61,10 @@ def check_resume(config: DictConfig) -> None:
     """Check the checkpoint to resume from, which verl looks for after it has started Ray.
 
     Raises:
-        ValueError: The mode is unknown, or there is no such checkpoint.
+        ValueError: There is no such checkpoint.
     """
-    mode, path = config.trainer.resume_mode, config.trainer.resume_from_path
-    check_choice("trainer.resume_mode", str(mode), ("auto", "disable", "resume_path"))
-    if mode != "resume_path":
+    path = config.trainer.resume_from_path
+    if config.trainer.resume_mode != "resume_path":
         return
     if "global_step_" not in str(path):
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 import transfer_queue as tq
@@ -34,12 +35,14 @@ class CommonFloor:
             answers: Key to record.
             partition: Partition of the queue.
         """
-        score = self.floor.config.score
-        paid = [key for key, each in answers.items() if each.floor is not None or each.floor_places]
-        before = {key: score(answers[key]) for key in paid}
+        paid = {
+            k: each for k, each in answers.items() if each.floor is not None or each.floor_places
+        }
+        scores = partial(self.floor.config.scores, list(paid.values()))
+        before = scores()
         self.floor.agree(list(answers.values()))
-        after = {key: score(answers[key]) for key in paid}
-        lowered = {key: after[key] - before[key] for key in paid if after[key] < before[key]}
+        changes = zip(paid, before, scores(), strict=True)
+        lowered = {key: new - old for key, old, new in changes if new < old}
         if not lowered:
             return
         keys = list(lowered)

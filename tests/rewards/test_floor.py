@@ -246,3 +246,16 @@ def test_processes_agree_on_the_lowest_of_all(setting, worth):
     records = [CandidateRecord(floor=own[0]), CandidateRecord(floor=own[1]), scored(-3.0)]
     Floor(config).agree(records)
     assert [config.score(record) for record in records] == [worth, worth, -3.0]
+
+
+def test_scores_of_many_are_those_of_each():
+    config = ShapeGRPOConfig(utility="mean")
+    records = [
+        CandidateRecord([1.0, 2.5, None], [0, 1, 2], [1, 2, 3]),
+        CandidateRecord(floor=-3.0),
+        CandidateRecord([-4.0], [0], [1]),
+        CandidateRecord(),
+    ]
+    assert config.scores(records) == [1.75, -3.0, -4.0, 0.0]
+    assert [config.score(record) for record in records] == config.scores(records)
+    assert config.scores([]) == []
