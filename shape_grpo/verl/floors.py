@@ -38,10 +38,10 @@ class CommonFloor:
         paid = {
             k: each for k, each in answers.items() if each.floor is not None or each.floor_places
         }
-        scores = partial(self.floor.config.scores, list(paid.values()))
-        before = scores()
+        scores_of_paid = partial(self.floor.config.scores, list(paid.values()))
+        before = scores_of_paid()
         self.floor.agree(list(answers.values()))
-        changes = zip(paid, before, scores(), strict=True)
+        changes = zip(paid, before, scores_of_paid(), strict=True)
         lowered = {key: new - old for key, old, new in changes if new < old}
         if not lowered:
             return
