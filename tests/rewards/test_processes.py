@@ -359,7 +359,7 @@ def test_no_process_outlives_its_parent(tmp_path, code, end):
         assert parent.stdout.readline() == "returned\n"
     if end is not None:
         parent.send_signal(end)
-    parent.wait(timeout=120)
+    parent.wait(timeout=300)
     assert is_gone(pid)
     parent.stdout.close()
 

@@ -230,10 +230,6 @@ REFUSED = {
         ["+reward.custom_reward_function.reward_kwargs.treshold=80"],
         "reward_kwargs.treshold: .*Did you mean threshold",
     ),
-    "a loss that only verl knows to be wrong": (
-        ["actor_rollout_ref.actor.loss_agg_mode=token_mean"],
-        "^verl refuses it: Invalid loss_agg_mode: token_mean",
-    ),
     "a trainer of nothing": (["trainer=null"], "trainer=null: verl needs this block"),
     "an allocator there is none of": (
         ["algorithm.shape_grpo.allocator=shapely"],
@@ -393,6 +389,12 @@ def test_prompts_that_are_too_long_are_left_out():
     """vLLM would cut the responses short, and verl end after the rollout."""
     for task in (*TASKS, "own"):
         assert compose_config([f"+task={task}"]).data.filter_overlong_prompts
+
+
+def test_what_only_verl_knows_to_be_wrong_is_one_sentence():
+    wrong = ["+task=netflix", "actor_rollout_ref.actor.loss_agg_mode=token_mean"]
+    with pytest.raises(ValueError, match=r"^verl refuses it: Invalid loss_agg_mode: token_mean"):
+        check_config(compose_config(wrong), {})
 
 
 @pytest.mark.parametrize(("overrides", "says"), REFUSED.values(), ids=REFUSED.keys())
