@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from shape_grpo.config import BLOCK, ShapeGRPOConfig
-from shape_grpo.methods import method_options
+from shape_grpo.methods import load_method, method_options
 from shape_grpo.rewards import load_reward_function
 
 _READ = ("algorithm.", "reward.custom_reward_function.", "data.apply_chat_template_kwargs.")
@@ -43,6 +43,12 @@ def read_settings(files: Sequence[Path], flags: Sequence[str]) -> DictConfig:
     for flag in flags:
         key, _, value = flag.lstrip("+").partition("=")
         if key == "method":
+            if load_method(value).algorithm.adv_estimator == "shape_grpo_rollouts":
+                raise ValueError(
+                    f"{flag}: credits the rollouts of a prompt, and the columns of A are those of "
+                    "candidates within a response; for the shares alone write allocator=best_of_k "
+                    "allocator_options.k=4"
+                )
             methods.append({"algorithm": {"shape_grpo": method_options(value)}})
             continue
         if "." not in key or key.split(".")[0] in OPTION_BLOCKS:

@@ -45,6 +45,12 @@ def test_a_named_method(method, monkeypatch, capsys):
     assert [row[1] for row in rows(capsys.readouterr().out)] == [1.25, 0.25]
 
 
+def test_a_method_that_credits_rollouts_is_refused(monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "shape_grpo explain 2 1 method=best_of_k")
+    assert "for the shares alone write allocator=best_of_k" in capsys.readouterr().err
+
+
 def test_vectors_and_texts_that_look_like_markup(capsys):
     config = ShapeGRPOConfig(utility="coverage", utility_options={"weights": [2, 1]})
     explain_set([[1, 1], [0, 1]], ["[bold]", "b"], config)
