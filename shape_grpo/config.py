@@ -419,7 +419,7 @@ class ShapeGRPOConfig(CandidateRules):
         if self.normalize_rewards == "none":
             return records
         scaled = scale_rewards(records, index, self.reward_weights)
-        return lower_floors(scaled, index, self.score)
+        return lower_floors(scaled, index, self.scores)
 
     def check_rollouts(self, count: int, where: str) -> None:
         """Check that the settings fit sets of rollouts (`rollout_advantages`).

@@ -16,7 +16,7 @@ GROUP_COUNTS = ("shape_grpo/groups_without_spread", "shape_grpo/floor_above_rewa
 
 @dataclass(frozen=True)
 class GroupCounts:
-    """What the groups of a step are worth.
+    """Counts of the groups of a step, and of responses whose floor is too high.
 
     Attributes:
         groups: Number of groups with a known score.

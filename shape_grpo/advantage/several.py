@@ -53,14 +53,14 @@ def scale_rewards(
 def lower_floors(
     records: Sequence[CandidateRecord],
     index: GroupIndex,
-    score: Callable[[CandidateRecord], float],
+    score: Callable[[Sequence[CandidateRecord]], Sequence[float]],
 ) -> list[CandidateRecord]:
     """Return records whose floors are the lowest of their group, and at most 0.
 
     Args:
         records: (N,) records with scaled rewards.
         index: (N,) group ids.
-        score: Returns the score of a record's set.
+        score: Returns the scores of the records' sets.
     """
     groups = group_numbers(index).tolist()
     rewards, scores = dict.fromkeys(groups, 0.0), dict.fromkeys(groups, 0.0)
@@ -74,9 +74,9 @@ def lower_floors(
 
     # A set's score follows from the floors in it.
     all_paid = [paid(*each) for each in zip(records, groups, strict=True)]
-    for record, group in zip(all_paid, groups, strict=True):
+    for record, group, of_set in zip(all_paid, groups, score(all_paid), strict=True):
         if record.returned_rewards:
-            scores[group] = min(scores[group], rewards[group], score(record))
+            scores[group] = min(scores[group], rewards[group], of_set)
     return [
         replace(record, floor=None if record.returned_rewards else scores[group])
         for record, group in zip(all_paid, groups, strict=True)

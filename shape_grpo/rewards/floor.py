@@ -1,4 +1,4 @@
-"""What a candidate under the rule ``floor``, and a response without candidates, are worth."""
+"""Reward of candidates under the rule ``floor``, and score of responses without candidates."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ MARKS = (
     *("No space left on device", "Disk quota exceeded", "iostream error"),
     "PytorchStreamWriter failed",
 )
-"""What Python, torch and others write into a log when a disk is full."""
+"""Parts of the messages of Python, torch and others about a full disk."""
 
 LITTLE = 8 * 2**20
 """Free bytes below which a disk counts as full."""
