@@ -14,6 +14,7 @@ import hydra
 from omegaconf import DictConfig
 
 from recipe.shape_grpo.runs.check import check_run, choose_platform, compose_config
+from shape_grpo.verl.trackers import tracker_names
 
 
 @hydra.main(config_path="config", config_name="shape_grpo_trainer", version_base=None)
@@ -28,8 +29,7 @@ def main(config: DictConfig) -> None:
 
 def where_metrics_are(config: DictConfig) -> str:
     """Return a line that names the file of the metrics, or the trackers that have them."""
-    chosen = config.trainer.logger or []
-    names = [chosen] if isinstance(chosen, str) else list(chosen)
+    names = tracker_names(config)
     if "file" not in names:
         trackers = ", ".join(names) or "no tracker"
         return f"Metrics: {trackers} (trainer.logger=[console,file] also writes a file)"

@@ -51,6 +51,12 @@ def check_trackers(
             )
 
 
+def tracker_names(config: DictConfig) -> list[str]:
+    """Return the trackers of a run: ``trainer.logger`` names one, several or none."""
+    named = config.trainer.logger or []
+    return [named] if isinstance(named, str) else list(map(str, named))
+
+
 def known_trackers() -> list[str]:
     """Return the names that the installed verl takes, read from its source."""
     source = (config_folder().parents[1] / "utils/tracking.py").read_text(encoding="utf-8")

@@ -31,6 +31,7 @@ from recipe.shape_grpo.runs.identity import RunIdentity
 from recipe.shape_grpo.runs.processes import SHARED_MEMORY, WholeSession
 from recipe.shape_grpo.runs.progress import show_progress
 from shape_grpo.verl.cpu import set_environment
+from shape_grpo.verl.trackers import tracker_names
 
 STARTING = {
     "cpu": "starting Ray, FSDP and vLLM (two to three minutes on two cores)",
@@ -167,9 +168,7 @@ def compose_run(overrides: Sequence[str], run: Path) -> DictConfig:
 
 def with_file_logger(config: DictConfig) -> str:
     """Return the override of the run's trackers: the configured ones, and the run's own file."""
-    chosen = config.trainer.logger or []
-    names = [chosen] if isinstance(chosen, str) else list(map(str, chosen))
-    return f"trainer.logger=[{','.join(dict.fromkeys([*names, 'file']))}]"
+    return f"trainer.logger=[{','.join(dict.fromkeys([*tracker_names(config), 'file']))}]"
 
 
 def launch(
